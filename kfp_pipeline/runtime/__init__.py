@@ -1,0 +1,1 @@
+"""What runs inside a task: submit a step to Spark, follow it, bring back its result."""

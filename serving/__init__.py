@@ -1,0 +1,1 @@
+"""The model as a service: plain Python over scorecard.json, no JVM."""

@@ -1,0 +1,1 @@
+"""The steps that a data scientist changes: plain Spark, no Kubeflow, no Kubernetes."""
