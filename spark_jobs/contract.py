@@ -152,6 +152,15 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
         Step.EVALUATE: EvaluateArgs,
     }
 )
+OUTPUT_PARTS: Mapping[Step, tuple[str, ...]] = types.MappingProxyType(
+    {
+        Step.LOAD: ("rows", "rejected", "specification.toml", "profile.json"),
+        Step.PREPROCESS: ("features", "features_model", "features.json"),
+        Step.TRAIN: ("model", "model_without_known_afterwards", "scorecard.json"),
+        Step.EVALUATE: ("evaluation.json",),
+    }
+)
+"""What a step writes below its `output_uri`, beside the result document; it touches nothing else there."""
 Args = TypeVar("Args", bound=StepArgs)
 
 

@@ -1,0 +1,140 @@
+"""Runs one step: `python -m spark_jobs STEP --...`, or `spark-submit .../spark_jobs/__main__.py STEP --...`.
+
+Whatever happens, the last thing written is the result document: the step's result, or why it failed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import time
+import traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, on the path
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from spark_jobs.contract import (  # noqa: E402
+    ARGUMENTS,
+    EXIT_FAULT,
+    EXIT_INPUT,
+    OUTPUT_PARTS,
+    RESULT_NAME,
+    Failure,
+    InputError,
+    Result,
+    Step,
+    StepArgs,
+    from_argv,
+)
+
+log = logging.getLogger("spark_jobs")
+
+OUTPUTS = ("output_uri", "report_uri")
+STORAGE_FAULTS = {
+    "No space left on device": "the disk is full; free some space, then run again",
+    "Disk quota exceeded": "the disk quota is used up; free some space, then run again",
+    "Read-only file system": "the file system is read-only; name another output directory",
+    "Permission denied": "permission denied; check who may write there, or name another output directory",
+    "Mkdirs failed to create": "the directory cannot be made; check who may write there, or name another output directory",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs a step and returns the exit code: 0, 2 for bad input, 1 for a fault."""
+    began = time.perf_counter()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        step, args = parse(argv)
+    except InputError as error:
+        print(f"spark-kfp: error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    try:
+        result = carry_out(step, args, began)
+    except Exception as error:  # the outermost frame: every failure becomes a document
+        failure = describe_failure(error)
+        log.error("step %s failed: %s: %s", step, failure.type, failure.message)
+        if failure.frames:
+            log.error("".join(failure.frames))
+        leave(args, Result(step=step, status="failed", arguments=asdict(args), failure=failure))  # type: ignore[call-overload]
+        print(f"spark-kfp: error: {failure.message}", file=sys.stderr)
+        return EXIT_INPUT if failure.kind == "input" else EXIT_FAULT
+    for warning in result.warnings:
+        log.warning("%s", warning)
+    log.info("step %s: %d rows in, %s rows out, %.1f s", step, result.rows_in, dict(result.rows_out), result.seconds["total"])
+    return 0
+
+
+def parse(argv: list[str]) -> tuple[Step, StepArgs]:
+    """The step and its arguments.
+
+    Raises:
+        InputError: no such step, or a wrong argument.
+    """
+    steps = ", ".join(Step)
+    if not argv or argv[0] not in list(Step):
+        raise InputError(f"name a step: {steps}" + (f"; there is no {argv[0]!r}" if argv else ""))
+    return Step(argv[0]), from_argv(ARGUMENTS[Step(argv[0])], argv[1:], f"python -m spark_jobs {argv[0]}")
+
+
+def carry_out(step: Step, args: Any, began: float) -> Result:
+    """Runs the step in a session and writes its result, last and whole."""
+    from spark_jobs import storage  # noqa: PLC0415
+    from spark_jobs.session import build_session  # noqa: PLC0415
+
+    clear(step, args)  # until the step is done, nothing here is whole
+    module = importlib.import_module(f"spark_jobs.{step}")
+    session = build_session(step)
+    started = time.perf_counter()
+    try:
+        result: Result = module.run(session, args)
+    finally:
+        work = time.perf_counter() - started
+        session.stop()
+    seconds = {"startup": started - began, "work": work, "total": time.perf_counter() - began}
+    uris = {**result.uris, **{name.removesuffix("_uri"): getattr(args, name) for name in OUTPUTS if hasattr(args, name)}}
+    arguments = asdict(args)
+    result = replace(result, arguments=arguments, seconds=seconds, uris=uris)
+    storage.write_text(storage.join(args.output_uri, RESULT_NAME), result.to_json())
+    return result
+
+
+def describe_failure(error: Exception) -> Failure:
+    """The failure as data; a full disk and the like are told as what they are."""
+    if isinstance(error, InputError):
+        return Failure(kind="input", type=type(error).__name__, message=str(error))
+    text = str(error)
+    for sign, advice in STORAGE_FAULTS.items():
+        if sign in text:
+            line = next(line for line in text.splitlines() if sign in line)
+            return Failure(kind="input", type=type(error).__name__, message=f"{line.strip()[:300]}: {advice}")
+    frames = tuple(traceback.format_exception(error)[-8:])
+    return Failure(kind="fault", type=type(error).__name__, message=text.strip()[:2000] or repr(error), frames=frames)
+
+
+def leave(args: Any, result: Result) -> None:
+    """Removes what was half-written and leaves the reason in its place."""
+    from spark_jobs import storage  # noqa: PLC0415
+
+    try:
+        clear(Step(result.step), args)
+        storage.write_text(storage.join(args.output_uri, RESULT_NAME), result.to_json())
+    except OSError as error:
+        log.error("the result document could not be written: %s", error)
+
+
+def clear(step: Step, args: Any) -> None:
+    """Removes what an earlier or failed run of this step left in its output, and nothing else."""
+    from spark_jobs import storage  # noqa: PLC0415
+
+    for name in (RESULT_NAME, *OUTPUT_PARTS[step]):
+        storage.remove(storage.join(args.output_uri, name))
+    if hasattr(args, "report_uri"):
+        storage.remove(args.report_uri)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

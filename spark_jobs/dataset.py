@@ -1,0 +1,292 @@
+"""What a table of labelled rows is: its specification, and how its text is laid out.
+
+Standard library only: the task pod and the command line read and check a specification without Spark. It knows nothing of where the
+table is stored; `storage` reads the bytes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import json
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from spark_jobs.contract import InputError
+
+DELIMITERS = (",", ";", "\t", "|")
+MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
+"""Texts that mean "no value" in a numeric column; in a categorical column only the empty text does."""
+MAX_CLASSES = 50
+"""A label with more values than this is not a class."""
+POSITIVE_WORDS = ("yes", "true", "1", "1.0", "y", "t", "positive", "pos")
+_SECTIONS = {
+    "label": {"name", "positive", "base_rate"},
+    "columns": {"numeric", "categorical", "dropped", "known_afterwards"},
+    "limits": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specification:
+    """The data specification: which column plays which role.
+
+    Attributes:
+        label: the column to predict.
+        positive: the label value that counts as positive; empty for more than two classes.
+        base_rate: share of positives, 0 to 1, in the population to which the model is applied; None where the rows are that population.
+        numeric: columns read as double.
+        categorical: columns read as text.
+        dropped: columns that are kept in the table but are no feature.
+        known_afterwards: numeric or categorical columns whose value is known only after the outcome.
+        limits: lowest and highest allowed value of a numeric column; a row outside is rejected.
+    """
+
+    label: str
+    positive: str = ""
+    base_rate: float | None = None
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    known_afterwards: tuple[str, ...] = ()
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return self.numeric + self.categorical
+
+    def check(self, columns: Sequence[str], where: str) -> Specification:
+        """The specification for a table with these columns; columns that it does not name are added to `dropped`.
+
+        Raises:
+            InputError: a named column is not in the table.
+        """
+        for name in (self.label, *self.features, *self.dropped):
+            if name not in columns:
+                raise InputError(f"{where}: no column {name!r}{nearest(name, columns)}")
+        unnamed = tuple(name for name in columns if name not in {self.label, *self.features, *self.dropped})
+        return replace(self, dropped=self.dropped + unnamed)
+
+    def to_toml(self) -> str:
+        lines = ["[label]", f"name = {_quoted(self.label)}"]
+        lines += [f"positive = {_quoted(self.positive)}"] if self.positive else []
+        lines += [f"base_rate = {self.base_rate!r}"] if self.base_rate is not None else []
+        lines += ["", "[columns]"]
+        for role in ("numeric", "categorical", "dropped", "known_afterwards"):
+            lines.append(f"{role} = [{', '.join(map(_quoted, getattr(self, role)))}]")
+        if self.limits:
+            lines += ["", "[limits]"]
+            lines += [f"{_quoted(name)} = [{low!r}, {high!r}]" for name, (low, high) in self.limits.items()]
+        return "\n".join(lines) + "\n"
+
+
+def read_specification(text: str, where: str) -> Specification:
+    """Reads a data specification.
+
+    Args:
+        text: TOML.
+        where: file name for messages.
+
+    Raises:
+        InputError: it is not TOML, or a key is unknown, missing or of the wrong type.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not TOML: {error}") from error
+    for section, content in document.items():
+        if section not in _SECTIONS or not isinstance(content, dict):
+            raise InputError(f"{where}: unknown section {section!r}{nearest(section, list(_SECTIONS))}")
+        known = _SECTIONS[section]
+        for key in content if known is not None else ():
+            if key not in known:
+                raise InputError(f"{where}: unknown key {section}.{key}{nearest(key, sorted(known))}")
+    return _checked(document.get("label", {}), document.get("columns", {}), document.get("limits", {}), where)
+
+
+def _checked(label: dict[str, Any], columns: dict[str, Any], limits: dict[str, Any], where: str) -> Specification:
+    if not isinstance(label.get("name"), str) or not label["name"]:
+        raise InputError(f"{where}: label.name is missing; name the column to predict")
+    base_rate = label.get("base_rate")
+    if base_rate is not None and not (isinstance(base_rate, int | float) and 0 < base_rate < 1):
+        raise InputError(f"{where}: label.base_rate is {base_rate!r}; it must be above 0 and below 1")
+    roles = {role: _names(columns.get(role, []), f"{where}: columns.{role}") for role in sorted(_SECTIONS["columns"] or ())}
+    seen = Counter((label["name"], *roles["numeric"], *roles["categorical"], *roles["dropped"]))
+    twice = [name for name, count in seen.items() if count > 1]
+    if twice:
+        raise InputError(f"{where}: column {twice[0]!r} has two roles; leave it in one of label, numeric, categorical, dropped")
+    if not roles["numeric"] + roles["categorical"]:
+        raise InputError(f"{where}: no feature; list at least one column under columns.numeric or columns.categorical")
+    for name in roles["known_afterwards"]:
+        if name not in roles["numeric"] + roles["categorical"]:
+            raise InputError(f"{where}: known_afterwards names {name!r}, which is neither numeric nor categorical")
+    return Specification(
+        label=label["name"],
+        positive=str(label.get("positive", "")),
+        base_rate=base_rate,
+        limits={name: _limit(name, bounds, roles["numeric"], where) for name, bounds in limits.items()},
+        **roles,
+    )
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise InputError(f"{where} must be a list of column names")
+    return tuple(value)
+
+
+def _limit(name: str, bounds: Any, numeric: Sequence[str], where: str) -> tuple[float, float]:
+    numbers = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(x, int | float) for x in bounds)
+    if name not in numeric or not numbers or not bounds[0] <= bounds[1]:
+        raise InputError(f"{where}: limits.{name} must be [lowest, highest] of a numeric column")
+    return float(bounds[0]), float(bounds[1])
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """A hint for an error text: the most similar candidates, or all when none is similar."""
+    candidates = list(candidates)
+    folded = {candidate.lower(): candidate for candidate in candidates}
+    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)]
+    shown = ", ".join(map(repr, close or candidates[:20]))
+    return f"; did you mean {shown}?" if close else f"; there are {shown}"
+
+
+def positive_value(class_counts: Mapping[str, int]) -> str:
+    """The label value that counts as positive when nobody said: a word like `yes`, else the rarer value."""
+    by_word = {value.strip().lower(): value for value in class_counts}
+    for word in POSITIVE_WORDS:
+        if word in by_word:
+            return by_word[word]
+    return min(class_counts, key=lambda value: (class_counts[value], value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How the text of a CSV file is laid out.
+
+    Attributes:
+        encoding: a character set that Java and Python both know by this name.
+        delimiter: one character.
+        quote: one character; a doubled one stands for itself.
+        header: whether the first row holds the names.
+        names: the column names.
+    """
+
+    encoding: str
+    delimiter: str
+    quote: str
+    header: bool
+    names: tuple[str, ...]
+
+
+def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, str], label: str) -> Dialect:
+    """Finds the dialect from the first bytes of a file.
+
+    Args:
+        head: the first bytes.
+        where: file name for messages.
+        whole: whether `head` is all of the file.
+        given: `encoding`, `delimiter`, `quote`, `header` as far as the caller knows them; empty means find it.
+        label: the label column if known: a first row that holds it is the header.
+
+    Raises:
+        InputError: the file is empty, cannot be decoded, or its header is unusable.
+    """
+    if not head.strip():
+        raise InputError(f"{where} is empty; give a file with a header and rows")
+    encoding = given.get("encoding") or _find_encoding(head)
+    text = _decode(head, encoding, where, whole=whole)
+    if not whole and "\n" in text:
+        text = text[: text.rindex("\n") + 1]
+    quote = given.get("quote") or '"'
+    delimiter = _delimiter(text, quote, given.get("delimiter", ""), where)
+    records = _records(text, delimiter, quote)
+    if not records:
+        raise InputError(f"{where} has no rows; give a file with a header and rows")
+    first = [cell.strip() for cell in records[0]]
+    wanted = given.get("header", "auto")
+    header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(_is_number, first))))
+    names = _column_names(first, where) if header else tuple(f"column_{i + 1}" for i in range(len(first)))
+    if header and whole and len(records) == 1:
+        raise InputError(f"{where} has a header but no rows")
+    return Dialect(encoding=encoding, delimiter=delimiter, quote=quote, header=header, names=names)
+
+
+def _find_encoding(head: bytes) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    if head[:400].count(0) > len(head[:400]) // 4:
+        return "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # a character that the head cuts in two is no error
+    except UnicodeDecodeError:
+        return "windows-1252" if any(0x80 <= byte <= 0x9F for byte in head) else "ISO-8859-1"
+    return "UTF-8"
+
+
+def _decode(head: bytes, encoding: str, where: str, *, whole: bool) -> str:
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(head, final=whole).lstrip("\ufeff")
+    except LookupError as error:
+        raise InputError(f"{where}: unknown encoding {encoding!r}; try UTF-8 or ISO-8859-1") from error
+    except UnicodeDecodeError as error:
+        found = _find_encoding(head)
+        raise InputError(f"{where} is not {encoding}; it looks like {found}: give --encoding={found}") from error
+
+
+def _delimiter(text: str, quote: str, given: str, where: str) -> str:
+    scores = {delimiter: _fit(_records(text, delimiter, quote)) for delimiter in DELIMITERS}
+    best = max(DELIMITERS, key=lambda delimiter: scores[delimiter])
+    width = scores[best][1]
+    if not given:
+        return best if width > 1 else ","
+    if len(_records(text, given, quote)[0]) == 1 < width and given != best:
+        raise InputError(f"{where}: delimiter {given!r} gives one column, {best!r} gives {width}: give --delimiter={best!r}")
+    return given
+
+
+def _fit(records: Sequence[Sequence[str]]) -> tuple[float, int]:
+    """How well a delimiter fits: share of rows with the commonest width, and that width; one column fits worst."""
+    if not records:
+        return 0.0, 0
+    width, count = Counter(map(len, records)).most_common(1)[0]
+    return (count / len(records), width) if width > 1 else (0.0, 1)
+
+
+def _records(text: str, delimiter: str, quote: str, most: int = 200) -> list[list[str]]:
+    records: list[list[str]] = []
+    try:
+        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quotechar=quote)
+        for record in reader:
+            if record:
+                records.append(record)
+            if len(records) == most:
+                break
+    except csv.Error:  # a field over the reader's size limit: what was read before it is enough
+        pass
+    return records
+
+
+def _column_names(first: Sequence[str], where: str) -> tuple[str, ...]:
+    names = tuple(name or f"column_{i + 1}" for i, name in enumerate(first))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{where}: the header has {twice[0]!r} more than once; rename one of them")
+    return names
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML basic string, but for DEL.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

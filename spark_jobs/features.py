@@ -1,0 +1,162 @@
+"""From typed columns to one vector: what a feature is, and the model that computes it.
+
+A categorical column becomes one feature for each of its values but the commonest, which is the reference, and one for values that are
+missing or were never met. A number that is missing becomes the mean of the train rows, and a feature says that it was missing. Everything
+is fitted on the rows that are passed in; pass the train rows. Knows nothing of files or of labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.base import Transformer
+from pyspark.ml.feature import (
+    OneHotEncoder,
+    SQLTransformer,
+    StringIndexer,
+    StringIndexerModel,
+    VectorAssembler,
+    VectorSlicer,
+)
+from pyspark.sql import DataFrame
+
+from spark_jobs.contract import InputError
+
+FEATURES = "features"
+ENCODED = "encoded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericColumn:
+    """A numeric column.
+
+    Attributes:
+        name: the raw column.
+        mean: mean of the train rows, put in the place of a missing value.
+        indicator: whether a feature says that the value was missing, because some train rows miss it.
+    """
+
+    name: str
+    mean: float
+    indicator: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One place of the feature vector.
+
+    Attributes:
+        column: the raw column.
+        kind: `numeric`, `missing` (1 if the number is missing), `category` (1 if the column has this value) or `other` (1 if the
+            value is missing or was not met in the train rows).
+        category: the value, for `category`.
+    """
+
+    column: str
+    kind: str
+    category: str = ""
+
+    @property
+    def name(self) -> str:
+        named = {"numeric": self.column, "missing": f"{self.column} is missing", "category": f"{self.column} = {self.category}"}
+        return named.get(self.kind, f"{self.column} is missing or new")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """The fitted features: `model` takes raw columns to `features`, whose places `features` describes.
+
+    Attributes:
+        numeric: the numeric columns.
+        vocabularies: values of each categorical column, commonest in the train rows first, equals in the order of the alphabet.
+    """
+
+    model: PipelineModel
+    numeric: tuple[NumericColumn, ...]
+    vocabularies: Mapping[str, tuple[str, ...]]
+    features: tuple[Feature, ...]
+
+
+def fit_encoding(train: DataFrame, numeric: Sequence[NumericColumn], categorical: Sequence[str], max_categories: int) -> Encoding:
+    """Fits the features.
+
+    Args:
+        train: one row for each train row, with the raw columns.
+        numeric: the numeric columns with their means.
+        categorical: the categorical columns.
+        max_categories: most values of a categorical column.
+
+    Raises:
+        InputError: a categorical column has more values.
+    """
+    select = SQLTransformer(statement=select_statement(numeric, categorical))
+    stages: list[Transformer] = [select]
+    vocabularies: dict[str, tuple[str, ...]] = {}
+    if categorical:
+        places = range(len(categorical))
+        indexer = StringIndexer(
+            inputCols=[f"category_{i}" for i in places],
+            outputCols=[f"index_{i}" for i in places],
+            handleInvalid="keep",  # the last index: missing, or not met in the train rows
+            stringOrderType="frequencyDesc",
+        )
+        encoder = OneHotEncoder(inputCols=indexer.getOutputCols(), outputCols=[f"onehot_{i}" for i in places], dropLast=False)
+        selected = select.transform(train)
+        indexed = indexer.fit(selected)
+        vocabularies = _vocabularies(indexed, categorical, max_categories)
+        stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
+    assembled, kept, features = _layout(numeric, vocabularies)
+    stages.append(VectorAssembler(inputCols=assembled, outputCol=ENCODED))
+    stages.append(VectorSlicer(inputCol=ENCODED, outputCol=FEATURES, indices=kept))
+    return Encoding(model=PipelineModel(stages=stages), numeric=tuple(numeric), vocabularies=vocabularies, features=features)
+
+
+def select_statement(numeric: Sequence[NumericColumn], categorical: Sequence[str]) -> str:
+    """SQL that adds to raw columns, of any name, the columns that the further stages read."""
+    columns = ["*"]
+    for place, column in enumerate(numeric):
+        raw = _identifier(column.name)
+        value = f"nanvl(try_cast({raw} AS DOUBLE), NULL)"
+        columns.append(f"coalesce({value}, CAST('{column.mean!r}' AS DOUBLE)) AS number_{place}")
+        columns.append(f"CAST({value} IS NULL AS DOUBLE) AS missing_{place}")
+    for place, name in enumerate(categorical):
+        columns.append(f"nullif(trim(CAST({_identifier(name)} AS STRING)), '') AS category_{place}")
+    return f"SELECT {', '.join(columns)} FROM __THIS__"
+
+
+def _identifier(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _vocabularies(indexed: StringIndexerModel, categorical: Sequence[str], most: int) -> dict[str, tuple[str, ...]]:
+    vocabularies = {name: tuple(values) for name, values in zip(categorical, indexed.labelsArray, strict=True)}
+    for name, values in vocabularies.items():
+        if len(values) > most:
+            raise InputError(
+                f"column {name!r} has {len(values):,} values in the train rows, more than --max-categories={most}; "
+                "list it under columns.dropped or columns.numeric of the specification, or raise --max-categories"
+            )
+    return vocabularies
+
+
+def _layout(
+    numeric: Sequence[NumericColumn], vocabularies: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[int], tuple[Feature, ...]]:
+    """Columns to assemble, places of the assembled vector to keep, and what each kept place is."""
+    assembled: list[str] = []
+    places: list[Feature | None] = []
+    for index, column in enumerate(numeric):
+        assembled.append(f"number_{index}")
+        places.append(Feature(column=column.name, kind="numeric"))
+        if column.indicator:
+            assembled.append(f"missing_{index}")
+            places.append(Feature(column=column.name, kind="missing"))
+    for index, (name, values) in enumerate(vocabularies.items()):
+        assembled.append(f"onehot_{index}")
+        # Without a reference the features of a column add up to 1 and the coefficients would not be unique.
+        places += [None, *(Feature(column=name, kind="category", category=value) for value in values[1:])]
+        places.append(Feature(column=name, kind="other"))
+    kept = [index for index, feature in enumerate(places) if feature is not None]
+    return assembled, kept, tuple(feature for feature in places if feature is not None)

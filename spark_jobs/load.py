@@ -1,0 +1,200 @@
+"""Load: a CSV or Parquet table becomes typed Parquet; rows that do not parse are kept apart, with the reason.
+
+    spark-submit spark_jobs/__main__.py load --data-uri=data/bank_sample.csv --specification-uri=data/bank.toml --output-uri=out/load
+
+Reads the rows as text and types them itself, so that a bad cell is a rejected row with a reason and never a silent null.
+Knows nothing of features.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs import storage
+from spark_jobs.contract import InputError, LoadArgs, Result, Step, flag
+from spark_jobs.dataset import (
+    MAX_CLASSES,
+    Dialect,
+    Specification,
+    nearest,
+    positive_value,
+    read_specification,
+)
+from spark_jobs.profiling import describe, infer_specification
+from spark_jobs.source import (
+    FILE,
+    LINE,
+    POSITION,
+    Source,
+    is_missing_number,
+    number_of,
+    open_source,
+    quoted,
+    text_of,
+)
+
+log = logging.getLogger(__name__)
+
+REASON = "_reason"
+
+
+def type_rows(source: Source, specification: Specification) -> DataFrame:
+    """Gives each column the type of its role.
+
+    Returns:
+        One row for each row of the source: numeric columns as double, the others as string, those of `POSITION`, the line's text
+        and `_reason`: null for a good row, else why it is rejected.
+    """
+    reasons = [F.when(F.col(LINE).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns"))]
+    reasons.append(F.when(text_of(source, specification.label).isNull(), F.lit(f"label {specification.label!r} is missing")))
+    typed: list[Column] = []
+    for name in source.columns:
+        number = number_of(source, name)
+        if name in specification.numeric:
+            reasons += _number_reasons(source, name, specification)
+            typed.append(F.when(number != 0, number).when(number == 0, F.lit(0.0)).alias(name))  # -0.0 and 0.0 are one value
+        else:
+            typed.append(text_of(source, name).alias(name))
+    if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
+        broken = F.contains(F.concat_ws("", *map(quoted, source.columns)), F.lit("\ufffd"))
+        reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
+    line = F.coalesce(F.col(LINE), F.to_csv(F.struct(*[text_of(source, name).alias(f"c{i}") for i, name in enumerate(source.columns)])))
+    reason = F.coalesce(*reasons)
+    return source.rows.select(*typed, *POSITION, F.when(reason.isNotNull(), line).alias(LINE), reason.alias(REASON))
+
+
+def _number_reasons(source: Source, name: str, specification: Specification) -> list[Column]:
+    number, text = number_of(source, name), text_of(source, name)
+    word = F.when(number.isNull() & text.isNotNull() & ~is_missing_number(source, name), F.lit(f"column {name!r} is not a number"))
+    infinite = F.when(F.abs(number) == float("inf"), F.lit(f"column {name!r} is infinite"))
+    if name not in specification.limits:
+        return [word, infinite]
+    low, high = specification.limits[name]
+    return [word, infinite, F.when((number < low) | (number > high), F.lit(f"column {name!r} is outside {low:g} to {high:g}"))]
+
+
+def write_rows(typed: DataFrame, uri: str) -> tuple[int, int]:
+    """Writes the good rows to `rows/`.
+
+    Returns:
+        Rows read and rows rejected.
+    """
+    observation = Observation()
+    counted = typed.observe(observation, F.count(F.lit(1)).alias("read"), F.count(REASON).alias("rejected"))
+    storage.write_table(counted.where(F.col(REASON).isNull()).drop(LINE, REASON), storage.join(uri, "rows"))
+    return int(observation.get["read"]), int(observation.get["rejected"])
+
+
+def write_rejected(typed: DataFrame, uri: str) -> list[tuple[str, int]]:
+    """Writes the rejected rows to `rejected/`: their file, their text and the reason.
+
+    Returns:
+        Reasons and how often each was met, commonest first.
+    """
+    rejected = typed.where(F.col(REASON).isNotNull())
+    columns = (F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"))
+    storage.write_table(rejected.select(*columns), uri)
+    counts = rejected.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
+    return [(row[REASON], row["count"]) for row in counts]
+
+
+def check_label(specification: Specification, class_counts: dict[str, int]) -> tuple[Specification, list[str]]:
+    """Checks the classes and settles which is positive.
+
+    Raises:
+        InputError: one class, too many classes, or the positive value is not among them.
+    """
+    label, classes = specification.label, sorted(class_counts)
+    if len(classes) < 2:
+        raise InputError(f"label {label!r} has one class, {classes[0]!r}; a classifier needs rows of at least two")
+    if len(classes) > MAX_CLASSES:
+        raise InputError(f"label {label!r} has {len(classes)} values, at most {MAX_CLASSES} are classes; name another label column")
+    if len(classes) > 2:
+        if specification.positive or specification.base_rate is not None:
+            raise InputError(f"label {label!r} has {len(classes)} classes; positive and base_rate are for two: leave them out")
+        return specification, []
+    if not specification.positive:
+        chosen = positive_value(class_counts)
+        return replace(specification, positive=chosen), [f"{chosen!r} is taken as the positive value of {label!r}; --positive changes it"]
+    if specification.positive not in classes:
+        raise InputError(f"label {label!r} has no value {specification.positive!r}{nearest(specification.positive, classes)}")
+    return specification, []
+
+
+def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str]]:
+    """The specification that was given, or one inferred from the values."""
+    warnings: list[str] = []
+    if not args.specification_uri:
+        if not args.label:
+            raise InputError(f"give --specification-uri, or {flag('label')} with one of the columns: {', '.join(source.columns)}")
+        specification, warnings = infer_specification(source, args.label, args.max_rejected_fraction)
+    else:
+        specification = given_specification(args)
+        checked = specification.check(source.columns, args.data_uri)
+        ignored = [name for name in checked.dropped if name not in specification.dropped]
+        warnings = [f"column {name!r} is not in the specification; it is no feature" for name in ignored]
+        specification = checked
+    return replace(specification, positive=args.positive or specification.positive), warnings
+
+
+def given_specification(args: LoadArgs) -> Specification:
+    specification = read_specification(storage.read_text(args.specification_uri), args.specification_uri)
+    return replace(specification, label=args.label) if args.label else specification
+
+
+def run(session: SparkSession, args: LoadArgs) -> Result:
+    """Loads the table; see `LoadArgs`."""
+    label = given_specification(args).label if args.specification_uri else args.label
+    source = open_source(session, args, label)
+    specification, warnings = prepare(source, args)
+    typed = type_rows(source, specification)
+    read, rejected = write_rows(typed, args.output_uri)
+    reasons = write_rejected(typed, storage.join(args.output_uri, "rejected")) if rejected else []
+    if not read:
+        raise InputError(f"{args.data_uri} has a header but no rows")
+    if rejected > read * args.max_rejected_fraction:
+        common = "; ".join(f"{reason} ({count:,} rows)" for reason, count in reasons[:3])
+        raise InputError(
+            f"{args.data_uri}: {rejected:,} of {read:,} rows rejected, more than {args.max_rejected_fraction:.2%}: {common}; "
+            "mend the data or the specification, or raise --max-rejected-fraction"
+        )
+    table = storage.read_table(session, storage.join(args.output_uri, "rows"))
+    profile = describe(table, specification)
+    empty = [column["name"] for column in profile["columns"] if column["missing"] == read - rejected]
+    if any(name in specification.features for name in empty):
+        raise InputError(f"{args.data_uri}: column {empty[0]!r} has no value in any row; list it under columns.dropped")
+    specification, more = check_label(specification, profile["class_counts"])
+    document = _profile_document(profile, read - rejected, reasons, source.dialect)
+    storage.write_text(storage.join(args.output_uri, "specification.toml"), specification.to_toml())
+    storage.write_text(storage.join(args.output_uri, "profile.json"), json.dumps(document, indent=2, ensure_ascii=False))
+    if rejected:
+        more.append(f"{rejected:,} of {read:,} rows were rejected, see rejected/: {reasons[0][0]} ({reasons[0][1]:,})")
+    return Result(
+        step=Step.LOAD,
+        status="succeeded",
+        rows_in=read,
+        rows_out={"rows": read - rejected, "rejected": rejected},
+        columns=tuple((field.name, field.dataType.simpleString()) for field in table.schema if field.name not in POSITION),
+        digest=profile["digest"],
+        uris={"rows": storage.join(args.output_uri, "rows")},
+        warnings=tuple(warnings + more),
+        facts={"label": specification.label, "positive": specification.positive, "suspicious": profile["suspicious"]},
+    )
+
+
+def _profile_document(profile: dict[str, Any], rows: int, reasons: Sequence[tuple[str, int]], dialect: Dialect | None) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "rejected": sum(count for _, count in reasons),
+        "rejected_reasons": [list(item) for item in reasons],
+        "delimiter": dialect.delimiter if dialect else "",
+        "encoding": dialect.encoding if dialect else "",
+        **profile,
+    }

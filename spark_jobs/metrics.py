@@ -1,0 +1,293 @@
+"""How good a classifier is: numbers and their 95 % intervals, computed from counts.
+
+Nothing here reads a table: `evaluate` counts rows in cells, and these functions turn the counts into metrics. A cell is one label, one
+predicted label and one small range of the margin, so a table of any size becomes a few thousand cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+Z95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
+DELONG = "DeLong, DeLong & Clarke-Pearson 1988"
+WILSON = "Wilson 1927"
+BOOTSTRAP = "bootstrap percentiles, Efron 1979"
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counted predictions of two classes, one entry for each cell, sorted by margin.
+
+    Attributes:
+        margin: log-odds of the positive class, the same for all rows of a cell to 0.001.
+        positive: whether the cell's rows are positive.
+        predicted: whether they are predicted positive.
+        rows: how many rows.
+        log_loss: sum over the rows of -ln(probability of the row's own class).
+        squared_error: sum over the rows of (probability - label)^2.
+        probability: sum over the rows of the positive class's probability.
+    """
+
+    margin: Array
+    positive: npt.NDArray[np.bool_]
+    predicted: npt.NDArray[np.bool_]
+    rows: Array
+    log_loss: Array
+    squared_error: Array
+    probability: Array
+
+    def by_margin(self, rows: Array | None = None) -> tuple[Array, Array, Array]:
+        """Distinct margins, rising, with their negatives and positives; shape (margins,) each."""
+        rows = self.rows if rows is None else rows
+        margins, place = np.unique(self.margin, return_inverse=True)
+        negatives = np.bincount(place, weights=np.where(self.positive, 0.0, rows), minlength=len(margins))
+        positives = np.bincount(place, weights=np.where(self.positive, rows, 0.0), minlength=len(margins))
+        return margins, negatives, positives
+
+
+def area_under_roc(negatives: Array, positives: Array) -> float:
+    """Probability that a random positive has a larger margin than a random negative, ties counted half.
+
+    Args:
+        negatives: rows of each margin, margins rising; shape (margins,).
+        positives: the same for positives.
+    """
+    below = np.cumsum(negatives) - negatives / 2
+    return float(np.dot(positives, below) / (positives.sum() * negatives.sum()))
+
+
+def delong_deviation(negatives: Array, positives: Array) -> float:
+    """Standard deviation of `area_under_roc` by DeLong, DeLong & Clarke-Pearson 1988 (placement values, ties counted half)."""
+    n_negative, n_positive = negatives.sum(), positives.sum()
+    of_positives = (np.cumsum(negatives) - negatives / 2) / n_negative
+    of_negatives = 1 - (np.cumsum(positives) - positives / 2) / n_positive
+    return float(np.sqrt(_variance(of_positives, positives) / n_positive + _variance(of_negatives, negatives) / n_negative))
+
+
+def _variance(values: Array, counts: Array) -> float:
+    n = counts.sum()
+    if n < 2:
+        return 0.0
+    mean = np.dot(values, counts) / n
+    return float(np.dot(counts, (values - mean) ** 2) / (n - 1))
+
+
+def roc_curve(negatives: Array, positives: Array) -> tuple[Array, Array]:
+    """False and true positive rates as the threshold falls, from (0, 0) to (1, 1); shape (margins + 1,) each."""
+    false = np.concatenate([[0.0], np.cumsum(negatives[::-1])]) / negatives.sum()
+    true = np.concatenate([[0.0], np.cumsum(positives[::-1])]) / positives.sum()
+    return false, true
+
+
+def precision_recall_curve(negatives: Array, positives: Array) -> tuple[Array, Array]:
+    """Recall and precision as the threshold falls, from recall 0 with the precision of the first point, as Spark defines it."""
+    true = np.cumsum(positives[::-1])
+    chosen = true + np.cumsum(negatives[::-1])
+    met = chosen > 0
+    recall, precision = true[met] / positives.sum(), true[met] / chosen[met]
+    return np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision])
+
+
+def area_under_pr(negatives: Array, positives: Array) -> float:
+    """Area under `precision_recall_curve` by trapezoids, as Spark's BinaryClassificationEvaluator with all points."""
+    recall, precision = precision_recall_curve(negatives, positives)
+    return float(np.trapezoid(precision, recall))
+
+
+def lift_top_decile(negatives: Array, positives: Array) -> float:
+    """Share of positives among the tenth of the rows with the largest margins, divided by their share among all rows."""
+    return float(gains(negatives, positives)[0] / (positives.sum() / 10))
+
+
+def gains(negatives: Array, positives: Array) -> Array:
+    """Positives in each tenth of the rows, largest margins first; rows of one margin are divided evenly; shape (10,)."""
+    rows = np.concatenate([[0.0], np.cumsum((negatives + positives)[::-1])])
+    found = np.concatenate([[0.0], np.cumsum(positives[::-1])])
+    return np.diff(np.interp(np.linspace(0, rows[-1], 11), rows, found))
+
+
+def rates(confusion: Array) -> dict[str, float]:
+    """accuracy, precision, recall and f1 of two classes; 0 where nothing is predicted positive.
+
+    Args:
+        confusion: [[true negatives, false positives], [false negatives, true positives]].
+    """
+    (tn, fp), (fn, tp) = confusion
+    return {
+        "accuracy": float((tn + tp) / confusion.sum()),
+        "precision": float(tp / (tp + fp)) if tp + fp else 0.0,
+        "recall": float(tp / (tp + fn)) if tp + fn else 0.0,
+        "f1": float(2 * tp / (2 * tp + fp + fn)) if 2 * tp + fp + fn else 0.0,
+    }
+
+
+def confusion_of(cells: Cells, rows: Array | None = None) -> Array:
+    """Rows by actual and predicted class; shape (2, 2)."""
+    rows = cells.rows if rows is None else rows
+    return np.bincount(2 * cells.positive + cells.predicted, weights=rows, minlength=4).reshape(2, 2)
+
+
+def binary_point(cells: Cells, rows: Array | None = None) -> dict[str, float]:
+    """Every metric of two classes.
+
+    Args:
+        cells: the counted predictions.
+        rows: other row counts for the same cells, for a bootstrap sample; shape (cells,).
+    """
+    rows = cells.rows if rows is None else rows
+    _, negatives, positives = cells.by_margin(rows)
+    scale = rows / cells.rows
+    return {
+        "areaUnderROC": area_under_roc(negatives, positives),
+        "areaUnderPR": area_under_pr(negatives, positives),
+        **rates(confusion_of(cells, rows)),
+        "logLoss": float(np.dot(scale, cells.log_loss) / rows.sum()),
+        "brierScore": float(np.dot(scale, cells.squared_error) / rows.sum()),
+        "liftTopDecile": lift_top_decile(negatives, positives),
+    }
+
+
+def binary_metrics(cells: Cells, samples: int) -> list[dict[str, Any]]:
+    """Every metric of two classes with its 95 % interval: name, value, low, high and the interval's source."""
+    point = binary_point(cells)
+    spread = bootstrap(cells.rows, lambda rows: binary_point(cells, rows), samples)
+    _, negatives, positives = cells.by_margin()
+    deviation = Z95 * delong_deviation(negatives, positives)
+    area = point["areaUnderROC"]
+    (tn, fp), (fn, tp) = confusion_of(cells)
+    proportions = {"accuracy": (tn + tp, tn + tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
+    found = []
+    for name, value in point.items():
+        low, high, source = *spread[name], BOOTSTRAP
+        if name == "areaUnderROC":
+            low, high, source = max(0.0, area - deviation), min(1.0, area + deviation), DELONG
+        elif name in proportions:
+            low, high, source = *wilson(*proportions[name]), WILSON
+        found.append({"name": name, "value": value, "low": low, "high": high, "interval": source})
+    return found
+
+
+def wilson(successes: float, trials: float) -> tuple[float, float]:
+    """The 95 % interval of a proportion, Wilson 1927; 0 to 1 where there is no trial."""
+    if not trials:
+        return 0.0, 1.0
+    share, square = successes / trials, Z95**2
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    half = Z95 / (1 + square / trials) * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def bootstrap(
+    rows: Array, metrics: Callable[[Array], Mapping[str, float]], samples: int, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals over multinomial resamples of the rows.
+
+    Args:
+        rows: row counts of the cells; shape (cells,).
+        metrics: metrics of resampled counts.
+        samples: how many; one in which a class is missing is drawn again in effect by being left out.
+        seed: of the generator.
+    """
+    generator = np.random.default_rng(seed)
+    total = int(rows.sum())
+    drawn: dict[str, list[float]] = {}
+    for _ in range(samples):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for name, value in metrics(generator.multinomial(total, rows / rows.sum()).astype(float)).items():
+                drawn.setdefault(name, []).append(value)
+    return {name: _percentiles(np.array(values)) for name, values in drawn.items()}
+
+
+def _percentiles(values: Array) -> tuple[float, float]:
+    low, high = np.percentile(values[np.isfinite(values)], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def choose_threshold(counts: Array, rule: str) -> float:
+    """The decision threshold that is best on counted rows, the smallest of equals.
+
+    Args:
+        counts: shape (bins + 1, 2): row k counts the negatives and the positives with a probability above k / bins and not above the next.
+        rule: `max_f1`, `max_accuracy`, `youden` (largest true minus false positive rate, Youden 1950) or `half` (0.5).
+    """
+    bins = len(counts) - 1
+    if rule == "half":
+        return 0.5
+    above = np.cumsum(counts[::-1], axis=0)[::-1]
+    fp, tp = above[:, 0], above[:, 1]
+    negatives, positives = counts.sum(axis=0)
+    value = {
+        "max_f1": 2 * tp / np.maximum(tp + fp + positives, 1),
+        "max_accuracy": (tp + negatives - fp) / (negatives + positives),
+        "youden": tp / max(positives, 1) - fp / max(negatives, 1),
+    }[rule]
+    return int(np.argmax(value[:bins])) / bins
+
+
+def thin(*columns: Array, points: int = CURVE_POINTS) -> list[list[float]]:
+    """At most so many points of a curve, its ends among them."""
+    chosen = np.unique(np.linspace(0, len(columns[0]) - 1, points).round().astype(int))
+    return [list(map(float, point)) for point in zip(*(column[chosen] for column in columns), strict=True)]
+
+
+def logistic(margin: Array) -> Array:
+    """1 / (1 + exp(-margin)), without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(margin / 2)))
+
+
+def calibration(probability: Array, negatives: Array, positives: Array, groups: int = 10) -> list[dict[str, float]]:
+    """Mean predicted probability against the observed share of positives, in groups of about equal weight.
+
+    Args:
+        probability: rising; shape (margins,).
+        negatives: weight of the negatives at each; shape (margins,).
+        positives: the same for positives.
+        groups: how many groups at most.
+    """
+    weight = negatives + positives
+    middle = (np.cumsum(weight) - weight / 2) / weight.sum()
+    place = np.minimum((middle * groups).astype(int), groups - 1)
+    found = []
+    for group in np.unique(place):
+        here = place == group
+        rows, met = weight[here].sum(), positives[here].sum()
+        low, high = wilson(met, rows)
+        predicted = float(np.dot(probability[here], weight[here]) / rows)
+        found.append({"predicted": predicted, "observed": float(met / rows), "low": low, "high": high, "rows": float(rows)})
+    return found
+
+
+def multiclass_point(confusion: Array) -> dict[str, float]:
+    """accuracy and the weighted precision, recall and f1 of any number of classes, as Spark's evaluator defines them.
+
+    Args:
+        confusion: rows actual, columns predicted; shape (classes, classes).
+    """
+    actual = confusion.sum(axis=1)
+    each = per_class(confusion)
+    weight = actual / actual.sum()
+    return {
+        "accuracy": float(np.trace(confusion) / confusion.sum()),
+        "weightedPrecision": float(np.dot(weight, each["precision"])),
+        "weightedRecall": float(np.dot(weight, each["recall"])),
+        "f1": float(np.dot(weight, each["f1"])),
+    }
+
+
+def per_class(confusion: Array) -> dict[str, Array]:
+    """precision, recall and f1 of each class, 0 where a class is never met or predicted; shape (classes,) each."""
+    hit, actual, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "precision": hit / np.maximum(predicted, 1e-300) * (predicted > 0),
+        "recall": hit / np.maximum(actual, 1e-300) * (actual > 0),
+        "f1": 2 * hit / np.maximum(actual + predicted, 1e-300) * (actual + predicted > 0),
+    }

@@ -1,0 +1,26 @@
+"""The one door to a SparkSession.
+
+A step takes whatever Spark it is given (by spark-submit, by a Connect URL); what must be the same everywhere, so that results are the
+same everywhere, is set here.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from spark_jobs.contract import Step
+
+SEMANTICS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.caseSensitive": "true",  # `Age` and `age` are two columns of a CSV
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.legacy.javaCharsets": "true",  # windows-1252 is common in spreadsheets' exports
+}
+
+
+def build_session(step: Step) -> SparkSession:
+    """The session in which a step runs."""
+    session = SparkSession.builder.appName(f"spark-kfp {step}").getOrCreate()
+    for key, value in SEMANTICS.items():
+        session.conf.set(key, value)
+    return session
