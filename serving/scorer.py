@@ -41,7 +41,9 @@ class Scorer:
             ScorecardError: it has another version.
         """
         if scorecard.get("scorecard_version") != SCORECARD_VERSION:
-            raise ScorecardError(f"scorecard_version is {scorecard.get('scorecard_version')!r}, not {SCORECARD_VERSION}")
+            raise ScorecardError(
+                f"scorecard_version is {scorecard.get('scorecard_version')!r}, not {SCORECARD_VERSION}"
+            )
         self.labels: list[str] = scorecard["labels"]
         self.threshold: float | None = scorecard["threshold"]
         self._intercepts: list[float] = scorecard["intercepts"]

@@ -64,7 +64,9 @@ def main(argv: list[str]) -> int:
         return EXIT_INPUT if failure.kind == "input" else EXIT_FAULT
     for warning in result.warnings:
         log.warning("%s", warning)
-    log.info("step %s: %d rows in, %s rows out, %.1f s", step, result.rows_in, dict(result.rows_out), result.seconds["total"])
+    log.info(
+        "step %s: %d rows in, %s rows out, %.1f s", step, result.rows_in, dict(result.rows_out), result.seconds["total"]
+    )
     return 0
 
 
@@ -95,7 +97,10 @@ def carry_out(step: Step, args: Any, began: float) -> Result:
         work = time.perf_counter() - started
         session.stop()
     seconds = {"startup": started - began, "work": work, "total": time.perf_counter() - began}
-    uris = {**result.uris, **{name.removesuffix("_uri"): getattr(args, name) for name in OUTPUTS if hasattr(args, name)}}
+    uris = {
+        **result.uris,
+        **{name.removesuffix("_uri"): getattr(args, name) for name in OUTPUTS if hasattr(args, name)},
+    }
     arguments = asdict(args)
     result = replace(result, arguments=arguments, seconds=seconds, uris=uris)
     storage.write_text(storage.join(args.output_uri, RESULT_NAME), result.to_json())

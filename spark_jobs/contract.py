@@ -80,7 +80,9 @@ def _not_negative(value: float) -> bool:
 class LoadArgs(StepArgs):
     """A CSV or Parquet table becomes typed Parquet."""
 
-    data_uri: str = setting(MISSING, "CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://")
+    data_uri: str = setting(
+        MISSING, "CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://"
+    )
     specification_uri: str = setting("", "data specification (TOML); empty: types are inferred and label is needed")
     label: str = setting("", "name of the label column, when there is no specification or to override its own")
     positive: str = setting("", "the label value that counts as positive; empty: from the specification, else inferred")
@@ -89,7 +91,9 @@ class LoadArgs(StepArgs):
     encoding: str = setting("", "text encoding, such as UTF-8 or ISO-8859-1; empty: found in the data")
     header: str = setting("auto", "whether the first row holds the column names", choices=HEADERS)
     max_rejected_fraction: float = setting(0.01, "largest share of rows, 0 to 1, that may be rejected", check=_fraction)
-    output_uri: str = setting(MISSING, "directory for rows/, rejected/, specification.toml, profile.json and result.json")
+    output_uri: str = setting(
+        MISSING, "directory for rows/, rejected/, specification.toml, profile.json and result.json"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,19 +102,29 @@ class PreprocessArgs(StepArgs):
 
     load_uri: str = setting(MISSING, "output of load")
     seed: int = setting(42, "seed of the split")
-    split: str = setting("hash", "hash: by a hash of the row's values; ordered: the last rows are the test rows", choices=SPLITS)
-    order_by: str = setting("", "column that an ordered split follows; empty: the order of the file")
-    train_fraction: float = setting(0.6, "share of train rows, above 0 and below 1", check=lambda value: 0.0 < value < 1.0)
-    validation_fraction: float = setting(
-        0.2, "share of validation rows, above 0 and below 1; what remains is test", check=lambda value: 0.0 < value < 1.0
+    split: str = setting(
+        "hash", "hash: by a hash of the row's values; ordered: the last rows are the test rows", choices=SPLITS
     )
-    max_categories: int = setting(100, "most values that a categorical column may have, at least 2", check=lambda value: value >= 2)
+    order_by: str = setting("", "column that an ordered split follows; empty: the order of the file")
+    train_fraction: float = setting(
+        0.6, "share of train rows, above 0 and below 1", check=lambda value: 0.0 < value < 1.0
+    )
+    validation_fraction: float = setting(
+        0.2,
+        "share of validation rows, above 0 and below 1; what remains is test",
+        check=lambda value: 0.0 < value < 1.0,
+    )
+    max_categories: int = setting(
+        100, "most values that a categorical column may have, at least 2", check=lambda value: value >= 2
+    )
     output_uri: str = setting(MISSING, "directory for features/, features_model/, features.json and result.json")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.train_fraction + self.validation_fraction >= 1.0:
-            raise InputError("--train-fraction and --validation-fraction leave no test rows; make their sum less than 1")
+            raise InputError(
+                "--train-fraction and --validation-fraction leave no test rows; make their sum less than 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +153,9 @@ class EvaluateArgs(StepArgs):
     preprocess_uri: str = setting(MISSING, "output of preprocess")
     train_uri: str = setting(MISSING, "output of train")
     title: str = setting("", "title of the report; empty: named after the label")
-    bootstrap_samples: int = setting(500, "bootstrap samples behind the intervals, at least 50", check=lambda value: value >= 50)
+    bootstrap_samples: int = setting(
+        500, "bootstrap samples behind the intervals, at least 50", check=lambda value: value >= 50
+    )
     report_uri: str = setting(MISSING, "file for the HTML report")
     output_uri: str = setting(MISSING, "directory for evaluation.json and result.json")
 

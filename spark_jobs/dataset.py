@@ -115,11 +115,15 @@ def _checked(label: dict[str, Any], columns: dict[str, Any], limits: dict[str, A
     base_rate = label.get("base_rate")
     if base_rate is not None and not (isinstance(base_rate, int | float) and 0 < base_rate < 1):
         raise InputError(f"{where}: label.base_rate is {base_rate!r}; it must be above 0 and below 1")
-    roles = {role: _names(columns.get(role, []), f"{where}: columns.{role}") for role in sorted(_SECTIONS["columns"] or ())}
+    roles = {
+        role: _names(columns.get(role, []), f"{where}: columns.{role}") for role in sorted(_SECTIONS["columns"] or ())
+    }
     seen = Counter((label["name"], *roles["numeric"], *roles["categorical"], *roles["dropped"]))
     twice = [name for name, count in seen.items() if count > 1]
     if twice:
-        raise InputError(f"{where}: column {twice[0]!r} has two roles; leave it in one of label, numeric, categorical, dropped")
+        raise InputError(
+            f"{where}: column {twice[0]!r} has two roles; leave it in one of label, numeric, categorical, dropped"
+        )
     if not roles["numeric"] + roles["categorical"]:
         raise InputError(f"{where}: no feature; list at least one column under columns.numeric or columns.categorical")
     for name in roles["known_afterwards"]:
@@ -246,7 +250,9 @@ def _delimiter(text: str, quote: str, given: str, where: str) -> str:
     if not given:
         return best if width > 1 else ","
     if len(_records(text, given, quote)[0]) == 1 < width and given != best:
-        raise InputError(f"{where}: delimiter {given!r} gives one column, {best!r} gives {width}: give --delimiter={best!r}")
+        raise InputError(
+            f"{where}: delimiter {given!r} gives one column, {best!r} gives {width}: give --delimiter={best!r}"
+        )
     return given
 
 

@@ -60,7 +60,11 @@ class Feature:
 
     @property
     def name(self) -> str:
-        named = {"numeric": self.column, "missing": f"{self.column} is missing", "category": f"{self.column} = {self.category}"}
+        named = {
+            "numeric": self.column,
+            "missing": f"{self.column} is missing",
+            "category": f"{self.column} = {self.category}",
+        }
         return named.get(self.kind, f"{self.column} is missing or new")
 
 
@@ -79,7 +83,9 @@ class Encoding:
     features: tuple[Feature, ...]
 
 
-def fit_encoding(train: DataFrame, numeric: Sequence[NumericColumn], categorical: Sequence[str], max_categories: int) -> Encoding:
+def fit_encoding(
+    train: DataFrame, numeric: Sequence[NumericColumn], categorical: Sequence[str], max_categories: int
+) -> Encoding:
     """Fits the features.
 
     Args:
@@ -102,7 +108,9 @@ def fit_encoding(train: DataFrame, numeric: Sequence[NumericColumn], categorical
             handleInvalid="keep",  # the last index: missing, or not met in the train rows
             stringOrderType="frequencyDesc",
         )
-        encoder = OneHotEncoder(inputCols=indexer.getOutputCols(), outputCols=[f"onehot_{i}" for i in places], dropLast=False)
+        encoder = OneHotEncoder(
+            inputCols=indexer.getOutputCols(), outputCols=[f"onehot_{i}" for i in places], dropLast=False
+        )
         selected = select.transform(train)
         indexed = indexer.fit(selected)
         vocabularies = _vocabularies(indexed, categorical, max_categories)
@@ -110,7 +118,9 @@ def fit_encoding(train: DataFrame, numeric: Sequence[NumericColumn], categorical
     assembled, kept, features = _layout(numeric, vocabularies)
     stages.append(VectorAssembler(inputCols=assembled, outputCol=ENCODED))
     stages.append(VectorSlicer(inputCol=ENCODED, outputCol=FEATURES, indices=kept))
-    return Encoding(model=PipelineModel(stages=stages), numeric=tuple(numeric), vocabularies=vocabularies, features=features)
+    return Encoding(
+        model=PipelineModel(stages=stages), numeric=tuple(numeric), vocabularies=vocabularies, features=features
+    )
 
 
 def select_statement(numeric: Sequence[NumericColumn], categorical: Sequence[str]) -> str:

@@ -53,31 +53,44 @@ def type_rows(source: Source, specification: Specification) -> DataFrame:
         and `_reason`: null for a good row, else why it is rejected.
     """
     reasons = [F.when(F.col(LINE).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns"))]
-    reasons.append(F.when(text_of(source, specification.label).isNull(), F.lit(f"label {specification.label!r} is missing")))
+    reasons.append(
+        F.when(text_of(source, specification.label).isNull(), F.lit(f"label {specification.label!r} is missing"))
+    )
     typed: list[Column] = []
     for name in source.columns:
         number = number_of(source, name)
         if name in specification.numeric:
             reasons += _number_reasons(source, name, specification)
-            typed.append(F.when(number != 0, number).when(number == 0, F.lit(0.0)).alias(name))  # -0.0 and 0.0 are one value
+            typed.append(
+                F.when(number != 0, number).when(number == 0, F.lit(0.0)).alias(name)
+            )  # -0.0 and 0.0 are one value
         else:
             typed.append(text_of(source, name).alias(name))
     if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
         broken = F.contains(F.concat_ws("", *map(quoted, source.columns)), F.lit("\ufffd"))
         reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
-    line = F.coalesce(F.col(LINE), F.to_csv(F.struct(*[text_of(source, name).alias(f"c{i}") for i, name in enumerate(source.columns)])))
+    line = F.coalesce(
+        F.col(LINE),
+        F.to_csv(F.struct(*[text_of(source, name).alias(f"c{i}") for i, name in enumerate(source.columns)])),
+    )
     reason = F.coalesce(*reasons)
     return source.rows.select(*typed, *POSITION, F.when(reason.isNotNull(), line).alias(LINE), reason.alias(REASON))
 
 
 def _number_reasons(source: Source, name: str, specification: Specification) -> list[Column]:
     number, text = number_of(source, name), text_of(source, name)
-    word = F.when(number.isNull() & text.isNotNull() & ~is_missing_number(source, name), F.lit(f"column {name!r} is not a number"))
+    word = F.when(
+        number.isNull() & text.isNotNull() & ~is_missing_number(source, name), F.lit(f"column {name!r} is not a number")
+    )
     infinite = F.when(F.abs(number) == float("inf"), F.lit(f"column {name!r} is infinite"))
     if name not in specification.limits:
         return [word, infinite]
     low, high = specification.limits[name]
-    return [word, infinite, F.when((number < low) | (number > high), F.lit(f"column {name!r} is outside {low:g} to {high:g}"))]
+    return [
+        word,
+        infinite,
+        F.when((number < low) | (number > high), F.lit(f"column {name!r} is outside {low:g} to {high:g}")),
+    ]
 
 
 def write_rows(typed: DataFrame, uri: str) -> tuple[int, int]:
@@ -115,16 +128,24 @@ def check_label(specification: Specification, class_counts: dict[str, int]) -> t
     if len(classes) < 2:
         raise InputError(f"label {label!r} has one class, {classes[0]!r}; a classifier needs rows of at least two")
     if len(classes) > MAX_CLASSES:
-        raise InputError(f"label {label!r} has {len(classes)} values, at most {MAX_CLASSES} are classes; name another label column")
+        raise InputError(
+            f"label {label!r} has {len(classes)} values, at most {MAX_CLASSES} are classes; name another label column"
+        )
     if len(classes) > 2:
         if specification.positive or specification.base_rate is not None:
-            raise InputError(f"label {label!r} has {len(classes)} classes; positive and base_rate are for two: leave them out")
+            raise InputError(
+                f"label {label!r} has {len(classes)} classes; positive and base_rate are for two: leave them out"
+            )
         return specification, []
     if not specification.positive:
         chosen = positive_value(class_counts)
-        return replace(specification, positive=chosen), [f"{chosen!r} is taken as the positive value of {label!r}; --positive changes it"]
+        return replace(specification, positive=chosen), [
+            f"{chosen!r} is taken as the positive value of {label!r}; --positive changes it"
+        ]
     if specification.positive not in classes:
-        raise InputError(f"label {label!r} has no value {specification.positive!r}{nearest(specification.positive, classes)}")
+        raise InputError(
+            f"label {label!r} has no value {specification.positive!r}{nearest(specification.positive, classes)}"
+        )
     return specification, []
 
 
@@ -133,7 +154,9 @@ def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str]]:
     warnings: list[str] = []
     if not args.specification_uri:
         if not args.label:
-            raise InputError(f"give --specification-uri, or {flag('label')} with one of the columns: {', '.join(source.columns)}")
+            raise InputError(
+                f"give --specification-uri, or {flag('label')} with one of the columns: {', '.join(source.columns)}"
+            )
         specification, warnings = infer_specification(source, args.label, args.max_rejected_fraction)
     else:
         specification = given_specification(args)
@@ -173,7 +196,9 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     specification, more = check_label(specification, profile["class_counts"])
     document = _profile_document(profile, read - rejected, reasons, source.dialect)
     storage.write_text(storage.join(args.output_uri, "specification.toml"), specification.to_toml())
-    storage.write_text(storage.join(args.output_uri, "profile.json"), json.dumps(document, indent=2, ensure_ascii=False))
+    storage.write_text(
+        storage.join(args.output_uri, "profile.json"), json.dumps(document, indent=2, ensure_ascii=False)
+    )
     if rejected:
         more.append(f"{rejected:,} of {read:,} rows were rejected, see rejected/: {reasons[0][0]} ({reasons[0][1]:,})")
     return Result(
@@ -181,7 +206,9 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
         status="succeeded",
         rows_in=read,
         rows_out={"rows": read - rejected, "rejected": rejected},
-        columns=tuple((field.name, field.dataType.simpleString()) for field in table.schema if field.name not in POSITION),
+        columns=tuple(
+            (field.name, field.dataType.simpleString()) for field in table.schema if field.name not in POSITION
+        ),
         digest=profile["digest"],
         uris={"rows": storage.join(args.output_uri, "rows")},
         warnings=tuple(warnings + more),
@@ -189,7 +216,9 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     )
 
 
-def _profile_document(profile: dict[str, Any], rows: int, reasons: Sequence[tuple[str, int]], dialect: Dialect | None) -> dict[str, Any]:
+def _profile_document(
+    profile: dict[str, Any], rows: int, reasons: Sequence[tuple[str, int]], dialect: Dialect | None
+) -> dict[str, Any]:
     return {
         "rows": rows,
         "rejected": sum(count for _, count in reasons),

@@ -70,7 +70,9 @@ def delong_deviation(negatives: Array, positives: Array) -> float:
     n_negative, n_positive = negatives.sum(), positives.sum()
     of_positives = (np.cumsum(negatives) - negatives / 2) / n_negative
     of_negatives = 1 - (np.cumsum(positives) - positives / 2) / n_positive
-    return float(np.sqrt(_variance(of_positives, positives) / n_positive + _variance(of_negatives, negatives) / n_negative))
+    return float(
+        np.sqrt(_variance(of_positives, positives) / n_positive + _variance(of_negatives, negatives) / n_negative)
+    )
 
 
 def _variance(values: Array, counts: Array) -> float:
@@ -262,7 +264,9 @@ def calibration(probability: Array, negatives: Array, positives: Array, groups: 
         rows, met = weight[here].sum(), positives[here].sum()
         low, high = wilson(met, rows)
         predicted = float(np.dot(probability[here], weight[here]) / rows)
-        found.append({"predicted": predicted, "observed": float(met / rows), "low": low, "high": high, "rows": float(rows)})
+        found.append(
+            {"predicted": predicted, "observed": float(met / rows), "low": low, "high": high, "rows": float(rows)}
+        )
     return found
 
 

@@ -40,9 +40,9 @@ def class_labels(specification: Specification, classes: set[str]) -> list[str]:
 def index_label(label: str, labels: list[str]) -> Column:
     """The label's index as double; a value that is not among `labels` raises an error, so that no class is gained in silence."""
     place = F.array_position(F.array(*map(F.lit, labels)), quoted(label))
-    return F.when(place == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))).otherwise(
-        (place - 1).cast("double")
-    )
+    return F.when(
+        place == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))
+    ).otherwise((place - 1).cast("double"))
 
 
 def write_features(split: Split, encoding: Encoding, label: Column, uri: str) -> None:
@@ -59,15 +59,22 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     specification = read_specification(storage.read_text(where), where)
     table = storage.read_table(session, storage.join(args.load_uri, "rows"))
     split = summarise(assign_sets(table, args), specification)
-    numeric = [NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0) for name in specification.numeric]
+    numeric = [
+        NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0)
+        for name in specification.numeric
+    ]
     train = split.table.where(F.col(SET) == "train")
     encoding = fit_encoding(train, numeric, specification.categorical, args.max_categories)
     labels = class_labels(specification, set(split.counts["train"]))
     write_features(split, encoding, index_label(specification.label, labels), storage.join(args.output_uri, "features"))
     storage.write_model(encoding.model, storage.join(args.output_uri, "features_model"))
     document = describe(args, specification, labels, split, encoding)
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    storage.write_text(storage.join(args.output_uri, "features.json"), text)
+    meaning = json.dumps(document, ensure_ascii=False)
+    profile = json.loads(storage.read_text(storage.join(args.load_uri, "profile.json")))
+    document["data"] = {"uri": loaded.arguments["data_uri"], "warnings": list(loaded.warnings), **profile}
+    storage.write_text(
+        storage.join(args.output_uri, "features.json"), json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    )
     return Result(
         step=Step.PREPROCESS,
         status="succeeded",
@@ -75,13 +82,18 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
         rows_out=split.rows,
         columns=((FEATURES, f"vector of {len(encoding.features)}"), (LABEL, "double"), (ROW_HASH, "bigint")),
         inputs={"load_uri": loaded.digest},
-        digest=hashlib.sha256((loaded.digest + text).encode()).hexdigest(),
-        uris={"features": storage.join(args.output_uri, "features"), "features_model": storage.join(args.output_uri, "features_model")},
+        digest=hashlib.sha256((loaded.digest + meaning).encode()).hexdigest(),
+        uris={
+            "features": storage.join(args.output_uri, "features"),
+            "features_model": storage.join(args.output_uri, "features_model"),
+        },
         facts={"labels": labels, "features": len(encoding.features), "class_counts": split.counts},
     )
 
 
-def describe(args: PreprocessArgs, specification: Specification, labels: list[str], split: Split, encoding: Encoding) -> dict[str, Any]:
+def describe(
+    args: PreprocessArgs, specification: Specification, labels: list[str], split: Split, encoding: Encoding
+) -> dict[str, Any]:
     """What later steps and the report must know of the features, as plain values."""
     return {
         "labels": labels,
@@ -89,5 +101,6 @@ def describe(args: PreprocessArgs, specification: Specification, labels: list[st
         "numeric": [asdict(column) for column in encoding.numeric],
         "categorical": [{"name": name, "values": list(values)} for name, values in encoding.vocabularies.items()],
         "features": [{**asdict(feature), "name": feature.name} for feature in encoding.features],
+        "deviations": split.deviations,
         "specification": specification.to_toml(),
     }

@@ -55,7 +55,9 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
             categorical.append(name)
     if not numeric + categorical:
         raise InputError(f"no column but the label {label!r} has values; check the file or give --delimiter")
-    return Specification(label=label, numeric=tuple(numeric), categorical=tuple(categorical), dropped=tuple(dropped)), warnings
+    return Specification(
+        label=label, numeric=tuple(numeric), categorical=tuple(categorical), dropped=tuple(dropped)
+    ), warnings
 
 
 SAMPLE_ROWS = 5_000
@@ -81,7 +83,9 @@ def describe(table: DataFrame, specification: Specification) -> dict[str, Any]:
         HyperLogLog's estimate, 2 % standard error.
     """
     names = (specification.label, *specification.features, *specification.dropped)
-    total = table.agg(F.count(F.lit(1)).alias("rows"), _digest(names).alias("digest"), *_statistics(names, specification)).first()
+    total = table.agg(
+        F.count(F.lit(1)).alias("rows"), _digest(names).alias("digest"), *_statistics(names, specification)
+    ).first()
     assert total is not None
     columns = [_column(total, index, name, specification) for index, name in enumerate(names)]
     counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
@@ -102,7 +106,10 @@ def _statistics(names: Sequence[str], specification: Specification) -> list[Colu
     found: list[Column] = []
     for index, name in enumerate(names):
         column = quoted(name)
-        found += [F.count(column).alias(f"values_{index}"), F.approx_count_distinct(column, 0.02).alias(f"distinct_{index}")]
+        found += [
+            F.count(column).alias(f"values_{index}"),
+            F.approx_count_distinct(column, 0.02).alias(f"distinct_{index}"),
+        ]
         if name in specification.numeric:
             found += [how(column).alias(f"{how.__name__}_{index}") for how in (F.min, F.max, F.mean)]
     return found

@@ -88,7 +88,9 @@ def _has_open_quotes(session: SparkSession, files: Sequence[Path], dialect: Dial
 def _good(rows: DataFrame) -> int:
     """How many rows parse."""
     observation = Observation()
-    rows.observe(observation, F.count_if(F.col(LINE).isNull()).alias("good")).write.format("noop").mode("overwrite").save()
+    rows.observe(observation, F.count_if(F.col(LINE).isNull()).alias("good")).write.format("noop").mode(
+        "overwrite"
+    ).save()
     return int(observation.get["good"])
 
 

@@ -6,6 +6,7 @@ features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +32,14 @@ class Split:
     Attributes:
         counts: rows by set and label value.
         means: mean of each numeric column over the train rows.
+        deviations: standard deviation of each numeric column over the train rows, missing values left out.
         missing: train rows in which a numeric column is missing.
     """
 
     table: DataFrame
     counts: dict[str, dict[str, int]]
     means: dict[str, float]
+    deviations: dict[str, float]
     missing: dict[str, int]
 
     @property
@@ -59,7 +62,9 @@ def assign_sets(table: DataFrame, args: PreprocessArgs) -> DataFrame:
     if args.split == "hash":
         # 53 bits of the hash as a number from 0 to 1.
         place = F.shiftrightunsigned(ROW_HASH, 11) / F.lit(float(1 << 53))
-        return hashed.withColumn(SET, _set_of(place < args.train_fraction, place < args.train_fraction + args.validation_fraction))
+        return hashed.withColumn(
+            SET, _set_of(place < args.train_fraction, place < args.train_fraction + args.validation_fraction)
+        )
     key = order_key(table, args.order_by)
     train_end, validation_end = _cuts(table.select(key.alias("key")), args)
     return hashed.withColumn(SET, _set_of(key <= train_end, key <= validation_end))
@@ -72,10 +77,14 @@ def order_key(table: DataFrame, order_by: str) -> Column:
     if order_by not in table.columns:
         raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, table.columns)}")
     number = quoted(order_by).try_cast("double")
-    found = table.agg(F.count(F.lit(1)).alias("rows"), F.count(quoted(order_by)).alias("values"), F.count(number).alias("numbers")).first()
+    found = table.agg(
+        F.count(F.lit(1)).alias("rows"), F.count(quoted(order_by)).alias("values"), F.count(number).alias("numbers")
+    ).first()
     assert found is not None
     if found["values"] < found["rows"]:
-        raise InputError(f"--order-by: column {order_by!r} has no value in {found['rows'] - found['values']:,} rows; name another column")
+        raise InputError(
+            f"--order-by: column {order_by!r} has no value in {found['rows'] - found['values']:,} rows; name another column"
+        )
     return number if found["numbers"] == found["rows"] else quoted(order_by)
 
 
@@ -83,17 +92,25 @@ def _cuts(keys: DataFrame, args: PreprocessArgs) -> tuple[Column, Column]:
     """The largest keys of the train and of the validation rows; rows of one key stay together."""
     running = F.sum("count").over(Window.orderBy("key")) / F.sum("count").over(Window.partitionBy())
     cumulated = keys.groupBy("key").count().select("key", running.alias("share"))
-    last = [F.max(F.when(F.col("share") <= F.lit(share + 1e-12), F.col("key"))) for share in
-            (args.train_fraction, args.train_fraction + args.validation_fraction)]
+    last = [
+        F.max(F.when(F.col("share") <= F.lit(share + 1e-12), F.col("key")))
+        for share in (args.train_fraction, args.train_fraction + args.validation_fraction)
+    ]
     found = cumulated.agg(last[0].alias("train"), last[1].alias("validation")).first()
     assert found is not None
     if found["train"] is None or found["validation"] is None or found["train"] == found["validation"]:
-        raise InputError("an ordered split needs more distinct values in its column; name another --order-by, or use --split=hash")
+        raise InputError(
+            "an ordered split needs more distinct values in its column; name another --order-by, or use --split=hash"
+        )
     return _literal(found["train"]), _literal(found["validation"])
 
 
 def _literal(value: Any) -> Column:
-    return F.struct(*[F.lit(part).alias(name) for name, part in value.asDict().items()]) if hasattr(value, "asDict") else F.lit(value)
+    return (
+        F.struct(*[F.lit(part).alias(name) for name, part in value.asDict().items()])
+        if hasattr(value, "asDict")
+        else F.lit(value)
+    )
 
 
 def _set_of(is_train: Column, is_train_or_validation: Column) -> Column:
@@ -107,8 +124,11 @@ def summarise(table: DataFrame, specification: Specification) -> Split:
         InputError: a set is empty, or the train rows lack a class or every value of a numeric column.
     """
     sums = [F.sum(quoted(name)).alias(f"sum_{i}") for i, name in enumerate(specification.numeric)]
+    squares = [F.sum(quoted(name) ** 2).alias(f"square_{i}") for i, name in enumerate(specification.numeric)]
     present = [F.count(quoted(name)).alias(f"values_{i}") for i, name in enumerate(specification.numeric)]
-    grouped = table.groupBy(SET, quoted(specification.label).alias(LABEL)).agg(F.count(F.lit(1)).alias("rows"), *sums, *present)
+    grouped = table.groupBy(SET, quoted(specification.label).alias(LABEL)).agg(
+        F.count(F.lit(1)).alias("rows"), *sums, *squares, *present
+    )
     groups = sorted(grouped.collect(), key=lambda row: (row[SET], row[LABEL]))
     counts: dict[str, dict[str, int]] = {name: {} for name in SETS}
     for row in groups:
@@ -116,14 +136,18 @@ def summarise(table: DataFrame, specification: Specification) -> Split:
     _check_counts(counts, specification.label)
     train = [row for row in groups if row[SET] == "train"]
     rows = sum(row["rows"] for row in train)
-    means, missing = {}, {}
+    means, deviations, missing = {}, {}, {}
     for i, name in enumerate(specification.numeric):
         values = sum(row[f"values_{i}"] for row in train)
         if not values:
-            raise InputError(f"column {name!r} has no value in the train rows; list it under columns.dropped of the specification")
+            raise InputError(
+                f"column {name!r} has no value in the train rows; list it under columns.dropped of the specification"
+            )
         means[name] = sum(row[f"sum_{i}"] or 0.0 for row in train) / values
+        square = sum(row[f"square_{i}"] or 0.0 for row in train) / values
+        deviations[name] = math.sqrt(max(square - means[name] ** 2, 0.0))
         missing[name] = rows - values
-    return Split(table, counts, means, missing)
+    return Split(table, counts, means, deviations, missing)
 
 
 def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:
@@ -133,9 +157,13 @@ def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:
             raise InputError(f"the split leaves no {name} rows; change its fractions or give more rows")
     lacking = classes - set(counts["train"])
     if lacking:
-        raise InputError(f"no train row has {label} = {min(lacking)!r}; give more rows of that class, or another --seed")
+        raise InputError(
+            f"no train row has {label} = {min(lacking)!r}; give more rows of that class, or another --seed"
+        )
     if len(counts["test"]) < len(classes) or len(counts["validation"]) < 2:
-        raise InputError(f"validation or test rows lack a class of {label!r}; give more rows, or another --seed or --split")
+        raise InputError(
+            f"validation or test rows lack a class of {label!r}; give more rows, or another --seed or --split"
+        )
 
 
 def write_sets(table: DataFrame, rows: int, uri: str) -> None:

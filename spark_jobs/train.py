@@ -120,11 +120,11 @@ def hyperparameters(args: TrainArgs) -> dict[str, Any]:
     return {name: getattr(args, name) for name in settings_of(TrainArgs)}
 
 
-def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, kept: list[int]) -> None:
+def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, kept: list[int], uri: str) -> None:
     """Fits and saves the same model on fewer features; it takes `features` to a probability."""
     slicer = VectorSlicer(inputCol=FEATURES, outputCol=KEPT, indices=kept)
     fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT)
-    storage.write_model(PipelineModel(stages=[slicer, fitted.model]), storage.join(args.output_uri, "model_without_known_afterwards"))
+    storage.write_model(PipelineModel(stages=[slicer, fitted.model]), uri)
 
 
 def run(session: SparkSession, args: TrainArgs) -> Result:
@@ -138,7 +138,8 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     uri = storage.join(args.preprocess_uri, "features")
     weight = class_weight(counts["train"], labels)
     train, validation = (
-        read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight) for name in ("train", "validation")
+        read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight)
+        for name in ("train", "validation")
     )
     fitted = fit(train, validation, args)
     encoder = storage.read_model(storage.join(args.preprocess_uri, "features_model"))
@@ -154,23 +155,33 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         settings={**hyperparameters(args), "iterations": fitted.iterations, "converged": fitted.converged},
         digests={"features": preprocessed.digest},
     )
-    storage.write_text(storage.join(args.output_uri, "scorecard.json"), json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n")
+    storage.write_text(
+        storage.join(args.output_uri, "scorecard.json"), json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n"
+    )
     afterwards = read_specification(features["specification"], where).known_afterwards
     kept = [place for place, feature in enumerate(features["features"]) if feature["column"] not in afterwards]
+    uris = {
+        name: storage.join(args.output_uri, path)
+        for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
+    }
     if afterwards and kept:
-        save_without(train, validation, args, kept)
-    warning = f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
+        uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
+        save_without(train, validation, args, kept, uris["without"])
+    warning = (
+        f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
+    )
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
     return Result(
         step=Step.TRAIN,
         status="succeeded",
         rows_in=sum(rows.values()),
         rows_out=rows,
-        metrics={"iterations": float(fitted.iterations)} | ({} if fitted.threshold is None else {"threshold": fitted.threshold}),
+        metrics={"iterations": float(fitted.iterations)}
+        | ({} if fitted.threshold is None else {"threshold": fitted.threshold}),
         columns=tuple((feature["name"], "double") for feature in features["features"]),
         inputs={"preprocess_uri": preprocessed.digest},
         digest=scorecard["digest"],
-        uris={"model": storage.join(args.output_uri, "model"), "scorecard": storage.join(args.output_uri, "scorecard.json")},
+        uris=uris,
         warnings=() if fitted.converged else (warning,),
         facts={"converged": fitted.converged, "labels": labels},
     )
