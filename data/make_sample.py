@@ -23,9 +23,7 @@ SAMPLE = Path(__file__).with_name("bank_sample.csv")
 ROWS = 4_000
 SEED = 3
 ROWS_PER_WRITE = 10_000
-HEADER = (
-    "age,job,marital,education,default,balance,housing,loan,contact,day,month,duration,campaign,pdays,previous,poutcome,deposit"
-)
+HEADER = "age,job,marital,education,default,balance,housing,loan,contact,day,month,duration,campaign,pdays,previous,poutcome,deposit"
 
 SHARES: Mapping[str, Mapping[str, float]] = {
     "job": {
@@ -98,7 +96,11 @@ def make_rows(seed: int) -> Iterator[str]:
         campaign = geometric(uniform, 0.43, 60)
         pdays, previous, poutcome = -1, 0, "unknown"
         if uniform() < CONTACTED_BEFORE:
-            pdays, previous, poutcome = whole(normal(uniform, 205, 115), 1, 850), geometric(uniform, 0.32, 50), pick["poutcome"]()
+            pdays, previous, poutcome = (
+                whole(normal(uniform, 205, 115), 1, 850),
+                geometric(uniform, 0.32, 50),
+                pick["poutcome"](),
+            )
         log_odds = INTERCEPT + DURATION * duration + BALANCE * balance + CAMPAIGN * campaign
         values = (("job", job), ("marital", marital), ("education", education), ("housing", housing), ("loan", loan))
         for name, value in (*values, ("contact", contact), ("month", month), ("poutcome", poutcome)):

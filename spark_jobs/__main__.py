@@ -83,26 +83,31 @@ def parse(argv: list[str]) -> tuple[Step, StepArgs]:
 
 
 def carry_out(step: Step, args: Any, began: float) -> Result:
-    """Runs the step in a session and writes its result, last and whole."""
-    from spark_jobs import storage  # noqa: PLC0415
+    """Runs the step in a session of its own."""
     from spark_jobs.session import build_session  # noqa: PLC0415
 
     clear(step, args)  # until the step is done, nothing here is whole
-    module = importlib.import_module(f"spark_jobs.{step}")
     session = build_session(step)
-    started = time.perf_counter()
     try:
-        result: Result = module.run(session, args)
+        return perform(session, step, args, began)
     finally:
-        work = time.perf_counter() - started
         session.stop()
-    seconds = {"startup": started - began, "work": work, "total": time.perf_counter() - began}
+
+
+def perform(session: Any, step: Step, args: Any, began: float) -> Result:
+    """Runs the step in a given session and writes its result, last and whole."""
+    from spark_jobs import storage  # noqa: PLC0415
+
+    module = importlib.import_module(f"spark_jobs.{step}")
+    started = time.perf_counter()
+    result: Result = module.run(session, args)
+    ended = time.perf_counter()
     uris = {
         **result.uris,
         **{name.removesuffix("_uri"): getattr(args, name) for name in OUTPUTS if hasattr(args, name)},
     }
-    arguments = asdict(args)
-    result = replace(result, arguments=arguments, seconds=seconds, uris=uris)
+    seconds = {"startup": started - began, "work": ended - started, "total": ended - began}
+    result = replace(result, arguments=asdict(args), seconds=seconds, uris=uris)
     storage.write_text(storage.join(args.output_uri, RESULT_NAME), result.to_json())
     return result
 

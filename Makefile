@@ -1,0 +1,36 @@
+# Each target sets up what it needs first: see tools/with_setup.sh.
+IN_SETUP := bash tools/with_setup.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint fmt bench ci hooks
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+
+setup: ## uv, the Python packages and Java, where they are missing; every other target does this too
+	@$(IN_SETUP) true
+
+run: ## the whole pipeline on the bundled sample
+	@$(IN_SETUP) spark-kfp run
+
+test: ## every test that needs no cluster
+	@$(IN_SETUP) pytest -m "not cluster"
+
+lint: ## style, types and who may import whom
+	@$(IN_SETUP) ruff check
+	@$(IN_SETUP) ruff format --check
+	@$(IN_SETUP) mypy
+	@$(IN_SETUP) lint-imports --no-logo
+
+fmt: ## format the code and mend what can be mended
+	@$(IN_SETUP) ruff check --fix
+	@$(IN_SETUP) ruff format
+
+bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
+	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)
+
+ci: ## what continuous integration runs: lint and test
+	@bash .ci/run
+
+hooks: ## run the linters at every commit
+	@$(IN_SETUP) pre-commit install

@@ -1,0 +1,74 @@
+"""One Spark session for all tests, and a way to run steps in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    from pyspark.sql import SparkSession
+
+    from spark_jobs.contract import Step
+    from spark_jobs.session import build_session
+
+    builder = SparkSession.builder.master("local[2]")
+    for key, value in {
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.log.level": "ERROR",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }.items():
+        builder = builder.config(key, value)
+    builder.getOrCreate()
+    session = build_session(Step.LOAD)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def run_step(spark: Any) -> Callable[..., Any]:
+    """Runs a step in the shared session, as the command line does in its own."""
+
+    def run(step: str, **arguments: Any) -> Any:
+        from spark_jobs.__main__ import clear, perform
+        from spark_jobs.contract import ARGUMENTS, Step
+
+        args = ARGUMENTS[Step(step)](
+            **{name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
+        )
+        clear(Step(step), args)
+        return perform(spark, Step(step), args, time.perf_counter())
+
+    return run
+
+
+@pytest.fixture
+def run_steps(run_step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Runs load, preprocess, train and evaluate below a directory; settings go to the step that has them."""
+
+    def run(directory: Path, **settings: Any) -> dict[str, Any]:
+        from spark_jobs.contract import ARGUMENTS
+
+        uris = {f"{name}_uri": directory / name for name in ("load", "preprocess", "train")}
+        uris["report_uri"] = directory / "report.html"
+        results = {}
+        for step, kind in ARGUMENTS.items():
+            known = kind.__dataclass_fields__
+            given = {name: value for name, value in {**uris, **settings}.items() if name in known}
+            results[str(step)] = run_step(step, output_uri=directory / step, **given)
+        return results
+
+    return run

@@ -1,0 +1,271 @@
+"""Bad input: each case ends with an error that names what is wrong and the next thing to do, or with the right rows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_jobs.contract import InputError
+
+Load = Callable[..., tuple[Any, Path]]
+ROWS = "".join(f"{i},{'ab'[i % 2]},{'no' if i % 3 else 'yes'}\n" for i in range(60))
+TABLE = "age,job,label\n" + ROWS
+
+
+@pytest.fixture
+def load(run_step: Callable[..., Any], tmp_path: Path) -> Load:
+    def run(content: str | bytes, name: str = "t.csv", **settings: Any) -> tuple[Any, Path]:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if "specification_uri" not in settings:
+            settings.setdefault("label", "label")
+        return run_step("load", data_uri=path, output_uri=tmp_path / "out", **settings), tmp_path / "out"
+
+    return run
+
+
+def rows_of(spark: Any, out: Path) -> list[Any]:
+    return spark.read.parquet(str(out / "rows")).collect()  # type: ignore[no-any-return]
+
+
+def specification(tmp_path: Path, **roles: list[str]) -> Path:
+    path = tmp_path / "s.toml"
+    lines = [f"{role} = {json.dumps(names)}" for role, names in roles.items()]
+    path.write_text('[label]\nname = "label"\n[columns]\n' + "\n".join(lines))
+    return path
+
+
+def test_no_such_file_names_the_nearest(run_step: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "bank.csv").write_text(TABLE)
+    with pytest.raises(InputError, match=r"bnak\.csv: no such file; did you mean 'bank\.csv'"):
+        run_step("load", data_uri=tmp_path / "bnak.csv", label="label", output_uri=tmp_path / "out")
+
+
+def test_directory_without_csv(run_step: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(InputError, match="no CSV or Parquet file in this directory"):
+        run_step("load", data_uri=tmp_path, label="label", output_uri=tmp_path / "out")
+
+
+def test_empty_file(load: Load) -> None:
+    with pytest.raises(InputError, match=r"t\.csv is empty"):
+        load("")
+
+
+def test_header_only(load: Load) -> None:
+    with pytest.raises(InputError, match="has a header but no rows"):
+        load("age,job,label\n")
+
+
+def test_no_label_column_names_the_nearest(load: Load) -> None:
+    with pytest.raises(InputError, match="no label column 'lable'; did you mean 'label'"):
+        load(TABLE, label="lable")
+
+
+def test_label_with_one_class(load: Load) -> None:
+    with pytest.raises(InputError, match="label 'label' has one class, 'yes'"):
+        load("age,label\n" + "".join(f"{i},yes\n" for i in range(9)))
+
+
+def test_label_with_100_classes(load: Load) -> None:
+    with pytest.raises(InputError, match="label 'label' has 100 values, at most 50 are classes"):
+        load("age,label\n" + "".join(f"{i},c{i % 100}\n" for i in range(300)))
+
+
+def test_label_missing_in_some_rows_rejects_them(load: Load, spark: Any) -> None:
+    result, out = load(TABLE + "7,a,\n", max_rejected_fraction=0.05)
+    assert result.rows_out == {"rows": 60, "rejected": 1}
+    rejected = spark.read.parquet(str(out / "rejected")).collect()[0]
+    assert (rejected["line"], rejected["reason"]) == ("7,a,", "label 'label' is missing")
+    assert rejected["file"].endswith("t.csv")
+
+
+def test_text_in_a_numeric_column_fails_with_the_reason(load: Load, tmp_path: Path) -> None:
+    given = specification(tmp_path, numeric=["age"], categorical=["job"])
+    with pytest.raises(
+        InputError, match=r"5 of 65 rows rejected, more than 1\.00%: column 'age' is not a number \(5 rows\)"
+    ):
+        load(TABLE + "old,a,no\n" * 5, specification_uri=given)
+
+
+def test_rejected_reasons_are_the_three_commonest(load: Load, tmp_path: Path) -> None:
+    given = specification(tmp_path, numeric=["age"], categorical=["job"])
+    bad = "old,a,no\n" * 4 + "1,a\n" * 3 + "1,a,\n" * 2 + "inf,a,no\n"
+    with pytest.raises(
+        InputError,
+        match=r"not a number \(4 rows\); row does not have 3 columns \(3 rows\); label 'label' is missing \(2 rows\);",
+    ):
+        load(TABLE + bad, specification_uri=given)
+
+
+def test_duplicate_header_names(load: Load) -> None:
+    with pytest.raises(InputError, match="the header has 'job' more than once"):
+        load("job,job,label\n" + ROWS)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp1252"])
+def test_encodings_are_found(load: Load, spark: Any, encoding: str) -> None:
+    accented = "é“" if encoding == "cp1252" else "é"
+    _, out = load(TABLE.replace(",a,", f",{accented},").encode(encoding))
+    assert {row["job"] for row in rows_of(spark, out)} == {accented, "b"}
+
+
+def test_wrong_encoding_names_the_right_one(load: Load) -> None:
+    with pytest.raises(InputError, match="is not UTF-8; it looks like ISO-8859-1: give --encoding=ISO-8859-1"):
+        load(TABLE.replace(",a,", ",é,").encode("latin-1"), encoding="UTF-8")
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_crlf(load: Load, spark: Any, quoted: bool) -> None:
+    text = TABLE.replace(",a,", ',"a\r\nz",') if quoted else TABLE
+    result, out = load(
+        "\r\n".join(text.split("\n")) if not quoted else text.replace("no\n", "no\r\n").replace("yes\n", "yes\r\n")
+    )
+    assert result.rows_out == {"rows": 60, "rejected": 0}
+    assert {row["label"] for row in rows_of(spark, out)} == {"yes", "no"}
+
+
+def test_quoted_newlines_delimiters_and_quotes(load: Load, spark: Any) -> None:
+    result, out = load(TABLE.replace(",a,", ',"a, ""x""\nz",'))
+    assert result.rows_out == {"rows": 60, "rejected": 0}
+    assert {row["job"] for row in rows_of(spark, out)} == {'a, "x"\nz', "b"}
+
+
+def test_a_stray_quote_costs_one_row_and_not_the_rest_of_the_file(load: Load) -> None:
+    result, _ = load(TABLE.replace("\n5,b,no", '\n5,"b,no'), max_rejected_fraction=0.1)
+    assert result.rows_out == {"rows": 59, "rejected": 1}
+
+
+def test_wrong_delimiter_says_which_fits(load: Load) -> None:
+    with pytest.raises(InputError, match=r"delimiter ';' gives one column, ',' gives 3: give --delimiter=','"):
+        load(TABLE, delimiter=";")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_delimiters_are_found(load: Load, delimiter: str) -> None:
+    result, _ = load(TABLE.replace(",", delimiter))
+    assert result.rows_out["rows"] == 60
+    assert [name for name, _ in result.columns] == ["age", "job", "label"]
+
+
+def test_rows_too_short_and_too_long_are_kept_apart(load: Load, spark: Any) -> None:
+    result, out = load(TABLE + "1,a\n1,a,no,more\n", max_rejected_fraction=0.05)
+    assert result.rows_out == {"rows": 60, "rejected": 2}
+    assert {row["line"] for row in spark.read.parquet(str(out / "rejected")).collect()} == {"1,a", "1,a,no,more"}
+    assert any("2 of 62 rows were rejected" in warning for warning in result.warnings)
+
+
+def test_a_column_of_nulls_is_dropped_and_told(load: Load) -> None:
+    result, _ = load("empty," + "x,job,label\n" + "".join("," + line + "\n" for line in ROWS.splitlines()))
+    assert any("column 'empty' has no value in any row; it is dropped" in warning for warning in result.warnings)
+
+
+def test_a_column_of_nulls_that_the_specification_names(load: Load, tmp_path: Path) -> None:
+    given = specification(tmp_path, numeric=["empty"], categorical=["job"])
+    with pytest.raises(InputError, match=r"column 'empty' has no value in any row; list it under columns\.dropped"):
+        load(
+            "empty,job,label\n" + "".join(f",a,{'no' if i % 3 else 'yes'}\n" for i in range(30)),
+            specification_uri=given,
+        )
+
+
+def test_inf_is_rejected_and_nan_is_missing(load: Load, spark: Any) -> None:
+    result, out = load(TABLE + "inf,a,no\n-Infinity,a,no\nNaN,a,no\n", max_rejected_fraction=0.05)
+    assert result.rows_out == {"rows": 61, "rejected": 2}
+    assert sum(row["age"] is None for row in rows_of(spark, out)) == 1
+
+
+def test_odd_column_names_pass_through_every_step(run_steps: Callable[..., Any], tmp_path: Path) -> None:
+    names = ["my age", "a.b", "back`tick", "größe", "it's $x$ <b>", "label.x"]
+    (tmp_path / "t.csv").write_text(
+        ",".join(names)
+        + "\n"
+        + "".join(
+            f"{i},{i % 7},{'uv'[i % 2]},{i % 5},{'pqr'[i % 3]},{'no' if i * 7 % 5 < 2 else 'yes'}\n" for i in range(300)
+        )
+    )
+    results = run_steps(tmp_path / "run", data_uri=tmp_path / "t.csv", label="label.x")
+    assert results["evaluate"].status == "succeeded"
+    document = json.loads((tmp_path / "run/train/scorecard.json").read_text())
+    assert {feature["column"] for feature in document["features"]} == set(names) - {"label.x"}
+
+
+def test_one_category_with_40_000_values(run_steps: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "id,x,label\n" + "".join(f"k{i},{i % 9},{'no' if i % 3 else 'yes'}\n" for i in range(40_000))
+    )
+    with pytest.raises(
+        InputError,
+        match=r"column 'id' has [\d,]+ values in the train rows, more than --max-categories=100; list it under",
+    ):
+        run_steps(tmp_path / "run", data_uri=tmp_path / "t.csv", label="label")
+
+
+def test_paths_with_spaces_brackets_and_percent(run_step: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "my data [1] 50%20 {x}"
+    folder.mkdir()
+    (folder / "b *.csv").write_text(TABLE)
+    load = run_step("load", data_uri=folder / "b *.csv", label="label", output_uri=folder / "out")
+    assert load.rows_out["rows"] == 60
+    assert run_step("preprocess", load_uri=folder / "out", output_uri=folder / "pre").rows_in == 60
+
+
+def test_gzip_directory_and_glob(run_step: Callable[..., Any], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (data / name).write_text(TABLE)
+    (data / "c.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
+    assert run_step("load", data_uri=data, label="label", output_uri=tmp_path / "o").rows_out["rows"] == 180
+    assert run_step("load", data_uri=data / "*.csv", label="label", output_uri=tmp_path / "o").rows_out["rows"] == 120
+
+
+def test_damaged_gzip(load: Load) -> None:
+    with pytest.raises(InputError, match="damaged gzip file"):
+        load(b"\x1f\x8b but not gzip", name="t.csv.gz")
+
+
+def test_files_of_one_table_with_different_headers(run_step: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(TABLE)
+    (tmp_path / "b.csv").write_text(TABLE.replace("age,job", "job,age"))
+    with pytest.raises(InputError, match=r"b\.csv is laid out unlike"):
+        run_step("load", data_uri=tmp_path, label="label", output_uri=tmp_path / "o")
+
+
+def test_unknown_column_in_the_specification_names_the_nearest(load: Load, tmp_path: Path) -> None:
+    given = specification(tmp_path, numeric=["agee"], categorical=["job"])
+    with pytest.raises(InputError, match="no column 'agee'; did you mean 'age'"):
+        load(TABLE, specification_uri=given)
+
+
+def test_rows_outside_the_limits_are_rejected(load: Load, tmp_path: Path) -> None:
+    given = specification(tmp_path, numeric=["age"], categorical=["job"])
+    given.write_text(given.read_text() + "\n[limits]\nage = [0, 40]\n")
+    result, _ = load(TABLE, specification_uri=given, max_rejected_fraction=0.5)
+    assert result.rows_out == {"rows": 41, "rejected": 19}
+
+
+def test_positive_value_that_is_not_there(load: Load) -> None:
+    with pytest.raises(InputError, match="label 'label' has no value 'Yes'; did you mean 'yes'"):
+        load(TABLE, positive="Yes")
+
+
+def test_parquet_is_loaded_too(run_step: Callable[..., Any], spark: Any, tmp_path: Path) -> None:
+    spark.createDataFrame(
+        [(i, i % 2 == 0, "ab"[i % 2], float("nan") if i == 3 else i / 2, i % 3) for i in range(60)],
+        "n int, flag boolean, job string, x double, label int",
+    ).write.parquet(str(tmp_path / "t.parquet"))
+    result = run_step("load", data_uri=tmp_path / "t.parquet", label="label", output_uri=tmp_path / "o")
+    assert result.columns == (
+        ("n", "double"),
+        ("flag", "string"),
+        ("job", "string"),
+        ("x", "double"),
+        ("label", "string"),
+    )
+    assert result.rows_out["rows"] == 60

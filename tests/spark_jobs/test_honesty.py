@@ -1,0 +1,241 @@
+"""The run is honest: what is fitted, on which rows, and that numbers are those of the rows. Then the same checks on planted faults.
+
+Each check judges a finished run from its files and its raw data, by other means than the code under test. Each planted fault must be
+caught by its check: a check that passes on it guards nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from spark_jobs import evaluation, features, metrics, preprocess, split, train
+from spark_jobs.dataset import Specification, read_specification
+
+RunSteps = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its raw rows by the hash that names them, and its documents."""
+
+    spark: Any
+    directory: Path
+    rows: dict[int, dict[str, Any]]
+
+    def document(self, name: str) -> Any:
+        return json.loads((self.directory / name).read_text())
+
+    def specification(self) -> Specification:
+        return read_specification((self.directory / "specification.toml").read_text(), "specification.toml")
+
+    def encoded(self, name: str) -> list[Any]:
+        return self.spark.read.parquet(str(self.directory / f"preprocess/features/set={name}")).collect()  # type: ignore[no-any-return]
+
+    def raw(self, name: str) -> list[dict[str, Any]]:
+        return [self.rows[row["row_hash"]] for row in self.encoded(name)]
+
+    def probabilities(self, name: str) -> tuple[Any, Any]:
+        """Label (1 for the positive value of the raw row) and the saved model's probability from raw columns."""
+        from pyspark.ml import PipelineModel
+        from pyspark.ml.functions import vector_to_array
+
+        model = PipelineModel.load(str(self.directory / "train/model"))
+        raw = self.raw(name)
+        specification = self.specification()
+        table = self.spark.createDataFrame(
+            [{k: v for k, v in row.items() if k in specification.features} for row in raw]
+        )
+        rows = model.transform(table).select(vector_to_array("probability")[1].alias("p")).collect()
+        return np.array([row[specification.label] == specification.positive for row in raw]), np.array(
+            [row["p"] for row in rows]
+        )
+
+
+def make_table(path: Path, rows: int = 700) -> None:
+    """Rows whose label depends on x and on kind; `rare` has a value of its own in every tenth row; `later` is known afterwards."""
+    generator = np.random.default_rng(5)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "later", "kind", "rare", "label"])
+        for i in range(rows):
+            x, kind = generator.normal(), str(generator.choice(["p", "q", "r"]))
+            yes = generator.random() < 1 / (1 + np.exp(-(1.5 * x + (kind == "p") - 0.3)))
+            writer.writerow(
+                [
+                    f"{x:.6f}",
+                    f"{yes * 2 + generator.normal():.6f}",
+                    kind,
+                    f"v{i}" if i % 10 == 0 else "common",
+                    "yes" if yes else "no",
+                ]
+            )
+
+
+@pytest.fixture
+def make_run(spark: Any, run_steps: RunSteps, tmp_path: Path) -> Callable[[], Run]:
+    def make() -> Run:
+        make_table(tmp_path / "table.csv")
+        (tmp_path / "specification.toml").write_text(
+            '[label]\nname = "label"\npositive = "yes"\n[columns]\nnumeric = ["x", "later"]\ncategorical = ["kind", "rare"]\n'
+            'known_afterwards = ["later"]\n'
+        )
+        run_steps(
+            tmp_path,
+            data_uri=tmp_path / "table.csv",
+            specification_uri=tmp_path / "specification.toml",
+            bootstrap_samples=50,
+        )
+        table = spark.read.parquet(str(tmp_path / "load/rows"))
+        hashed = split.assign_sets(table, preprocess.PreprocessArgs(load_uri="-", output_uri="-"))
+        return Run(spark, tmp_path, {row["row_hash"]: row.asDict() for row in hashed.collect()})
+
+    return make
+
+
+def check_columns(run: Run) -> None:
+    """The features come from the specification's feature columns: from each of them, and from no other."""
+    used = {feature["column"] for feature in run.document("train/scorecard.json")["features"]}
+    assert used == set(run.specification().features)
+
+
+def check_fitted_on_train_rows(run: Run) -> None:
+    """Vocabularies and means are those of the train rows."""
+    document, rows = run.document("preprocess/features.json"), run.raw("train")
+    for column in document["categorical"]:
+        assert set(column["values"]) == {row[column["name"]] for row in rows}
+    for column in document["numeric"]:
+        assert column["mean"] == pytest.approx(np.mean([row[column["name"]] for row in rows]), abs=1e-12)
+
+
+def check_label(run: Run) -> None:
+    """Label 1 is the positive value, in every row of every set."""
+    specification = run.specification()
+    for name in split.SETS:
+        for row in run.encoded(name):
+            assert row["label"] == float(run.rows[row["row_hash"]][specification.label] == specification.positive)
+
+
+def check_metrics(run: Run) -> None:
+    """The metrics are those of the test rows, as scikit-learn computes them."""
+    truth, p = run.probabilities("test")
+    found = {item["name"]: item["value"] for item in run.document("evaluate/evaluation.json")["metrics"]}
+    predicted = p > run.document("train/scorecard.json")["threshold"]
+    assert found["areaUnderROC"] == pytest.approx(reference.roc_auc_score(truth, p), abs=1e-3)
+    assert found["areaUnderPR"] == pytest.approx(reference.average_precision_score(truth, p), abs=0.02)
+    assert found["accuracy"] == pytest.approx(reference.accuracy_score(truth, predicted), abs=1e-12)
+    assert found["f1"] == pytest.approx(reference.f1_score(truth, predicted), abs=1e-12)
+    assert found["logLoss"] == pytest.approx(reference.log_loss(truth, p), abs=1e-9)
+    assert found["brierScore"] == pytest.approx(reference.brier_score_loss(truth, p), abs=1e-9)
+
+
+def check_threshold(run: Run) -> None:
+    """The threshold has the best f1 on the validation rows."""
+    truth, p = run.probabilities("validation")
+    best = max(reference.f1_score(truth, p > k / train.THRESHOLD_BINS) for k in range(1, train.THRESHOLD_BINS))
+    threshold = run.document("train/scorecard.json")["threshold"]
+    assert reference.f1_score(truth, p > threshold) == pytest.approx(best, abs=1e-12)
+
+
+CHECKS = [check_columns, check_fitted_on_train_rows, check_label, check_metrics, check_threshold]
+
+
+def test_the_run_is_honest(make_run: Callable[[], Run]) -> None:
+    run = make_run()
+    for check in CHECKS:
+        check(run)
+    without = run.document("evaluate/evaluation.json")["without_known_afterwards"]
+    assert without["columns"] == ["later"]
+
+
+def plant_label_among_features(patch: pytest.MonkeyPatch) -> None:
+    original = preprocess.fit_encoding
+    patch.setattr(
+        preprocess,
+        "fit_encoding",
+        lambda rows, numeric, categorical, most: original(rows, numeric, (*categorical, "label"), most),
+    )
+
+
+def plant_fitted_on_all_rows(patch: pytest.MonkeyPatch) -> None:
+    original = preprocess.fit_encoding
+
+    def fit_on_all(rows: Any, *args: Any) -> features.Encoding:
+        table = rows.sparkSession.read.parquet(rows.inputFiles()[0].rsplit("/", 1)[0])
+        return original(table, *args)
+
+    patch.setattr(preprocess, "fit_encoding", fit_on_all)
+
+
+def plant_swapped_label(patch: pytest.MonkeyPatch) -> None:
+    original = preprocess.class_labels
+    patch.setattr(preprocess, "class_labels", lambda *args: original(*args)[::-1])
+
+
+def plant_dropped_column(patch: pytest.MonkeyPatch) -> None:
+    original = preprocess.fit_encoding
+    patch.setattr(
+        preprocess,
+        "fit_encoding",
+        lambda rows, numeric, categorical, most: original(rows, numeric[1:], categorical, most),
+    )
+
+
+def plant_constant_metrics(patch: pytest.MonkeyPatch) -> None:
+    fixed = [{"name": name, "value": 0.9, "low": 0.8, "high": 1.0, "interval": "none"} for name in
+             ("areaUnderROC", "areaUnderPR", "accuracy", "f1", "logLoss", "brierScore")]  # fmt: skip
+    patch.setattr(evaluation.metrics, "binary_metrics", lambda *args: fixed)
+
+
+def plant_threshold_on_test_rows(patch: pytest.MonkeyPatch) -> None:
+    original = train.read_set
+    patch.setattr(
+        train,
+        "read_set",
+        lambda session, uri, name, rows: original(session, uri, "test" if name == "validation" else name, rows),
+    )
+
+
+@pytest.mark.parametrize(
+    ("plant", "check"),
+    [
+        (plant_label_among_features, check_columns),
+        (plant_fitted_on_all_rows, check_fitted_on_train_rows),
+        (plant_swapped_label, check_label),
+        (plant_dropped_column, check_columns),
+        (plant_constant_metrics, check_metrics),
+        (plant_threshold_on_test_rows, check_threshold),
+    ],
+    ids=lambda item: item.__name__,
+)
+def test_a_planted_fault_is_caught(
+    make_run: Callable[[], Run],
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[..., None],
+    check: Callable[[Run], None],
+) -> None:
+    plant(monkeypatch)
+    run = make_run()
+    with pytest.raises(AssertionError):
+        check(run)
+
+
+def test_delong_deviation_is_that_of_many_samples() -> None:
+    generator = np.random.default_rng(1)
+
+    def area() -> tuple[float, float]:
+        margins = np.concatenate([generator.normal(0, 1, 120), generator.normal(1, 1, 80)])
+        order = np.argsort(margins)
+        positives = (order >= 120).astype(float)
+        return metrics.area_under_roc(1 - positives, positives), metrics.delong_deviation(1 - positives, positives)
+
+    drawn = np.array([area() for _ in range(400)])
+    assert drawn[:, 1].mean() == pytest.approx(drawn[:, 0].std(), rel=0.15)

@@ -1,0 +1,292 @@
+"""The architecture, held by guards: each looks at a source tree and returns what is wrong with it.
+
+The project's own tree must give nothing, and each guard must see the faults that are planted in a copy: a guard that has gone blind fails
+here. The import contracts of pyproject.toml see every import that is written down; the blocked imports see what really happens when a
+module is imported. Either alone misses some of the planted faults.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from spark_jobs.contract import ARGUMENTS, flag
+
+PROJECT = Path(__file__).parents[1]
+PACKAGES = ("spark_jobs", "kfp_pipeline", "serving")
+SCRIPTS = ("benchmarks", "data", "tests")
+GROUND = ("spark_jobs.contract", "spark_jobs.dataset")
+MOST_STATEMENTS = 10
+SPARK = ("pyspark", "py4j", "numpy", "matplotlib", "jinja2")
+KUBEFLOW = ("kfp", "kfp_server_api", "kubernetes", "rich")
+
+IMPORT_ALL_BUT = """
+import importlib, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if any(name == each or name.startswith(each + ".") for each in BLOCKED):
+            raise ImportError(f"{name} is blocked")
+        if ONLY and name.partition(".")[0] not in {*sys.stdlib_module_names, *ONLY}:
+            raise ImportError(f"{name} is not of the standard library")
+
+sys.path.insert(0, ROOT)
+sys.meta_path.insert(0, Blocker())
+for name in MODULES:
+    importlib.import_module(name)
+    assert sys.modules[name].__file__.startswith(ROOT), sys.modules[name].__file__
+"""
+
+
+def sources(root: Path, *folders: str) -> Iterator[tuple[Path, ast.Module]]:
+    for folder in folders or PACKAGES:
+        for path in sorted((root / folder).rglob("*.py")):
+            yield path.relative_to(root), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules(root: Path, package: str) -> list[str]:
+    names = [
+        path.relative_to(root).with_suffix("").as_posix().replace("/", ".") for path in (root / package).rglob("*.py")
+    ]
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+def import_contracts(root: Path) -> list[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else [done.stdout + done.stderr]
+
+
+def import_blocked(
+    root: Path, names: Sequence[str], blocked: Sequence[str] = (), only: Sequence[str] = ()
+) -> list[str]:
+    values = {"ROOT": str(root), "MODULES": names, "BLOCKED": blocked, "ONLY": only}
+    script = "".join(f"{name} = {value!r}\n" for name, value in values.items()) + IMPORT_ALL_BUT
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else [done.stderr]
+
+
+def spark_jobs_imports_without_kubeflow(root: Path) -> list[str]:
+    return import_blocked(root, modules(root, "spark_jobs"), blocked=("kfp_pipeline", "serving", *KUBEFLOW))
+
+
+def kfp_pipeline_imports_without_spark(root: Path) -> list[str]:
+    above_the_ground = [name for name in modules(root, "spark_jobs") if name not in ("spark_jobs", *GROUND)]
+    return import_blocked(
+        root, [*GROUND, *modules(root, "kfp_pipeline")], blocked=(*above_the_ground, "serving", *SPARK)
+    )
+
+
+def serving_imports_alone(root: Path) -> list[str]:
+    return import_blocked(root, modules(root, "serving"), blocked=("spark_jobs", "kfp_pipeline", *SPARK, *KUBEFLOW))
+
+
+def ground_imports_with_the_standard_library_only(root: Path) -> list[str]:
+    return import_blocked(root, GROUND, only=("spark_jobs",))
+
+
+def one_arrow_between_the_halves(root: Path) -> list[str]:
+    """An import inside a function happens late, so the blocked imports do not see it."""
+    faults = []
+    for path, tree in sources(root, "kfp_pipeline"):
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module == "spark_jobs":
+                names = [f"spark_jobs.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            faults += [
+                f"{path} imports {name}" for name in names if name.split(".")[0] == "spark_jobs" and name not in GROUND
+            ]
+    return faults
+
+
+def imports_by_name_in_the_entry_point_only(root: Path) -> list[str]:
+    faults = []
+    for path, tree in sources(root):
+        called = {ast.unparse(node.func).split(".")[-1] for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        if called & {"import_module", "__import__", "exec_module"} and path.as_posix() != "spark_jobs/__main__.py":
+            faults.append(f"{path} imports by name")
+    return faults
+
+
+def packages_are_empty(root: Path) -> list[str]:
+    return [
+        f"{path} holds more than a docstring"
+        for path, tree in sources(root)
+        if path.name == "__init__.py" and (len(tree.body) != 1 or not ast.get_docstring(tree))
+    ]
+
+
+def component_bodies_are_short(root: Path) -> list[str]:
+    faults = []
+    for path, tree in sources(root, "kfp_pipeline"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and any(
+                "component" in ast.unparse(each) for each in node.decorator_list
+            ):
+                count = sum(isinstance(each, ast.stmt) for each in ast.walk(node)) - 1 - bool(ast.get_docstring(node))
+                if count > MOST_STATEMENTS:
+                    faults.append(f"{path}: the body of {node.name} has {count} statements")
+    return faults
+
+
+def no_name_of_the_standard_library(root: Path) -> list[str]:
+    return [
+        f"{path} hides a module of the standard library"
+        for path, _ in sources(root)
+        if path.stem in sys.stdlib_module_names
+    ]
+
+
+def flags_come_from_the_contract(root: Path) -> list[str]:
+    """A sentence may advise a flag that the contract has; an argument is made by `to_argv`, never spelt out."""
+    flags = {flag(item.name) for kind in ARGUMENTS.values() for item in fields(kind)}  # type: ignore[arg-type]
+    faults = []
+    for path, tree in sources(root):
+        if path.as_posix() == "spark_jobs/contract.py":
+            continue
+        for text in {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }:
+            argument = re.fullmatch(r"(--[a-z-]+)(=\S*)?", text)
+            if argument and argument[1] in flags:
+                faults.append(f"{path} spells out {argument[1]}")
+            if path.parts[0] == "spark_jobs":
+                unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - flags
+                faults += [f"{path} advises {name}, which the contract lacks" for name in sorted(unknown)]
+    return faults
+
+
+def environment_is_read_in_one_place(root: Path) -> list[str]:
+    doors = ("spark_jobs/session.py", "kfp_pipeline/settings.py")
+    faults = []
+    for path, tree in sources(root):
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        if names & {"environ", "environb", "getenv"} and path.as_posix() not in doors:
+            faults.append(f"{path} reads the environment")
+    return faults
+
+
+def spark_jobs_run_on_spark_connect(root: Path) -> list[str]:
+    classic = {"rdd", "sparkContext", "_jvm", "_jdf", "_sc", "SparkContext"}
+    return [
+        f"{path}:{node.lineno} uses {node.attr}"
+        for path, tree in sources(root, "spark_jobs")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in classic
+    ]
+
+
+def modules_say_what_they_are(root: Path) -> list[str]:
+    return [
+        f"{path} has no docstring" for path, tree in sources(root, *PACKAGES, *SCRIPTS) if not ast.get_docstring(tree)
+    ]
+
+
+def contracts_have_no_exceptions(root: Path) -> list[str]:
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    faults = [
+        f"{each['id']} ignores {each['ignore_imports']}" for each in settings["contracts"] if each.get("ignore_imports")
+    ]
+    for each in settings["contracts"]:
+        if each["type"] == "layers" and (each.get("exhaustive_ignores") or not each.get("exhaustive")):
+            faults.append(f"{each['id']} is not exhaustive")
+    return faults
+
+
+Guard = Callable[[Path], list[str]]
+GUARDS: tuple[Guard, ...] = (
+    import_contracts,
+    spark_jobs_imports_without_kubeflow,
+    kfp_pipeline_imports_without_spark,
+    serving_imports_alone,
+    ground_imports_with_the_standard_library_only,
+    one_arrow_between_the_halves,
+    imports_by_name_in_the_entry_point_only,
+    packages_are_empty,
+    component_bodies_are_short,
+    no_name_of_the_standard_library,
+    flags_come_from_the_contract,
+    environment_is_read_in_one_place,
+    spark_jobs_run_on_spark_connect,
+    modules_say_what_they_are,
+    contracts_have_no_exceptions,
+)
+
+
+class Fault(NamedTuple):
+    """A bad edit: `text` at the end of `path`, and a part of what `guard` must say about it."""
+
+    guard: Guard
+    path: str
+    text: str
+    said: str
+
+
+LONG_BODY = "\n@dsl.component\ndef long():\n" + "    x = 1\n" * (MOST_STATEMENTS + 1)
+FAULTS = (
+    Fault(import_contracts, "spark_jobs/load.py", "from spark_jobs import train", "spark_jobs.load -> spark_jobs.train"),
+    Fault(import_contracts, "spark_jobs/features.py", "def f():\n    import spark_jobs.load", "spark_jobs.features -> spark_jobs.load"),
+    Fault(import_contracts, "spark_jobs/contract.py", "from spark_jobs import dataset", "contract -> spark_jobs.dataset"),
+    Fault(import_contracts, "spark_jobs/newcomer.py", '"""New."""', "newcomer"),
+    Fault(import_contracts, "spark_jobs/train.py", "from spark_jobs.session import build_session", "train -> spark_jobs.session"),
+    Fault(import_contracts, "spark_jobs/report.py", "def f():\n    import kfp", "spark_jobs.report -> kfp"),
+    Fault(import_contracts, "kfp_pipeline/runtime/newcomer.py", "def f():\n    import pyspark", "runtime.newcomer -> pyspark"),
+    Fault(import_contracts, "serving/scorer.py", "def f():\n    import spark_jobs.contract", "serving.scorer -> spark_jobs.contract"),
+    Fault(spark_jobs_imports_without_kubeflow, "spark_jobs/__init__.py", "import kfp", "kfp is blocked"),
+    Fault(spark_jobs_imports_without_kubeflow, "spark_jobs/metrics.py", "__import__('kubernetes')", "kubernetes is blocked"),
+    Fault(kfp_pipeline_imports_without_spark, "kfp_pipeline/__init__.py", "import pyspark", "pyspark is blocked"),
+    Fault(kfp_pipeline_imports_without_spark, "kfp_pipeline/__init__.py", "import spark_jobs.metrics", "spark_jobs.metrics is blocked"),
+    Fault(kfp_pipeline_imports_without_spark, "spark_jobs/__init__.py", "import numpy", "numpy is blocked"),
+    Fault(serving_imports_alone, "serving/scorer.py", "import spark_jobs.contract", "spark_jobs is blocked"),
+    Fault(ground_imports_with_the_standard_library_only, "spark_jobs/dataset.py", "import yaml", "yaml is not of the standard library"),
+    Fault(one_arrow_between_the_halves, "kfp_pipeline/runtime/newcomer.py", "def f():\n    from spark_jobs import load", "spark_jobs.load"),
+    Fault(one_arrow_between_the_halves, "kfp_pipeline/runtime/newcomer.py", "import spark_jobs.metrics", "spark_jobs.metrics"),
+    Fault(imports_by_name_in_the_entry_point_only, "serving/scorer.py", "importlib.import_module(name)", "imports by name"),
+    Fault(packages_are_empty, "kfp_pipeline/runtime/__init__.py", "import os", "more than a docstring"),
+    Fault(component_bodies_are_short, "kfp_pipeline/newcomer.py", LONG_BODY, "long has 11 statements"),
+    Fault(no_name_of_the_standard_library, "serving/logging.py", '"""New."""', "serving/logging.py"),
+    Fault(flags_come_from_the_contract, "kfp_pipeline/newcomer.py", 'x = "--reg-param=0.1"', "spells out --reg-param"),
+    Fault(flags_come_from_the_contract, "spark_jobs/load.py", 'x = "give --delimeter"', "advises --delimeter"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "os.environ['HOME']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "kfp_pipeline/newcomer.py", "from os import getenv", "reads the environment"),
+    Fault(spark_jobs_run_on_spark_connect, "spark_jobs/train.py", "def f(x):\n    return x.rdd.count()", "uses rdd"),
+    Fault(modules_say_what_they_are, "data/newcomer.py", "x = 1", "has no docstring"),
+    Fault(contracts_have_no_exceptions, "pyproject.toml", 'ignore_imports = ["a -> b"]', "door_to_spark ignores"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for folder in (*PACKAGES, *SCRIPTS):
+        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.csv"))
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
+def test_the_tree_stands_as_designed(guard: Guard) -> None:
+    assert guard(PROJECT) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.guard.__name__}:{fault.path}")
+def test_a_planted_fault_is_seen(fault: Fault, copy: Path) -> None:
+    with (copy / fault.path).open("a", encoding="utf-8") as file:
+        file.write(f"\n{fault.text}\n")
+    assert fault.said in "\n".join(fault.guard(copy))
+
+
+def test_every_guard_has_a_planted_fault() -> None:
+    assert {fault.guard for fault in FAULTS} == set(GUARDS)
