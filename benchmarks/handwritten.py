@@ -12,8 +12,9 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from pyspark.ml import Pipeline
+from pyspark.ml import Estimator, Pipeline, Transformer
 from pyspark.ml.classification import LogisticRegression, LogisticRegressionModel
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
 from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
@@ -35,7 +36,7 @@ def preprocess(spark: SparkSession, out: str) -> None:
     split = dict(zip(SETS, rows.randomSplit(list(SETS.values()), seed=42), strict=True))
     indexed = [f"{name}_index" for name in CATEGORICAL]
     encoded = [f"{name}_vector" for name in CATEGORICAL]
-    stages = [
+    stages: list[Estimator[Any] | Transformer] = [
         StringIndexer(inputCol="deposit", outputCol="label", stringOrderType="alphabetAsc"),
         StringIndexer(inputCols=CATEGORICAL, outputCols=indexed, handleInvalid="keep"),
         OneHotEncoder(inputCols=indexed, outputCols=encoded),
@@ -56,7 +57,10 @@ def train(spark: SparkSession, out: str) -> None:
 def evaluate(spark: SparkSession, out: str) -> dict[str, float]:
     """Judges the model on the test rows."""
     predictions = LogisticRegressionModel.load(f"{out}/model").transform(spark.read.parquet(f"{out}/test")).cache()
-    metrics = {name: BinaryClassificationEvaluator(metricName=name).evaluate(predictions) for name in ("areaUnderROC", "areaUnderPR")}
+    metrics = {
+        name: BinaryClassificationEvaluator(metricName=name).evaluate(predictions)
+        for name in ("areaUnderROC", "areaUnderPR")
+    }
     metrics["accuracy"] = MulticlassClassificationEvaluator(metricName="accuracy").evaluate(predictions)
     return metrics
 

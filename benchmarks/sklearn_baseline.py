@@ -1,6 +1,6 @@
 """The bank model with pandas and scikit-learn, in one process: the floor for data that fits into memory.
 
-    python benchmarks/sklearn_baseline.py data/bank_sample.csv out
+python benchmarks/sklearn_baseline.py data/bank_sample.csv out
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ def main(data: str, out: str) -> None:
     rows = pd.read_csv(data, usecols=[*NUMERIC, *CATEGORICAL, "deposit"])
     began.append(time.perf_counter())
     learn, test = train_test_split(rows, test_size=0.2, random_state=42)
-    fit, _ = train_test_split(learn, test_size=0.25, random_state=42)  # the pipeline's share of validation rows, which nobody asks for here
-    encoder = make_column_transformer((StandardScaler(), NUMERIC), (OneHotEncoder(handle_unknown="ignore"), CATEGORICAL))
+    fit, _ = train_test_split(
+        learn, test_size=0.25, random_state=42
+    )  # the pipeline's share of validation rows, which nobody asks for here
+    encoder = make_column_transformer(
+        (StandardScaler(), NUMERIC), (OneHotEncoder(handle_unknown="ignore"), CATEGORICAL)
+    )
     features, test_features = encoder.fit_transform(fit), encoder.transform(test)
     began.append(time.perf_counter())
     model = LogisticRegression(C=1e6, max_iter=100).fit(features, fit["deposit"] == "yes")

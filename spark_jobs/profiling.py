@@ -80,7 +80,7 @@ def describe(table: DataFrame, specification: Specification) -> dict[str, Any]:
     Returns:
         `columns` (name, role, type, missing, distinct, and for numbers min, max, mean), `class_counts` (label value to rows),
         `suspicious` (column and reason) and `digest`, which is equal for equal rows in any order. `distinct` is
-        HyperLogLog's estimate, 2 % standard error.
+        a HyperLogLog estimate, 1.6 % standard error.
     """
     names = (specification.label, *specification.features, *specification.dropped)
     total = table.agg(
@@ -108,11 +108,16 @@ def _statistics(names: Sequence[str], specification: Specification) -> list[Colu
         column = quoted(name)
         found += [
             F.count(column).alias(f"values_{index}"),
-            F.approx_count_distinct(column, 0.02).alias(f"distinct_{index}"),
+            _distinct(column).alias(f"distinct_{index}"),
         ]
         if name in specification.numeric:
             found += [how(column).alias(f"{how.__name__}_{index}") for how in (F.min, F.max, F.mean)]
     return found
+
+
+def _distinct(column: Column) -> Column:
+    # One small sketch a column; approx_count_distinct spreads its registers over hundreds of columns of the aggregation.
+    return F.coalesce(F.hll_sketch_estimate(F.hll_sketch_agg(column.cast("string"), 12)), F.lit(0))
 
 
 def _column(total: Row, index: int, name: str, specification: Specification) -> dict[str, Any]:

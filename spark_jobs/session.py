@@ -16,11 +16,18 @@ SEMANTICS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.legacy.javaCharsets": "true",  # windows-1252 is common in spreadsheets' exports
 }
+START = {
+    "spark.python.sql.dataFrameDebugging.enabled": "false",  # else each column expression costs several calls into the JVM
+}
+"""Settings that only a new session takes; they change no result."""
 
 
 def build_session(step: Step) -> SparkSession:
     """The session in which a step runs."""
-    session = SparkSession.builder.appName(f"spark-kfp {step}").getOrCreate()
+    builder = SparkSession.builder.appName(f"spark-kfp {step}")
+    for key, value in START.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
     for key, value in SEMANTICS.items():
         session.conf.set(key, value)
     return session

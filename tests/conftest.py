@@ -20,7 +20,7 @@ def spark() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     from spark_jobs.contract import Step
-    from spark_jobs.session import build_session
+    from spark_jobs.session import START, build_session
 
     builder = SparkSession.builder.master("local[2]")
     for key, value in {
@@ -31,6 +31,8 @@ def spark() -> Iterator[Any]:
         "spark.log.level": "ERROR",
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     }.items():
+        builder = builder.config(key, value)
+    for key, value in START.items():
         builder = builder.config(key, value)
     builder.getOrCreate()
     session = build_session(Step.LOAD)

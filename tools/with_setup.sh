@@ -74,7 +74,7 @@ find_java() {
     if has java; then homes+=("$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")"); fi
     if has brew; then homes+=("$(brew --prefix openjdk@21)/libexec/openjdk.jdk/Contents/Home"); fi
     for home in "${homes[@]}"; do
-        if [ -x "$home/bin/java" ] && is_new_enough "$home"; then
+        if [ -n "$home" ] && [ -x "$home/bin/java" ] && is_new_enough "$home"; then
             printf '%s\n' "$home"
             return
         fi

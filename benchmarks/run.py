@@ -1,0 +1,193 @@
+"""Measures the pipeline against a hand-written PySpark script and scikit-learn, and prints one table from one run.
+
+    python -m benchmarks.run                  # 11 thousand and 1 million rows, 3 rounds
+    python -m benchmarks.run --large          # 10 million rows too
+    python -m benchmarks.run --rows 11000 --rounds 5 --contenders pipeline handwritten
+
+The contenders take turns within a round, so that a busy moment of the machine hits them alike; the table shows medians. Work is what a
+contender counts between its session's start and its end; start-up is all the rest of the wall time: interpreters, JVMs, sessions, the
+orchestration. The pipeline does more than the script: a profile, checks, a second model without the columns known only afterwards,
+intervals and a report. Peak memory is that of all processes together, each shared page counted once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.measure import Measurement, read_handwritten, read_pipeline, run_and_sample
+
+PROJECT = Path(__file__).resolve().parents[1]
+ROWS = (11_000, 1_000_000)
+LARGE = 10_000_000
+DRIVER_MEMORY = "2g"
+"""The same for every Spark contender, and the pipeline's own default."""
+STEPS = ("load", "preprocess", "train", "evaluate")
+REFERENCE = "handwritten"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to get from the CSV to the metrics.
+
+    Attributes:
+        about: what the table says of it.
+        command: from the data and an output directory to the command.
+        read: from the output directory to seconds by step and metrics.
+    """
+
+    about: str
+    command: Callable[[Path, Path], list[str]]
+    read: Callable[[Path], tuple[dict[str, float], dict[str, float]]]
+
+
+def handwritten(*options: str) -> Callable[[Path, Path], list[str]]:
+    """The command of the hand-written script with these options of spark-submit."""
+    spec = importlib.util.find_spec("pyspark")
+    assert spec is not None
+    assert spec.origin is not None
+    submit = [str(Path(spec.origin).with_name("bin") / "spark-submit"), "--driver-memory", DRIVER_MEMORY, *options]
+    return lambda data, out: [*submit, str(PROJECT / "benchmarks/handwritten.py"), str(data), str(out)]
+
+
+def tuned(archive: Path) -> str:
+    """JVM options as the pipeline's: the quick compiler only, and an archive of loaded classes."""
+    return f"-XX:TieredStopAtLevel=1 -XX:SharedArchiveFile={archive} -Xshare:auto"
+
+
+def contenders(archive: Path) -> dict[str, Contender]:
+    """All of them by name, in the order of the table."""
+    spark_kfp = str(Path(sys.executable).with_name("spark-kfp"))
+    pipeline = [spark_kfp, "run", "--spec", str(PROJECT / "data/bank.toml"), "--no-cache", "--json"]
+    script = str(PROJECT / "benchmarks/sklearn_baseline.py")
+    return {
+        "pipeline": Contender(
+            about="spark-kfp run",
+            command=lambda data, out: [*pipeline, "--runs", str(out), str(data)],
+            read=read_pipeline,
+        ),
+        "handwritten": Contender(about="one session, as written", command=handwritten(), read=read_handwritten),
+        "handwritten-tuned": Contender(
+            about="one session, JVM options as the pipeline's",
+            command=handwritten("--driver-java-options", tuned(archive)),
+            read=read_handwritten,
+        ),
+        "scikit-learn": Contender(
+            about="pandas and scikit-learn",
+            command=lambda data, out: [sys.executable, script, str(data), str(out)],
+            read=read_handwritten,
+        ),
+    }
+
+
+def measure(contender: Contender, data: Path, scratch: Path) -> Measurement:
+    """One run in a new output directory, which is removed afterwards."""
+    out = Path(tempfile.mkdtemp(dir=scratch))
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    total, peak_mib = run_and_sample(contender.command(data, out), environment, scratch / "output.log")
+    steps, metrics = contender.read(out)
+    shutil.rmtree(out)
+    return Measurement(total=total, steps=steps, metrics=metrics, peak_mib=peak_mib)
+
+
+def measure_in_turns(
+    chosen: Mapping[str, Contender], data: Path, rounds: int, scratch: Path
+) -> dict[str, list[Measurement]]:
+    """Every contender once in each round."""
+    found: dict[str, list[Measurement]] = {name: [] for name in chosen}
+    for number in range(1, rounds + 1):
+        for name, contender in chosen.items():
+            print(f"  {data.stem}: round {number} of {rounds}, {name} ...", file=sys.stderr, flush=True)
+            found[name].append(measure(contender, data, scratch))
+    return found
+
+
+def table(found: Mapping[str, Sequence[Measurement]], rows: int) -> str:
+    """The medians as text; the two ratios are to the hand-written script's total and work."""
+    titles = ("total s", "start-up s", "work s", *STEPS, "peak MiB", "AUC")
+    lines = [f"{rows:,} rows".ljust(20) + "".join(title.rjust(11) for title in titles) + "   total x  work x"]
+    reference = found.get(REFERENCE)
+    for name, runs in found.items():
+        total, work = median(runs, lambda run: run.total), median(runs, lambda run: run.work)
+        steps = [median(runs, lambda run, step=step: run.steps[step]) for step in STEPS]  # type: ignore[misc]
+        line = name.ljust(20) + "".join(
+            f"{number:11.2f}" for number in (total, median(runs, lambda run: run.startup), work, *steps)
+        )
+        line += f"{median(runs, lambda run: run.peak_mib):11.0f}{median(runs, lambda run: run.metrics['areaUnderROC']):11.4f}"
+        if reference:
+            line += f"{total / median(reference, lambda run: run.total):10.2f}"
+            line += f"{work / median(reference, lambda run: run.work):8.2f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def median(runs: Sequence[Measurement], number: Callable[[Measurement], float]) -> float:
+    """The median of one number over the runs."""
+    return statistics.median(number(run) for run in runs)
+
+
+def describe_machine() -> str:
+    """What the numbers hang on, in one line."""
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    versions = ", ".join(f"{name} {version(name)}" for name in ("pyspark", "scikit-learn", "pandas"))
+    return (
+        f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}, "
+        f"driver memory {DRIVER_MEMORY}, load average before {load}"
+    )
+
+
+def make_archive(data: Path, archive: Path, scratch: Path) -> None:
+    """One untimed run of the script that leaves the archive of classes, and warms the disk's cache for all."""
+    out = Path(tempfile.mkdtemp(dir=scratch))
+    command = handwritten("--driver-java-options", f"-XX:ArchiveClassesAtExit={archive}")(data, out)
+    run_and_sample(command, {**os.environ, "PYSPARK_PYTHON": sys.executable}, scratch / "output.log")
+    shutil.rmtree(out)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description="Time and memory of the pipeline and its peers."
+    )
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=list(ROWS), help="sizes of the tables (default 11000 1000000)"
+    )
+    parser.add_argument("--large", action="store_true", help="ten million rows too")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each contender (default %(default)s)")
+    names = list(contenders(Path()))
+    parser.add_argument("--contenders", nargs="+", choices=names, default=names, help="which to run (default all)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Makes the tables, measures, prints."""
+    given = arguments()
+    with tempfile.TemporaryDirectory(prefix="spark-kfp-bench-") as folder:
+        scratch = Path(folder)
+        archive = scratch / "classes.jsa"
+        chosen = {name: contender for name, contender in contenders(archive).items() if name in given.contenders}
+        print(describe_machine())
+        for rows in [*given.rows, *([LARGE] if given.large else [])]:
+            data = scratch / f"{rows}_rows.csv"
+            subprocess.run(
+                [sys.executable, PROJECT / "data/make_sample.py", f"--rows={rows}", f"--out={data}"], check=True
+            )
+            if "handwritten-tuned" in chosen and not archive.exists():
+                make_archive(data, archive, scratch)
+            print("\n" + table(measure_in_turns(chosen, data, given.rounds, scratch), rows), flush=True)
+            data.unlink()
+
+
+if __name__ == "__main__":
+    main()
