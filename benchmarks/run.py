@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.measure import Measurement, read_handwritten, read_pipeline, run_and_sample
+from kfp_pipeline.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROWS = (11_000, 1_000_000)
@@ -52,18 +54,21 @@ class Contender:
     read: Callable[[Path], tuple[dict[str, float], dict[str, float]]]
 
 
-def handwritten(*options: str) -> Callable[[Path, Path], list[str]]:
-    """The command of the hand-written script with these options of spark-submit."""
+def handwritten(data: Path, out: Path, java_options: Sequence[str] = ()) -> list[str]:
+    """The command of the hand-written script."""
     spec = importlib.util.find_spec("pyspark")
     assert spec is not None
     assert spec.origin is not None
-    submit = [str(Path(spec.origin).with_name("bin") / "spark-submit"), "--driver-memory", DRIVER_MEMORY, *options]
-    return lambda data, out: [*submit, str(PROJECT / "benchmarks/handwritten.py"), str(data), str(out)]
+    submit = [str(Path(spec.origin).with_name("bin") / "spark-submit"), f"--driver-memory={DRIVER_MEMORY}"]
+    if java_options:
+        submit.append(f"--driver-java-options={shlex.join(java_options)}")
+    return [*submit, str(PROJECT / "benchmarks/handwritten.py"), str(data), str(out)]
 
 
-def tuned(archive: Path) -> str:
-    """JVM options as the pipeline's: the quick compiler only, and an archive of loaded classes."""
-    return f"-XX:TieredStopAtLevel=1 -XX:SharedArchiveFile={archive} -Xshare:auto"
+def tuned(data: Path, archive: Path) -> list[str]:
+    """JVM options as the pipeline's: an archive of loaded classes, and the quick compiler only where the data is small."""
+    short = data.stat().st_size < Settings().compile_tiers_bytes
+    return [*(["-XX:TieredStopAtLevel=1"] if short else []), f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
 
 
 def contenders(archive: Path) -> dict[str, Contender]:
@@ -77,10 +82,10 @@ def contenders(archive: Path) -> dict[str, Contender]:
             command=lambda data, out: [*pipeline, "--runs", str(out), str(data)],
             read=read_pipeline,
         ),
-        "handwritten": Contender(about="one session, as written", command=handwritten(), read=read_handwritten),
+        "handwritten": Contender(about="one session, as written", command=handwritten, read=read_handwritten),
         "handwritten-tuned": Contender(
             about="one session, JVM options as the pipeline's",
-            command=handwritten("--driver-java-options", tuned(archive)),
+            command=lambda data, out: handwritten(data, out, tuned(data, archive)),
             read=read_handwritten,
         ),
         "scikit-learn": Contender(
@@ -150,7 +155,7 @@ def describe_machine() -> str:
 def make_archive(data: Path, archive: Path, scratch: Path) -> None:
     """One untimed run of the script that leaves the archive of classes, and warms the disk's cache for all."""
     out = Path(tempfile.mkdtemp(dir=scratch))
-    command = handwritten("--driver-java-options", f"-XX:ArchiveClassesAtExit={archive}")(data, out)
+    command = handwritten(data, out, [f"-XX:ArchiveClassesAtExit={archive}"])
     run_and_sample(command, {**os.environ, "PYSPARK_PYTHON": sys.executable}, scratch / "output.log")
     shutil.rmtree(out)
 

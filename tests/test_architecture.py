@@ -8,6 +8,7 @@ module is imported. Either alone misses some of the planted faults.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
-from spark_jobs.contract import ARGUMENTS, flag
+from kfp_pipeline.components import COMPONENTS
+from spark_jobs.contract import ARGUMENTS, Step, flag
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("spark_jobs", "kfp_pipeline", "serving")
@@ -128,6 +130,11 @@ def packages_are_empty(root: Path) -> list[str]:
     ]
 
 
+def statements_in(function: ast.FunctionDef) -> int:
+    """Statements of the body at any depth, without the docstring."""
+    return sum(isinstance(each, ast.stmt) for each in ast.walk(function)) - 1 - bool(ast.get_docstring(function))
+
+
 def component_bodies_are_short(root: Path) -> list[str]:
     faults = []
     for path, tree in sources(root, "kfp_pipeline"):
@@ -135,8 +142,7 @@ def component_bodies_are_short(root: Path) -> list[str]:
             if isinstance(node, ast.FunctionDef) and any(
                 "component" in ast.unparse(each) for each in node.decorator_list
             ):
-                count = sum(isinstance(each, ast.stmt) for each in ast.walk(node)) - 1 - bool(ast.get_docstring(node))
-                if count > MOST_STATEMENTS:
+                if (count := statements_in(node)) > MOST_STATEMENTS:
                     faults.append(f"{path}: the body of {node.name} has {count} statements")
     return faults
 
@@ -244,6 +250,7 @@ FAULTS = (
     Fault(import_contracts, "spark_jobs/train.py", "from spark_jobs.session import build_session", "train -> spark_jobs.session"),
     Fault(import_contracts, "spark_jobs/report.py", "def f():\n    import kfp", "spark_jobs.report -> kfp"),
     Fault(import_contracts, "kfp_pipeline/runtime/newcomer.py", "def f():\n    import pyspark", "runtime.newcomer -> pyspark"),
+    Fault(import_contracts, "kfp_pipeline/runtime/errors.py", "import kfp_pipeline.runtime.step", "errors -> kfp_pipeline.runtime.step"),
     Fault(import_contracts, "serving/scorer.py", "def f():\n    import spark_jobs.contract", "serving.scorer -> spark_jobs.contract"),
     Fault(spark_jobs_imports_without_kubeflow, "spark_jobs/__init__.py", "import kfp", "kfp is blocked"),
     Fault(spark_jobs_imports_without_kubeflow, "spark_jobs/metrics.py", "__import__('kubernetes')", "kubernetes is blocked"),
@@ -290,3 +297,10 @@ def test_a_planted_fault_is_seen(fault: Fault, copy: Path) -> None:
 
 def test_every_guard_has_a_planted_fault() -> None:
     assert {fault.guard for fault in FAULTS} == set(GUARDS)
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_component_made_from_the_contract_is_short_too(step: Step) -> None:
+    (function,) = ast.parse(inspect.getsource(COMPONENTS[step].python_func)).body
+    assert isinstance(function, ast.FunctionDef)
+    assert 1 <= statements_in(function) <= MOST_STATEMENTS

@@ -1,0 +1,127 @@
+"""When two runs of a step would end the same: what decides whether a finished step is taken over.
+
+KFP's own caches look neither at a file's contents nor at the code that a step runs; this looks at both.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from kfp_pipeline.runtime.spark_submit import local_path, read_result, step_program
+from spark_jobs.contract import CONTRACT_VERSION, RESULT_NAME, Result, Step, StepArgs
+
+OUTPUTS = ("output_uri", "report_uri")
+FINISHED = ".finished"
+"""Folder of the runs directory that says where each fingerprint's finished step is."""
+
+
+def fingerprint(step: Step, args: StepArgs) -> str:
+    """A digest of all that a step's outcome depends on; empty if an input is not there, so that the step itself can say so."""
+    inputs: dict[str, str] = {}
+    plain: dict[str, object] = {}
+    for name, value in vars(args).items():
+        if name in OUTPUTS:
+            continue
+        if not name.endswith("_uri"):
+            plain[name] = value
+        elif value:
+            inputs[name] = _digest_of_data(value) if step == Step.LOAD else _digest_of_step(value)
+    if "" in inputs.values():
+        return ""
+    depends = [str(step), plain, inputs, _digest_of_code(), version("pyspark"), CONTRACT_VERSION]
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of_step(uri: str) -> str:
+    result = read_result(local_path(uri))
+    return result.digest if result and result.status == "succeeded" else ""
+
+
+def _digest_of_data(uri: str) -> str:
+    path = local_path(uri)
+    files = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    found = [file for file in files if file.is_file()]
+    # The path is part of the outcome: the report and the rejected rows name it.
+    return _digest_of_files(found, str(path.absolute())) if found else ""
+
+
+def _digest_of_code() -> str:
+    folder = step_program().parent
+    return _digest_of_files(sorted(file for file in folder.iterdir() if file.suffix in (".py", ".j2")), "")
+
+
+def _digest_of_files(files: list[Path], start: str) -> str:
+    digest = hashlib.sha256(start.encode())
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def remember(runs: Path, key: str, result: Result) -> None:
+    """Notes where a finished step is."""
+    write_whole(runs / FINISHED / f"{key}.json", json.dumps({name: result.arguments[name] for name in OUTPUTS if name in result.arguments}))
+
+
+def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
+    """Gives the step the outputs of an earlier one with the same fingerprint.
+
+    The files are linked, not moved, and copied where the file system cannot link: each run's directory is whole by itself.
+
+    Returns:
+        The result, or None if there is no such step or its outputs are gone.
+    """
+    try:
+        earlier: dict[str, str] = json.loads((runs / FINISHED / f"{key}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    result = read_result(local_path(earlier["output_uri"]))
+    if not result or result.status != "succeeded" or not all(local_path(uri).exists() for uri in earlier.values()):
+        return None
+    moved = {local_path(uri): local_path(vars(args)[name]) for name, uri in earlier.items()}
+    for source, target in moved.items():
+        if source != target:
+            _link(source, target)
+    uris = dict(result.uris)
+    for source, target in moved.items():
+        uris = {name: str(target) + uri.removeprefix(str(source)) if uri.startswith(str(source)) else uri for name, uri in uris.items()}
+    taken = replace(result, arguments=dict(vars(args)), uris=uris, reused_from=earlier["output_uri"], seconds={})
+    write_whole(local_path(vars(args)["output_uri"]) / RESULT_NAME, taken.to_json())
+    return taken
+
+
+def _link(source: Path, target: Path) -> None:
+    """Links a file, or all files of a directory but its result document."""
+    if source.is_dir():
+        for name in sorted(os.listdir(source)):
+            if name != RESULT_NAME:
+                _link(source / name, target / name)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

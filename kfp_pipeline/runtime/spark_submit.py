@@ -1,0 +1,151 @@
+"""Runs a step with spark-submit on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
+from kfp_pipeline.runtime.java import archive_path, find_java
+from kfp_pipeline.runtime.processes import child
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import RESULT_NAME, Failure, InputError, Result, Step, StepArgs, to_argv
+
+LOG_LINES = 20
+START_FASTER = {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",  # nothing listens where others could connect, and no port can be taken
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.log.level": "WARN",
+    "spark.sql.shuffle.partitions": "8",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+class SparkSubmitRunner:
+    """A `Runner`: each step is a spark-submit process of its own."""
+
+    def __init__(self, master: str, settings: Settings) -> None:
+        """Args: master, such as local[*]; settings, of this machine."""
+        self._master = master
+        self._settings = settings
+
+    def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
+        """See `Runner`."""
+        output = local_path(vars(args)["output_uri"])
+        (output / RESULT_NAME).unlink(missing_ok=True)  # an old result must not be taken for this run's
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch, log_path.open("ab") as log:
+            start = log.tell()
+            with child(self.command(step, args, scratch), output=log, environment=self.environment()) as process:
+                code = process.wait()
+        result = read_result(output)
+        if code == 0 and result and result.status == "succeeded":
+            return result
+        raise step_error(step, code, result, log_path, start)
+
+    def command(self, step: Step, args: StepArgs, scratch: str) -> list[str]:
+        """The spark-submit line."""
+        conf = {**START_FASTER, "spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"}
+        return [
+            str(spark_home() / "bin/spark-submit"),
+            f"--master={self._master}",
+            f"--driver-memory={self._settings.driver_memory_mib}m",
+            f"--driver-java-options={shlex.join(self.java_options(args))}",
+            *[word for key, value in conf.items() for word in ("--conf", f"{key}={value}")],
+            str(step_program()),
+            step,
+            *to_argv(args),
+        ]
+
+    def java_options(self, args: StepArgs) -> list[str]:
+        """Options that start a short step faster and slow no long one."""
+        java = find_java(os.environ)
+        short = input_bytes(args) < self._settings.compile_tiers_bytes
+        options = ["-XX:TieredStopAtLevel=1"] if short else []
+        archive = archive_path(self._settings.cache, java, spark_home())
+        # With -Xshare:auto an archive that does not fit is passed over.
+        return options + ([f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off"] if archive.exists() else [])
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment, with the Python and the Spark of this installation."""
+        fast = {"SPARK_LAUNCHER_OPTS": "-XX:TieredStopAtLevel=1"}
+        python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+        return {**os.environ, **python, **fast, "SPARK_HOME": str(spark_home())}
+
+
+def spark_home() -> Path:
+    """The folder of the installed pyspark, found without importing it.
+
+    Raises:
+        InputError: pyspark is not installed.
+    """
+    found = importlib.util.find_spec("pyspark")
+    if not found or not found.origin:
+        raise InputError("pyspark is not installed; install it with `pip install 'spark-kfp[spark]'`")
+    return Path(found.origin).parent
+
+
+def step_program() -> Path:
+    """The file that spark-submit runs."""
+    found = importlib.util.find_spec("spark_jobs")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "__main__.py"
+
+
+def local_path(uri: str) -> Path:
+    """The path behind a local URI.
+
+    Raises:
+        InputError: spark-submit on this machine cannot write there.
+    """
+    parsed = urlparse(uri)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    if "://" in uri:
+        raise InputError(f"{uri}: {parsed.scheme}:// needs a cluster; give a local path")
+    return Path(uri)
+
+
+def input_bytes(args: StepArgs) -> int:
+    """About how much data a step reads; the size of the original data where it comes from an earlier step."""
+    uris = [value for name, value in vars(args).items() if name.endswith("_uri") and name not in ("output_uri", "report_uri")]
+    paths = [local_path(uri) for uri in uris if uri]
+    return sum(entry.stat().st_size for path in paths for entry in ([path] if path.is_file() else path.rglob("*")) if entry.is_file())
+
+
+def read_result(output: Path) -> Result | None:
+    """The result document, or None if there is none."""
+    try:
+        return Result.from_json((output / RESULT_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def step_error(step: Step, code: int, result: Result | None, log_path: Path, start: int) -> StepError:
+    """Why a step did not end well: its own word, else the signal that ended it, else the end of its log."""
+    log = last_lines(log_path, start)
+    if result and result.failure:
+        return PermanentError(result.failure, "" if result.failure.kind == "input" else log, str(log_path))
+    number = -code if code < 0 else code - 128
+    if number in (signal.SIGKILL, signal.SIGTERM):
+        name, hint = signal.Signals(number).name, " (out of memory?)" if number == signal.SIGKILL else ""
+        failure = Failure(kind="fault", type="Killed", message=f"step {step} was ended by {name}{hint}; run again")
+        return TemporaryError(failure, log, str(log_path))
+    told = [line.removeprefix("spark-kfp: error: ") for line in log.splitlines() if line.startswith("spark-kfp: error: ")]
+    kind = "input" if code == 2 and told else "fault"
+    message = told[-1] if told else f"step {step} ended with exit code {code} and left no {RESULT_NAME}"
+    return PermanentError(Failure(kind=kind, type="StepFailed", message=message), "" if kind == "input" else log, str(log_path))
+
+
+def last_lines(path: Path, start: int = 0) -> str:
+    """The last lines of a log, from what was written after byte `start`."""
+    with path.open("rb") as file:
+        file.seek(max(start, path.stat().st_size - 65536))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_LINES:])

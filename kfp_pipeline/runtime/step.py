@@ -1,0 +1,123 @@
+"""What a task does: validates the step's arguments, reuses or runs it, and records the result for Kubeflow.
+
+The bodies of the components hold one call of `run_task`; everything that can be tested without Kubeflow is here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kfp_pipeline.runtime import fingerprint
+from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.events import emit
+from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
+from kfp_pipeline.runtime.runner import runner_for
+from kfp_pipeline.runtime.spark_submit import local_path
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, Failure, InputError, Result, Step, StepArgs
+
+OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
+    Step.LOAD: {"output_uri": "table"},
+    Step.PREPROCESS: {"output_uri": "features"},
+    Step.TRAIN: {"output_uri": "model"},
+    Step.EVALUATE: {"output_uri": "evaluation", "report_uri": "report"},
+}
+"""Which output artifact of the component gives each output argument of the step its URI."""
+
+
+def run_task(name: str, inputs: Mapping[str, Any]) -> str:
+    """Runs one task of the pipeline.
+
+    Args:
+        name: the step.
+        inputs: the component's inputs and output artifacts by name, `spark` among them.
+
+    Returns:
+        The URI of the step's output, for the next task.
+
+    Raises:
+        SystemExit: the step failed; the event and the log tell why. Code 2 for bad input, else 1.
+    """
+    step, settings = Step(name), Settings.from_environment()
+    die_with_parent()
+    try:
+        with signals_raise():
+            args = step_arguments(step, inputs)
+            result = run_step(step, args, inputs["spark"], settings)
+    except InputError as error:
+        fail(step, settings, StepError(Failure(kind="input", type="InputError", message=str(error))))
+    except StepError as error:
+        fail(step, settings, error)
+    record(result, inputs)
+    return str(vars(args)["output_uri"])
+
+
+def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
+    """The step's arguments: inputs by their names, outputs at the URIs that KFP gave to the artifacts.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+    kind = ARGUMENTS[step]
+    outputs = {name: inputs[artifact].uri for name, artifact in OUTPUT_ARTIFACTS[step].items()}
+    return kind(**{name: inputs[name] for name in kind.__dataclass_fields__ if name not in outputs}, **outputs)
+
+
+def run_step(step: Step, args: StepArgs, spark: str, settings: Settings) -> Result:
+    """Takes over a finished step with the same fingerprint, or runs it.
+
+    Raises:
+        StepError: the step did not end well.
+        InputError: the runner cannot start.
+    """
+    runner, began = runner_for(spark, settings), time.perf_counter()
+    key = fingerprint.fingerprint(step, args) if settings.run else ""
+    emit(settings.run, step, "running")
+    result = fingerprint.take_over(settings.runs, key, args) if key and settings.reuse else None
+    if not result:
+        log_path = Path(settings.run or tempfile.gettempdir()) / "logs" / f"{step}.log"
+        result = runner.run(step, args, log_path)
+    if key:
+        fingerprint.remember(settings.runs, key, result)
+    facts = {"rows": dict(result.rows_out), "warnings": list(result.warnings), "uri": vars(args)["output_uri"]}
+    emit(settings.run, step, "reused" if result.reused_from else "done", seconds=time.perf_counter() - began, **facts)
+    return result
+
+
+def fail(step: Step, settings: Settings, error: StepError) -> NoReturn:
+    """Tells why the step failed, and ends the task."""
+    facts = {"kind": error.failure.kind, "message": error.failure.message, "log": error.log, "log_path": error.log_path}
+    emit(settings.run, step, "failed", **facts)
+    print(f"spark-kfp: error: {error}", flush=True)
+    raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT)
+
+
+def record(result: Result, artifacts: Mapping[str, Any]) -> None:
+    """Writes the result into the output artifacts: metadata, metrics, curves."""
+    main = artifacts[OUTPUT_ARTIFACTS[Step(result.step)]["output_uri"]]
+    main.metadata.update(
+        {"rows": dict(result.rows_out), "columns": [list(column) for column in result.columns], "digest": result.digest}
+    )
+    main.metadata.update({"inputs": dict(result.inputs), "reused_from": result.reused_from, "warnings": list(result.warnings)})
+    if "metrics" in artifacts:
+        for name, value in result.metrics.items():
+            if math.isfinite(value):  # KFP fails a task that logs anything else
+                artifacts["metrics"].log_metric(name, value)
+    if "curves" in artifacts:
+        document = json.loads((local_path(result.uris["output"]) / "evaluation.json").read_text(encoding="utf-8"))
+        record_curves(document, artifacts["curves"])
+
+
+def record_curves(document: Mapping[str, Any], curves: Any) -> None:
+    """Writes the ROC curve, if there is one, and the confusion matrix into a ClassificationMetrics artifact."""
+    points = (document["curves"] or {}).get("roc", [])
+    if points:
+        false, true, thresholds = zip(*points, strict=True)
+        curves.log_roc_curve(list(false), list(true), list(thresholds))
+    curves.log_confusion_matrix(document["confusion"]["labels"], document["confusion"]["matrix"])
