@@ -25,7 +25,12 @@ OUTPUT_KINDS: Mapping[Step, Mapping[str, str]] = {
     Step.LOAD: {"table": "Dataset"},
     Step.PREPROCESS: {"features": "Dataset"},
     Step.TRAIN: {"model": "Model", "metrics": "Metrics"},
-    Step.EVALUATE: {"evaluation": "Artifact", "metrics": "Metrics", "curves": "ClassificationMetrics", "report": "HTML"},
+    Step.EVALUATE: {
+        "evaluation": "Artifact",
+        "metrics": "Metrics",
+        "curves": "ClassificationMetrics",
+        "report": "HTML",
+    },
 }
 """The output artifacts of each component and their KFP types."""
 

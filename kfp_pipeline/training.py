@@ -46,8 +46,12 @@ def parameters() -> dict[str, inspect.Parameter]:
             if item.name not in BETWEEN_TASKS:
                 default = inspect.Parameter.empty if item.default is MISSING else item.default
                 kind = {"str": str, "int": int, "float": float, "bool": bool}[str(item.type)]
-                found[item.name] = inspect.Parameter(item.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
-    found["spark"] = inspect.Parameter("spark", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="operator", annotation=str)
+                found[item.name] = inspect.Parameter(
+                    item.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind
+                )
+    found["spark"] = inspect.Parameter(
+        "spark", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="operator", annotation=str
+    )
     return found
 
 
@@ -63,7 +67,9 @@ def make_pipeline() -> Any:
     training_pipeline.__doc__ = f"Trains and evaluates a Spark ML model.\n\nArgs:\n{listed}\n"
     training_pipeline.__signature__ = inspect.Signature(list(inputs.values()))  # type: ignore[attr-defined]
     training_pipeline.__annotations__ = {name: item.annotation for name, item in inputs.items()}
-    described = dsl.pipeline(name=NAME, display_name="Train a Spark ML model", description="Load, preprocess, train, evaluate.")
+    described = dsl.pipeline(
+        name=NAME, display_name="Train a Spark ML model", description="Load, preprocess, train, evaluate."
+    )
     return described(training_pipeline)
 
 

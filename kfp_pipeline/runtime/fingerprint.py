@@ -47,7 +47,13 @@ def _digest_of_step(uri: str) -> str:
 
 def _digest_of_data(uri: str) -> str:
     path = local_path(uri)
-    files = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(path.rglob("*"))
+        if path.is_dir()
+        else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    )
     found = [file for file in files if file.is_file()]
     # The path is part of the outcome: the report and the rejected rows name it.
     return _digest_of_files(found, str(path.absolute())) if found else ""
@@ -68,7 +74,10 @@ def _digest_of_files(files: list[Path], start: str) -> str:
 
 def remember(runs: Path, key: str, result: Result) -> None:
     """Notes where a finished step is."""
-    write_whole(runs / FINISHED / f"{key}.json", json.dumps({name: result.arguments[name] for name in OUTPUTS if name in result.arguments}))
+    write_whole(
+        runs / FINISHED / f"{key}.json",
+        json.dumps({name: result.arguments[name] for name in OUTPUTS if name in result.arguments}),
+    )
 
 
 def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
@@ -92,7 +101,10 @@ def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
             _link(source, target)
     uris = dict(result.uris)
     for source, target in moved.items():
-        uris = {name: str(target) + uri.removeprefix(str(source)) if uri.startswith(str(source)) else uri for name, uri in uris.items()}
+        uris = {
+            name: str(target) + uri.removeprefix(str(source)) if uri.startswith(str(source)) else uri
+            for name, uri in uris.items()
+        }
     taken = replace(result, arguments=dict(vars(args)), uris=uris, reused_from=earlier["output_uri"], seconds={})
     write_whole(local_path(vars(args)["output_uri"]) / RESULT_NAME, taken.to_json())
     return taken

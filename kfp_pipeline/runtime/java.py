@@ -14,7 +14,9 @@ from pathlib import Path
 from spark_jobs.contract import InputError
 
 OLDEST = 17
-ADVICE = f"install a Java {OLDEST} or 21 runtime, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
+ADVICE = (
+    f"install a Java {OLDEST} or 21 runtime, for example `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME"
+)
 
 
 @dataclass(frozen=True)
@@ -57,5 +59,7 @@ def _version(program: Path) -> str:
 def archive_path(cache: Path, java: Java, spark_home: Path) -> Path:
     """Where the archive for this Java and this Spark is; others have another name, so a stale one is never met."""
     jars = sorted((jar.name, jar.stat().st_size, int(jar.stat().st_mtime)) for jar in os.scandir(spark_home / "jars"))
-    key = hashlib.sha256(repr((java.version, str(java.program.resolve()), str(spark_home), jars)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((java.version, str(java.program.resolve()), str(spark_home), jars)).encode()).hexdigest()[
+        :16
+    ]
     return cache.expanduser() / f"spark-classes-{key}.jsa"

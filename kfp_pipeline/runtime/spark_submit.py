@@ -71,7 +71,9 @@ class SparkSubmitRunner:
         options = ["-XX:TieredStopAtLevel=1"] if short else []
         archive = archive_path(self._settings.cache, java, spark_home())
         # With -Xshare:auto an archive that does not fit is passed over.
-        return options + ([f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off"] if archive.exists() else [])
+        return options + (
+            [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off"] if archive.exists() else []
+        )
 
     def environment(self) -> dict[str, str]:
         """This process's environment, with the Python and the Spark of this installation."""
@@ -115,9 +117,18 @@ def local_path(uri: str) -> Path:
 
 def input_bytes(args: StepArgs) -> int:
     """About how much data a step reads; the size of the original data where it comes from an earlier step."""
-    uris = [value for name, value in vars(args).items() if name.endswith("_uri") and name not in ("output_uri", "report_uri")]
+    uris = [
+        value
+        for name, value in vars(args).items()
+        if name.endswith("_uri") and name not in ("output_uri", "report_uri")
+    ]
     paths = [local_path(uri) for uri in uris if uri]
-    return sum(entry.stat().st_size for path in paths for entry in ([path] if path.is_file() else path.rglob("*")) if entry.is_file())
+    return sum(
+        entry.stat().st_size
+        for path in paths
+        for entry in ([path] if path.is_file() else path.rglob("*"))
+        if entry.is_file()
+    )
 
 
 def read_result(output: Path) -> Result | None:
@@ -138,10 +149,14 @@ def step_error(step: Step, code: int, result: Result | None, log_path: Path, sta
         name, hint = signal.Signals(number).name, " (out of memory?)" if number == signal.SIGKILL else ""
         failure = Failure(kind="fault", type="Killed", message=f"step {step} was ended by {name}{hint}; run again")
         return TemporaryError(failure, log, str(log_path))
-    told = [line.removeprefix("spark-kfp: error: ") for line in log.splitlines() if line.startswith("spark-kfp: error: ")]
+    told = [
+        line.removeprefix("spark-kfp: error: ") for line in log.splitlines() if line.startswith("spark-kfp: error: ")
+    ]
     kind = "input" if code == 2 and told else "fault"
     message = told[-1] if told else f"step {step} ended with exit code {code} and left no {RESULT_NAME}"
-    return PermanentError(Failure(kind=kind, type="StepFailed", message=message), "" if kind == "input" else log, str(log_path))
+    return PermanentError(
+        Failure(kind=kind, type="StepFailed", message=message), "" if kind == "input" else log, str(log_path)
+    )
 
 
 def last_lines(path: Path, start: int = 0) -> str:

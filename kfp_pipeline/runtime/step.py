@@ -104,7 +104,9 @@ def record(result: Result, artifacts: Mapping[str, Any]) -> None:
     main.metadata.update(
         {"rows": dict(result.rows_out), "columns": [list(column) for column in result.columns], "digest": result.digest}
     )
-    main.metadata.update({"inputs": dict(result.inputs), "reused_from": result.reused_from, "warnings": list(result.warnings)})
+    main.metadata.update(
+        {"inputs": dict(result.inputs), "reused_from": result.reused_from, "warnings": list(result.warnings)}
+    )
     if "metrics" in artifacts:
         for name, value in result.metrics.items():
             if math.isfinite(value):  # KFP fails a task that logs anything else

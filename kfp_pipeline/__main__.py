@@ -1,0 +1,6 @@
+"""`python -m kfp_pipeline` is `spark-kfp`."""
+
+from kfp_pipeline.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

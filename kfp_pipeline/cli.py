@@ -1,0 +1,277 @@
+"""The command `spark-kfp`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from kfp_pipeline import display, runs
+from kfp_pipeline.local_run import LOG_NAME, run_locally
+from kfp_pipeline.runtime.archive import make_archive
+from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.runner import runner_for
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import (
+    ARGUMENTS,
+    EXIT_FAULT,
+    EXIT_INPUT,
+    InputError,
+    LoadArgs,
+    Step,
+    add_arguments,
+    settings_of,
+)
+
+EXIT_INTERRUPTED = 130
+SAMPLE, SAMPLE_SPECIFICATION = Path("data/bank_sample.csv"), Path("data/bank.toml")
+GIVEN_OTHERWISE = ("data_uri", "specification_uri")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        settings = Settings.from_environment()
+        if getattr(arguments, "runs", None):
+            settings = replace(settings, runs=Path(arguments.runs))
+        return int(arguments.command(arguments, settings))
+    except StepError as error:
+        if error.log:
+            print(error.log, file=sys.stderr)
+        print(
+            f"spark-kfp: error: {error}" + (f"; the whole log: {error.log_path}" if error.log else ""), file=sys.stderr
+        )
+        return EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT
+    except ValueError as error:  # InputError is one
+        print(f"spark-kfp: error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print(
+            "spark-kfp: interrupted; start it again with the same arguments, and finished steps are reused",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    compiled = commands.add_parser("compile", help="write the training pipeline as IR YAML for KFP")
+    compiled.add_argument(
+        "-o", "--output", default="training_pipeline.yaml", help="file to write (default %(default)s)"
+    )
+    compiled.set_defaults(command=compile_command)
+    data = commands.add_parser("data", help="look at data before a run").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    _add_check(data)
+    _add_runs(commands)
+    archive = commands.add_parser(
+        "archive", help="make the archive of Spark's classes that lets every step start faster"
+    )
+    archive.set_defaults(command=archive_command)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run the training pipeline on this machine",
+        description="Runs load, preprocess, train and evaluate.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "data", nargs="?", default="", help=f"the table; without it {SAMPLE} with {SAMPLE_SPECIFICATION}"
+    )
+    parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML)")
+    parser.add_argument("--spark", default="local[*]", help="where Spark runs (default %(default)s)")
+    parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
+    parser.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="run every step, even if its inputs, data and code are as before"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    for step, kind in ARGUMENTS.items():
+        group = parser.add_argument_group(f"settings of {step}")
+        unset = [name for name in kind.__dataclass_fields__ if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
+        add_arguments(group, kind, leave_out=unset)
+    parser.set_defaults(command=run_command)
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check", help="infer or check a data specification, and print a profile", allow_abbrev=False
+    )
+    parser.add_argument("data", help="the table")
+    parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML) to check")
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="",
+        help="specification to write (default: name of the data with .toml, in this folder)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    parser.add_argument("--json", action="store_true", help="print the profile as JSON and nothing else")
+    add_arguments(parser, LoadArgs, leave_out=("data_uri", "specification_uri", "output_uri"))
+    parser.set_defaults(command=check_command)
+
+
+def _add_runs(commands: Any) -> None:
+    parser = commands.add_parser("runs", help="the runs on this machine")
+    actions = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, ids, text in (
+        ("list", 0, "one line each"),
+        ("show", 1, "all of one run"),
+        ("compare", 2, "two runs side by side"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        if ids:
+            action.add_argument("ids", nargs=ids, metavar="ID", help="name of a run, its beginning, or `last`")
+        action.set_defaults(command=runs_command, ids=[], action=name)
+
+
+def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Runs the pipeline and shows how it went."""
+    inputs = {
+        name: value for kind in ARGUMENTS.values() for name in settings_of(kind) for value in [getattr(arguments, name)]
+    }
+    inputs |= data_inputs(arguments)
+    inputs["spark"] = arguments.spark
+    for kind in ARGUMENTS.values():  # a wrong setting is told before anything starts
+        kind(**{name: inputs.get(name, "-") for name in kind.__dataclass_fields__})
+    settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
+    console = Console(quiet=arguments.json)
+    with display.Progress(console) as progress:
+        run, evaluation = run_locally(arguments.run_id or runs.new_id(), inputs, settings, progress.show)
+    if arguments.json:
+        print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
+    if run.status != "succeeded":
+        return tell_failure(run, settings)
+    console.print()
+    console.print(display.metrics_table(evaluation))
+    for warning in evaluation["warnings"]:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
+    console.print(Text(f"report: {run.report}"), soft_wrap=True)
+    return 0
+
+
+def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
+    """Which data, and which specification.
+
+    Raises:
+        InputError: no data is named, and this is not the project's folder.
+    """
+    if arguments.data:
+        return {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
+    if not SAMPLE.exists():
+        raise InputError(f"{SAMPLE} is not here; name your data: spark-kfp run DATA --label=NAME")
+    specification = arguments.specification_uri or ("" if arguments.label else str(SAMPLE_SPECIFICATION))
+    return {"data_uri": absolute(str(SAMPLE)), "specification_uri": absolute(specification)}
+
+
+def absolute(uri: str) -> str:
+    """A URI that means the same in every process."""
+    return uri if "://" in uri or uri.startswith("file:") or not uri else str(Path(uri).absolute())
+
+
+def tell_failure(run: runs.Run, settings: Settings) -> int:
+    """Prints why a run failed: the error, for a fault the driver's last lines, and where the whole log is."""
+    failed = next((event for event in run.steps.values() if event["state"] == "failed"), {})
+    if failed.get("log"):
+        print(failed["log"], file=sys.stderr)
+    print(f"spark-kfp: error: {run.message}", file=sys.stderr)
+    if failed.get("kind") == "input":
+        return EXIT_INPUT
+    print(f"the whole log: {failed.get('log_path') or settings.runs / run.id / LOG_NAME}", file=sys.stderr)
+    return EXIT_FAULT
+
+
+def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
+    """Writes the pipeline's IR YAML."""
+    from kfp.compiler import Compiler  # noqa: PLC0415
+
+    from kfp_pipeline.training import training_pipeline  # noqa: PLC0415
+
+    Compiler().compile(training_pipeline, arguments.output)
+    print(arguments.output)
+    return 0
+
+
+def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Runs load alone, prints the profile and keeps the specification."""
+    name = Path(arguments.data.rstrip("/")).name.split(".")[0] or "data"
+    target = Path(arguments.output or f"{name}.toml")
+    if target.exists() and not arguments.force and not arguments.specification_uri:
+        raise InputError(f"{target} is there already; give --force to replace it, or -o with another name")
+    given = {field: getattr(arguments, field) for field in settings_of(LoadArgs) if field != "specification_uri"}
+    uris = {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
+    with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
+        output = Path(scratch) / "load"
+        args = LoadArgs(**given, **uris, output_uri=str(output))
+        result = runner_for("local[*]", settings).run(Step.LOAD, args, Path(scratch) / "load.log")
+        profile = json.loads((output / "profile.json").read_text(encoding="utf-8"))
+        specification = (output / "specification.toml").read_text(encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(profile, ensure_ascii=False))
+    else:
+        show_profile(profile, result.warnings)
+    if not arguments.specification_uri or arguments.output:
+        target.write_text(specification, encoding="utf-8")
+        print(f"specification: {target}", file=sys.stderr if arguments.json else sys.stdout)
+    return 0
+
+
+def show_profile(profile: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Prints a profile for a person."""
+    console = Console()
+    layout = f", delimiter {profile['delimiter']!r}, {profile['encoding']}" if profile["encoding"] else ""
+    console.print(f"{profile['rows']:,} rows, {profile['rejected']:,} rejected{layout}\n", highlight=False)
+    console.print(display.profile_table(profile))
+    classes = ", ".join(
+        f"{value} {count:,} ({count / profile['rows']:.1%})" for value, count in profile["class_counts"].items()
+    )
+    console.print(Text(f"\nclasses: {classes}"))
+    for item in profile["suspicious"]:
+        console.print(Text(f"suspicious: {item['column']} {item['reason']}", style="yellow"))
+    for warning in warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+
+
+def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Lists, shows or compares runs."""
+    found = [runs.find(settings.runs, name) for name in arguments.ids] or runs.list_runs(settings.runs)
+    if arguments.json:
+        print(json.dumps([asdict(run) for run in found], ensure_ascii=False))
+        return 0
+    tables = {
+        "list": lambda: display.runs_table(found),
+        "show": lambda: display.run_lines(found[0]),
+        "compare": lambda: display.comparison_table(*found),
+    }
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(tables[arguments.action]())
+    return 0
+
+
+def archive_command(_: argparse.Namespace, settings: Settings) -> int:
+    """Makes the class-data archive."""
+    path = make_archive(settings)
+    print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
+    return 0

@@ -1,0 +1,164 @@
+"""What the command line shows: progress, metrics, runs. Takes plain values, prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from kfp_pipeline.runs import Run
+from spark_jobs.contract import Step
+
+MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
+
+
+class Progress:
+    """Shows the steps as they go: a live picture on a terminal, else one line an event."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began: dict[str, float] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._live = (
+            Live(console=console, refresh_per_second=8, get_renderable=self._picture) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Shows an event."""
+        step = event["step"]
+        self._last[step] = dict(event)
+        if event["state"] == "running":
+            self._began[step] = time.monotonic()
+        if not self._live:
+            self._console.print(
+                f"{step:<11} {event['state']:<8} {describe(event)}".rstrip(),
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+
+    def _picture(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for step in Step:
+            event = self._last.get(step)
+            if not event:
+                table.add_row(Text(" "), Text(step, style="dim"), Text(""))
+            elif event["state"] == "running":
+                seconds = time.monotonic() - self._began[step]
+                table.add_row(Spinner("dots", style="yellow"), Text(step), Text(f"{seconds:.0f} s", style="dim"))
+            else:
+                mark, style = MARKS[event["state"]]
+                table.add_row(Text(mark, style=style), Text(step), Text(describe(event), style="dim"))
+        return table
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """An event's rows and seconds, or why the step was not run."""
+    if event["state"] == "running":
+        return ""
+    if event["state"] == "failed":
+        return str(event["message"])
+    rows = ", ".join(f"{count:,} {name}" for name, count in event["rows"].items())
+    return (
+        f"{rows}; same inputs, data and code as before"
+        if event["state"] == "reused"
+        else f"{rows}; {event['seconds']:.1f} s"
+    )
+
+
+def metrics_table(evaluation: Mapping[str, Any]) -> Table:
+    """The metrics on the test rows with their intervals, beside the baseline and the model without what is known only afterwards."""
+    without = evaluation["without_known_afterwards"]
+    others = {item["name"]: item["value"] for item in without["metrics"]} if without else {}
+    baseline = evaluation["baseline"]["metrics"]
+    table = Table(title="Test rows, used once", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("metric", "value", "95 % interval", "majority class"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    if without:
+        table.add_column(f"without {', '.join(without['columns'])}", justify="right")
+    for item in evaluation["metrics"]:
+        row = [
+            item["name"],
+            number(item["value"]),
+            f"{number(item['low'])} to {number(item['high'])}",
+            number(baseline.get(item["name"])),
+        ]
+        table.add_row(*row, *([number(others.get(item["name"]))] if without else []))
+    return table
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def runs_table(found: Sequence[Run]) -> Table:
+    """One line for each run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "status", "started (UTC)", "seconds", "areaUnderROC", "accuracy", "data"):
+        table.add_column(name, overflow="fold")
+    for run in found:
+        started = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
+        metrics = [number(run.metrics.get(name)) for name in ("areaUnderROC", "accuracy")]
+        table.add_row(run.id, run.status, started, f"{run.seconds:.0f}", *metrics, str(run.inputs.get("data_uri", "")))
+    return table
+
+
+def run_lines(run: Run) -> Table:
+    """All that is known of a run."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    facts: dict[str, Any] = {"run": run.id, "status": run.status, "message": run.message, "report": run.report}
+    facts |= {f"step {step}": f"{event['state']}: {describe(event)}" for step, event in run.steps.items()}
+    facts |= {**run.inputs, **{name: number(value) for name, value in run.metrics.items()}}
+    for name, value in facts.items():
+        if value != "":
+            table.add_row(name, Text(str(value)))
+    return table
+
+
+def comparison_table(one: Run, other: Run) -> Table:
+    """The inputs in which two runs differ, and their metrics side by side."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", one.id, other.id, "difference"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in sorted({*one.inputs, *other.inputs}):
+        if one.inputs.get(name) != other.inputs.get(name):
+            table.add_row(name, Text(str(one.inputs.get(name, ""))), Text(str(other.inputs.get(name, ""))), "")
+    for name in dict.fromkeys([*one.metrics, *other.metrics]):
+        values = one.metrics.get(name), other.metrics.get(name)
+        change = "" if None in values else f"{values[1] - values[0]:+.4f}"  # type: ignore[operator]
+        table.add_row(name, number(values[0]), number(values[1]), change)
+    return table
+
+
+def profile_table(profile: Mapping[str, Any]) -> Table:
+    """One line for each column of a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("column", "role", "type", "missing", "distinct", "min", "max", "mean"):
+        table.add_column(name, justify="left" if name in ("column", "role", "type") else "right")
+    for column in profile["columns"]:
+        numbers = [f"{column[name]:.6g}" if column.get(name) is not None else "" for name in ("min", "max", "mean")]
+        table.add_row(
+            Text(column["name"]),
+            column["role"],
+            column["type"],
+            f"{column['missing']:,}",
+            f"{column['distinct']:,}",
+            *numbers,
+        )
+    return table

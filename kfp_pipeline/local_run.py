@@ -1,0 +1,143 @@
+"""Runs the training pipeline on this machine: the same graph, through KFP's local runner.
+
+The graph runs in a process of its own, whose chatter goes to a log file; this process follows the events of its tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kfp_pipeline import runs
+from kfp_pipeline.runtime.events import EVENTS_NAME, all_events, read_events
+from kfp_pipeline.runtime.java import find_java
+from kfp_pipeline.runtime.processes import child, die_with_parent, signals_raise
+from kfp_pipeline.runtime.runner import runner_for
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import InputError, Step
+
+POLL_SECONDS = 0.1
+LOG_NAME = "kfp.log"
+INPUTS_NAME = "inputs.json"
+
+
+def run_locally(
+    run_id: str, inputs: Mapping[str, Any], settings: Settings, on_event: Callable[[dict[str, Any]], None]
+) -> tuple[runs.Run, dict[str, Any]]:
+    """Runs the pipeline to its end.
+
+    Args:
+        run_id: name of the run; one that was killed is started again, and what it finished is taken over.
+        inputs: the pipeline's inputs.
+        settings: of this machine.
+        on_event: called for each event of a task, as it happens.
+
+    Returns:
+        The run, and the evaluation if it succeeded.
+
+    Raises:
+        InputError: it cannot start here.
+        KeyboardInterrupt: it was interrupted; no process is left.
+    """
+    runner_for(inputs["spark"], settings)
+    find_java(os.environ)
+    directory = settings.runs.absolute() / run_id
+    with runs.locked(directory):
+        _refuse_finished(directory)
+        run = runs.Run(id=run_id, status="running", inputs=dict(inputs), started=time.time())
+        _prepare(directory, run)
+        try:
+            with signals_raise():
+                _follow(directory, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event)
+        except KeyboardInterrupt:
+            runs.save(directory, runs.finished(run, "cancelled", steps=_steps(directory)))
+            raise
+        return _conclude(directory, run)
+
+
+def _refuse_finished(directory: Path) -> None:
+    if (directory / runs.RUN_NAME).exists() and runs.read(directory).status == "succeeded":
+        raise InputError(f"run {directory.name} is finished; choose another --run-id, or remove {directory}")
+
+
+def _prepare(directory: Path, run: runs.Run) -> None:
+    try:
+        for name in ("pipeline", "logs"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+        for name in (EVENTS_NAME, LOG_NAME):
+            (directory / name).unlink(missing_ok=True)
+        runs.save(directory, run)
+        (directory / INPUTS_NAME).write_text(json.dumps(dict(run.inputs)), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{directory}: {error.strerror}; name another directory with --runs") from error
+
+
+def _follow(directory: Path, settings: Settings, on_event: Callable[[dict[str, Any]], None]) -> None:
+    """Starts the graph and passes its events on until it ends."""
+    command = [sys.executable, "-m", "kfp_pipeline.local_run", str(directory)]
+    environment = {**os.environ, **settings.to_environment(), "PYTHONUNBUFFERED": "1"}
+    position, ended = 0, False
+    with (directory / LOG_NAME).open("ab") as log, child(command, output=log, environment=environment) as process:
+        while not ended:
+            ended = process.poll() is not None  # before reading, so that the last events are read
+            events, position = read_events(directory, position)
+            for event in events:
+                on_event(event)
+            if not ended and not events:
+                time.sleep(POLL_SECONDS)
+
+
+def _steps(directory: Path) -> dict[str, Any]:
+    return {event["step"]: event for event in all_events(directory)}
+
+
+def _conclude(directory: Path, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
+    """Reads the outcome; a run in which not every step is done has failed, whatever the graph's process said."""
+    steps = _steps(directory)
+    undone = [step for step in Step if steps.get(step, {}).get("state") not in ("done", "reused")]
+    if undone:
+        failed = steps.get(undone[0], {})
+        message = failed.get("message", f"step {undone[0]} did not end; see {directory / LOG_NAME}")
+        run = runs.finished(run, "failed", steps=steps, message=message)
+        runs.save(directory, run)
+        return run, {}
+    evaluation = json.loads((Path(steps[Step.EVALUATE]["uri"]) / "evaluation.json").read_text(encoding="utf-8"))
+    report = _place_report(directory, Path(steps[Step.EVALUATE]["uri"]).parent / "report")
+    metrics = {item["name"]: item["value"] for item in evaluation["metrics"]}
+    run = runs.finished(run, "succeeded", steps=steps, metrics=metrics, report=str(report))
+    runs.save(directory, run)
+    return run, evaluation
+
+
+def _place_report(directory: Path, source: Path) -> Path:
+    """Puts the report, and a link to each step's output, where a person looks first."""
+    target = directory / "report.html"
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+    return target
+
+
+def main(directory: Path) -> None:
+    """Runs the graph; what the child process does."""
+    die_with_parent()
+    from kfp import local  # noqa: PLC0415
+
+    from kfp_pipeline.training import training_pipeline  # noqa: PLC0415
+
+    inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(directory / "pipeline"), raise_on_error=True
+    )
+    with signals_raise():
+        training_pipeline(**inputs)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""The runs on this machine: one directory each, described by run.json."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kfp_pipeline.runtime.fingerprint import write_whole
+from spark_jobs.contract import InputError
+
+RUN_NAME = "run.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run.
+
+    Attributes:
+        id: name of its directory.
+        status: `running`, `succeeded`, `failed` or `cancelled`; `running` without a process means that it was killed.
+        inputs: the pipeline's inputs that were given.
+        started: seconds since 1970.
+        ended: the same; 0 while it runs.
+        steps: last event of each step, by step.
+        metrics: name to value.
+        report: path of the report.
+        message: why it failed.
+    """
+
+    id: str
+    status: str
+    inputs: Mapping[str, Any]
+    started: float
+    ended: float = 0.0
+    steps: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    report: str = ""
+    message: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds; 0 while it runs."""
+        return max(0.0, self.ended - self.started)
+
+
+def new_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def save(directory: Path, run: Run) -> None:
+    """Writes run.json whole or not at all."""
+    write_whole(directory / RUN_NAME, json.dumps(asdict(run), indent=2, ensure_ascii=False) + "\n")
+
+
+def read(directory: Path) -> Run:
+    """The run of a directory.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return Run(**json.loads((directory / RUN_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{directory} holds no run; `spark-kfp runs list` shows those there are") from error
+
+
+def list_runs(runs: Path) -> list[Run]:
+    """All runs, oldest first."""
+    return sorted((read(path.parent) for path in runs.glob(f"*/{RUN_NAME}")), key=lambda run: run.started)
+
+
+def find(runs: Path, run_id: str) -> Run:
+    """A run by its name, or by the beginning of it, or the last one by `last`.
+
+    Raises:
+        InputError: none or several match.
+    """
+    known = list_runs(runs)
+    matching = known[-1:] if run_id == "last" else [run for run in known if run.id == run_id]
+    matching = matching or [run for run in known if run.id.startswith(run_id)]
+    if len(matching) != 1:
+        raise InputError(
+            f"{len(matching)} runs match {run_id!r} in {runs}; `spark-kfp runs list` shows those there are"
+        )
+    return matching[0]
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the directory of a run; the lock goes with the process, however it ends.
+
+    Raises:
+        InputError: another process runs there, or the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InputError(f"{directory}: {error.strerror}; name another directory with --runs") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(
+            f"another process is running in {directory}; wait for it, or choose another --run-id"
+        ) from error
+    finally:
+        os.close(lock)
+
+
+def finished(run: Run, status: str, **changes: Any) -> Run:
+    """The run at its end."""
+    return replace(run, status=status, ended=time.time(), **changes)
