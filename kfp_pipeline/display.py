@@ -68,11 +68,9 @@ class Progress:
 
 
 def describe(event: Mapping[str, Any]) -> str:
-    """An event's rows and seconds, or why the step was not run."""
-    if event["state"] == "running":
+    """An event's rows and seconds; why a step failed is told at the end."""
+    if event["state"] in ("running", "failed"):
         return ""
-    if event["state"] == "failed":
-        return str(event["message"])
     rows = ", ".join(f"{count:,} {name}" for name, count in event["rows"].items())
     return (
         f"{rows}; same inputs, data and code as before"

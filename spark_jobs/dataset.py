@@ -151,11 +151,16 @@ def _limit(name: str, bounds: Any, numeric: Sequence[str], where: str) -> tuple[
     return float(bounds[0]), float(bounds[1])
 
 
+def similar(name: str, candidates: Iterable[str]) -> list[str]:
+    """At most two candidates that are spelt nearly like a name."""
+    folded = {candidate.lower(): candidate for candidate in candidates}
+    return [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)]
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """A hint for an error text: the most similar candidates, or all when none is similar."""
     candidates = list(candidates)
-    folded = {candidate.lower(): candidate for candidate in candidates}
-    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)]
+    close = similar(name, candidates)
     shown = ", ".join(map(repr, close or candidates[:20]))
     return f"; did you mean {shown}?" if close else f"; there are {shown}"
 

@@ -262,6 +262,7 @@ def coefficients(trained: Trained) -> list[dict[str, Any]]:
                     "category": feature["category"] or None,
                     "kind": feature["kind"],
                     "coefficient": coefficient,
+                    "deviation": deviation,
                     "odds_ratio": bounded_exp(coefficient),
                     "odds_ratio_per_sd": None if deviation is None else bounded_exp(coefficient * deviation),
                 }

@@ -19,7 +19,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs.contract import RESULT_NAME, InputError, Result
-from spark_jobs.dataset import nearest
+from spark_jobs.dataset import similar
 
 HEAD_BYTES = 4 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".gz")
@@ -121,7 +121,8 @@ def data_files(uri: str) -> list[Path]:
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
     if not matches:
         beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
-        raise InputError(f"{uri}: no such file{nearest(path.name, beside) if beside else ''}")
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if (close := similar(path.name, beside)) else ""
+        raise InputError(f"{uri}: no such file{hint}")
     return matches
 
 
