@@ -107,7 +107,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     for step, kind in ARGUMENTS.items():
         group = parser.add_argument_group(f"settings of {step}")
-        unset = [name for name in kind.__dataclass_fields__ if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
+        unset = [name for name in kind.names() if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
         add_arguments(group, kind, leave_out=unset)
     parser.set_defaults(command=run_command)
 
@@ -154,7 +154,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     inputs |= data_inputs(arguments)
     inputs["spark"] = arguments.spark
     for kind in ARGUMENTS.values():  # a wrong setting is told before anything starts
-        kind(**{name: inputs.get(name, "-") for name in kind.__dataclass_fields__})
+        kind(**{name: inputs.get(name, "-") for name in kind.names()})
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
     with display.Progress(console) as progress:
@@ -193,7 +193,7 @@ def absolute(uri: str) -> str:
 
 def tell_failure(run: runs.Run, settings: Settings) -> int:
     """Prints why a run failed: the error, for a fault the driver's last lines, and where the whole log is."""
-    failed = next((event for event in run.steps.values() if event["state"] == "failed"), {})
+    failed: dict[str, Any] = next((event for event in run.steps.values() if event["state"] == "failed"), {})
     if failed.get("log"):
         print(failed["log"], file=sys.stderr)
     print(f"spark-kfp: error: {run.message}", file=sys.stderr)
@@ -220,11 +220,13 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
     target = Path(arguments.output or f"{name}.toml")
     if target.exists() and not arguments.force and not arguments.specification_uri:
         raise InputError(f"{target} is there already; give --force to replace it, or -o with another name")
-    given = {field: getattr(arguments, field) for field in settings_of(LoadArgs) if field != "specification_uri"}
-    uris = {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
+    given: dict[str, Any] = {
+        field: getattr(arguments, field) for field in settings_of(LoadArgs) if field != "specification_uri"
+    }
+    given |= {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
     with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
         output = Path(scratch) / "load"
-        args = LoadArgs(**given, **uris, output_uri=str(output))
+        args = LoadArgs(**given, output_uri=str(output))
         result = runner_for("local[*]", settings).run(Step.LOAD, args, Path(scratch) / "load.log")
         profile = json.loads((output / "profile.json").read_text(encoding="utf-8"))
         specification = (output / "specification.toml").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from typing import Any
 if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from spark_jobs.contract import (  # noqa: E402
+from spark_jobs.contract import (
     ARGUMENTS,
     EXIT_FAULT,
     EXIT_INPUT,

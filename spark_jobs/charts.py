@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, INK = "#1f5fa8", "#c65a11", "#9aa3ad", "#26323d"
 """Two colours that stay apart for every kind of colour blindness, and two greys."""
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small files, the page's own font
     "svg.hashsalt": "spark-kfp",  # the same numbers draw the same bytes
     "text.parse_math": False,  # a dollar sign in a label is a dollar sign
@@ -47,7 +47,9 @@ def curve_chart(curves: Mapping[str, Points], labels: tuple[str, str], diagonal:
         if diagonal:
             axes.plot([0, 1], diagonal, color=GREY, linestyle=(0, (4, 3)), linewidth=1, label="guessing")
         for (name, points), color in zip(curves.items(), (BLUE, ORANGE), strict=False):
-            axes.plot([point[0] for point in points], [point[1] for point in points], color=color, linewidth=2, label=name)
+            axes.plot(
+                [point[0] for point in points], [point[1] for point in points], color=color, linewidth=2, label=name
+            )
         _unit_square(axes, labels)
         axes.legend(loc="best", fontsize=9)
         return _svg(figure)
@@ -62,10 +64,23 @@ def calibration_chart(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> st
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.2, 3.8)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=(0, (4, 3)), linewidth=1, label="as predicted")
-        for (name, series), color, marker in zip(groups.items(), (ORANGE, BLUE) if len(groups) > 1 else (BLUE,), "so", strict=False):
+        for (name, series), color, marker in zip(
+            groups.items(), (ORANGE, BLUE) if len(groups) > 1 else (BLUE,), "so", strict=False
+        ):
             x, y = [item["predicted"] for item in series], [item["observed"] for item in series]
-            spread = [[max(0.0, item["observed"] - item["low"]) for item in series], [max(0.0, item["high"] - item["observed"]) for item in series]]
-            axes.errorbar(x, y, yerr=spread, color=color, marker=marker, markersize=4.5, linewidth=1.4, elinewidth=1, label=name)
+            below = [max(0.0, item["observed"] - item["low"]) for item in series]
+            above = [max(0.0, item["high"] - item["observed"]) for item in series]
+            axes.errorbar(
+                x,
+                y,
+                yerr=[below, above],
+                color=color,
+                marker=marker,
+                markersize=4.5,
+                linewidth=1.4,
+                elinewidth=1,
+                label=name,
+            )
         _unit_square(axes, ("predicted probability", "observed share"))
         axes.legend(loc="best", fontsize=9)
         return _svg(figure)
@@ -109,7 +124,9 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
         axes.set_yticks(places, names)
         axes.set_xlabel("odds ratio (log scale): above 1 raises the odds, below 1 lowers them")
         axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}" if str(value)[-1] in "25" else ""))
+        axes.xaxis.set_minor_formatter(
+            mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}" if str(value)[-1] in "25" else "")
+        )
         axes.grid(axis="x", linewidth=0.8)
         return _svg(figure)
 

@@ -54,6 +54,11 @@ def setting(
 class StepArgs:
     """Base of every step's arguments: validates ranges and choices when an instance is made."""
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of the arguments."""
+        return [item.name for item in fields(cls)]  # type: ignore[arg-type]
+
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]
             value = getattr(self, item.name)

@@ -25,7 +25,7 @@ MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
 MAX_CLASSES = 50
 """A label with more values than this is not a class."""
 POSITIVE_WORDS = ("yes", "true", "1", "1.0", "y", "t", "positive", "pos")
-_SECTIONS = {
+_SECTIONS: dict[str, set[str] | None] = {
     "label": {"name", "positive", "base_rate"},
     "columns": {"numeric", "categorical", "dropped", "known_afterwards"},
     "limits": None,
@@ -103,8 +103,8 @@ def read_specification(text: str, where: str) -> Specification:
         if section not in _SECTIONS or not isinstance(content, dict):
             raise InputError(f"{where}: unknown section {section!r}{nearest(section, list(_SECTIONS))}")
         known = _SECTIONS[section]
-        for key in content if known is not None else ():
-            if key not in known:
+        for key in content:
+            if known and key not in known:
                 raise InputError(f"{where}: unknown key {section}.{key}{nearest(key, sorted(known))}")
     return _checked(document.get("label", {}), document.get("columns", {}), document.get("limits", {}), where)
 

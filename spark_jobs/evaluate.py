@@ -1,7 +1,7 @@
 """Evaluate: judges the model on the test rows, which nothing before this has used, and writes the report.
 
-    spark-submit spark_jobs/__main__.py evaluate --preprocess-uri=out/preprocess --train-uri=out/train \
-        --report-uri=out/report.html --output-uri=out/evaluate
+spark-submit spark_jobs/__main__.py evaluate --preprocess-uri=out/preprocess --train-uri=out/train \
+    --report-uri=out/report.html --output-uri=out/evaluate
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pyspark.ml.feature import VectorSlicer
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import storage
@@ -24,6 +25,7 @@ from spark_jobs.contract import (
 )
 from spark_jobs.dataset import read_specification
 from spark_jobs.evaluation import Trained, coefficients, judge, judge_without
+from spark_jobs.features import FEATURES
 from spark_jobs.report import render_report
 from spark_jobs.split import read_set
 
@@ -40,7 +42,7 @@ def predict(test: DataFrame, model_uri: str) -> DataFrame:
     """Predictions of a saved model from the features; its stages that compute them from raw columns are passed over."""
     stages = storage.read_model(model_uri).stages
     for stage in stages:
-        if stage.hasParam("featuresCol") or stage.uid.startswith("VectorSlicer") and stage.getInputCol() == "features":
+        if stage.hasParam("featuresCol") or (isinstance(stage, VectorSlicer) and stage.getInputCol() == FEATURES):
             test = stage.transform(test)
     return test
 

@@ -55,9 +55,9 @@ def count_cells(predictions: DataFrame) -> metrics.Cells:
         predictions: one row for each test row; columns label, rawPrediction, probability and prediction.
     """
     positive = F.col(LABEL) == 1.0
-    probability = vector_to_array("probability")[1]
-    own = F.greatest(F.when(positive, probability).otherwise(vector_to_array("probability")[0]), F.lit(SMALLEST))
-    place = F.round(vector_to_array("rawPrediction")[1] / MARGIN_STEP).cast("long")
+    probability = vector_to_array(F.col("probability"))[1]
+    own = F.greatest(F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0]), F.lit(SMALLEST))
+    place = F.round(vector_to_array(F.col("rawPrediction"))[1] / MARGIN_STEP).cast("long")
     counted = (
         predictions.groupBy(
             place.alias("place"), positive.alias("positive"), (F.col("prediction") == 1.0).alias("predicted")
@@ -170,7 +170,7 @@ def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int) -> 
         predictions: columns label, probability and prediction.
     """
     classes = len(trained.labels)
-    own = F.greatest(vector_to_array("probability")[F.col(LABEL).cast("int")], F.lit(SMALLEST))
+    own = F.greatest(vector_to_array(F.col("probability"))[F.col(LABEL).cast("int")], F.lit(SMALLEST))
     grouped = predictions.groupBy(LABEL, "prediction").agg(
         F.count(F.lit(1)).alias("rows"), F.sum(-F.log(own)).alias("loss"), F.sum(F.log(own) ** 2).alias("square")
     )
@@ -199,7 +199,7 @@ def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int) -> 
 
 def one_against_rest(predictions: DataFrame, classes: int) -> list[tuple[float, float]]:
     """Area under ROC and its DeLong deviation of each class against the others; shape (classes, 2)."""
-    exploded = predictions.select(LABEL, F.posexplode(vector_to_array("probability")).alias("class", "p"))
+    exploded = predictions.select(LABEL, F.posexplode(vector_to_array(F.col("probability"))).alias("class", "p"))
     clipped = F.greatest(F.least("p", F.lit(1 - SMALLEST)), F.lit(SMALLEST))
     place = F.round(F.log(clipped / (1 - clipped)) / MARGIN_STEP).cast("long").alias("place")
     counted = exploded.groupBy("class", place).agg(

@@ -168,6 +168,7 @@ def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str]]:
 
 
 def given_specification(args: LoadArgs) -> Specification:
+    """The specification of the arguments, whose label `--label` replaces."""
     specification = read_specification(storage.read_text(args.specification_uri), args.specification_uri)
     return replace(specification, label=args.label) if args.label else specification
 

@@ -49,8 +49,8 @@ class Cells:
         """Distinct margins, rising, with their negatives and positives; shape (margins,) each."""
         rows = self.rows if rows is None else rows
         margins, place = np.unique(self.margin, return_inverse=True)
-        negatives = np.bincount(place, weights=np.where(self.positive, 0.0, rows), minlength=len(margins))
-        positives = np.bincount(place, weights=np.where(self.positive, rows, 0.0), minlength=len(margins))
+        negatives = np.bincount(place, weights=np.where(self.positive, 0.0, rows), minlength=len(margins)).astype(float)
+        positives = np.bincount(place, weights=np.where(self.positive, rows, 0.0), minlength=len(margins)).astype(float)
         return margins, negatives, positives
 
 
@@ -118,7 +118,7 @@ def gains(negatives: Array, positives: Array) -> Array:
 
 
 def rates(confusion: Array) -> dict[str, float]:
-    """accuracy, precision, recall and f1 of two classes; 0 where nothing is predicted positive.
+    """The accuracy, precision, recall and f1 of two classes; 0 where nothing is predicted positive.
 
     Args:
         confusion: [[true negatives, false positives], [false negatives, true positives]].
@@ -135,7 +135,7 @@ def rates(confusion: Array) -> dict[str, float]:
 def confusion_of(cells: Cells, rows: Array | None = None) -> Array:
     """Rows by actual and predicted class; shape (2, 2)."""
     rows = cells.rows if rows is None else rows
-    return np.bincount(2 * cells.positive + cells.predicted, weights=rows, minlength=4).reshape(2, 2)
+    return np.bincount(2 * cells.positive + cells.predicted, weights=rows, minlength=4).reshape(2, 2).astype(float)
 
 
 def binary_point(cells: Cells, rows: Array | None = None) -> dict[str, float]:
@@ -271,7 +271,7 @@ def calibration(probability: Array, negatives: Array, positives: Array, groups: 
 
 
 def multiclass_point(confusion: Array) -> dict[str, float]:
-    """accuracy and the weighted precision, recall and f1 of any number of classes, as Spark's evaluator defines them.
+    """The accuracy and the weighted precision, recall and f1 of any number of classes, as Spark's evaluator defines them.
 
     Args:
         confusion: rows actual, columns predicted; shape (classes, classes).
@@ -288,7 +288,7 @@ def multiclass_point(confusion: Array) -> dict[str, float]:
 
 
 def per_class(confusion: Array) -> dict[str, Array]:
-    """precision, recall and f1 of each class, 0 where a class is never met or predicted; shape (classes,) each."""
+    """The precision, recall and f1 of each class, 0 where a class is never met or predicted; shape (classes,) each."""
     hit, actual, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return {
         "precision": hit / np.maximum(predicted, 1e-300) * (predicted > 0),

@@ -12,9 +12,9 @@ from pathlib import Path
 if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from spark_jobs.__main__ import perform  # noqa: E402
-from spark_jobs.contract import ARGUMENTS, Step  # noqa: E402
-from spark_jobs.session import build_session  # noqa: E402
+from spark_jobs.__main__ import perform
+from spark_jobs.contract import ARGUMENTS, Step
+from spark_jobs.session import build_session
 
 SPECIFICATION = """[label]
 name = "label"
@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     uris["report_uri"] = str(folder / "report.html")
     session = build_session(Step.LOAD)
     for step, kind in ARGUMENTS.items():
-        known = {name: uri for name, uri in uris.items() if name in kind.__dataclass_fields__}
+        known = {name: uri for name, uri in uris.items() if name in kind.names()}
         perform(session, step, kind(**known, output_uri=str(folder / step)), time.perf_counter())
     session.stop()
 

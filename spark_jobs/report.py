@@ -35,7 +35,11 @@ MEANINGS = {
 def render_report(evaluation: Mapping[str, Any]) -> str:
     """The report of an evaluation, as `evaluate` makes it."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["share"] = share
     environment.filters["number"] = number
@@ -62,19 +66,21 @@ def share(value: float) -> str:
 def number(value: float | None) -> str:
     """A number in four digits, or a dash."""
     if value is None:
-        return "–"
+        return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def verdict(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """What a reader should remember."""
     right, guessed = metrics["accuracy"], evaluation["baseline"]["metrics"]["accuracy"]
-    compared = f"It predicts {share(right['value'])} of unseen rows right; always saying “{evaluation['baseline']['label']}” gets {share(guessed)}."
+    always = f"always saying “{evaluation['baseline']['label']}” gets {share(guessed)}"
+    compared = f"It predicts {share(right['value'])} of unseen rows right; {always}."
     area = metrics["areaUnderROC"]
     interval = f"{share(area['value'])} of the time (95 % interval {share(area['low'])} to {share(area['high'])})"
     if evaluation["binary"]:
         return f"The model ranks a random “{evaluation['positive']}” above a random “{evaluation['labels'][0]}” {interval}. {compared}"
-    return f"On average over the {len(evaluation['labels'])} classes, the model ranks a row of the class above another {interval}. {compared}"
+    classes = f"On average over the {len(evaluation['labels'])} classes"
+    return f"{classes}, the model ranks a row of the class above another {interval}. {compared}"
 
 
 def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -84,19 +90,21 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
     if without:
         other = next(item for item in without["metrics"] if item["name"] == "areaUnderROC")
         found.append(
-            f"Known only after the outcome: {', '.join(without['columns'])}. A decision made beforehand cannot use it: without it areaUnderROC "
-            f"is {number(other['value'])} instead of {number(metrics['areaUnderROC']['value'])}."
+            f"Known only after the outcome: {', '.join(without['columns'])}. A decision made beforehand cannot use it: without it "
+            f"areaUnderROC is {number(other['value'])} instead of {number(metrics['areaUnderROC']['value'])}."
         )
     if correction:
         found.append(
             f"The rows are rebalanced: {share(correction['sample_rate'])} are “{evaluation['positive']}”, in the population "
-            f"{share(correction['base_rate'])}. Raw probabilities are too high there (mean {share(correction['mean_before'])}); corrected they "
+            f"{share(correction['base_rate'])}. Raw probabilities average {share(correction['mean_before'])} there; corrected they "
             f"average {share(correction['mean_after'])}."
         )
-    if metrics["areaUnderROC"]["low"] <= 0.5:  # noqa: PLR2004 - guessing
+    if metrics["areaUnderROC"]["low"] <= 0.5:
         found.append("The interval of areaUnderROC reaches 0.5: the model may be no better than guessing.")
     if evaluation["split"]["method"] == "hash":
-        found.append("The split is random. If the model will meet later data than it has seen, judge it on an ordered split as well.")
+        found.append(
+            "The split is random. If the model will meet later data than it has seen, judge it on an ordered split as well."
+        )
     found += [f"Column {item['column']} {item['reason']}" for item in evaluation["data"]["suspicious"]]
     return found + list(evaluation["warnings"])
 
@@ -122,14 +130,21 @@ def draw(evaluation: Mapping[str, Any]) -> dict[str, str]:
             roc[f"without {', '.join(without['columns'])}"[:40]] = without["roc"]
         positives = sum(evaluation["confusion"]["matrix"][1]) / sum(map(sum, evaluation["confusion"]["matrix"]))
         drawn["roc"] = charts.curve_chart(roc, ("false positive rate", "true positive rate"), [0, 1])
-        drawn["pr"] = charts.curve_chart({"the model": evaluation["curves"]["pr"]}, ("recall", "precision"), [positives, positives])
+        drawn["pr"] = charts.curve_chart(
+            {"the model": evaluation["curves"]["pr"]}, ("recall", "precision"), [positives, positives]
+        )
     if evaluation["calibration"]:
         drawn["calibration"] = charts.calibration_chart({"test rows": evaluation["calibration"]})
     if evaluation["correction"]:
-        series = {"uncorrected": evaluation["correction"]["before"], "corrected": evaluation["correction"]["calibration"]}
+        series = {
+            "uncorrected": evaluation["correction"]["before"],
+            "corrected": evaluation["correction"]["calibration"],
+        }
         drawn["correction"] = charts.calibration_chart(series)
     if evaluation["deciles"]:
-        drawn["lift"] = charts.bar_chart([(str(item["decile"]), item["lift"]) for item in evaluation["deciles"]], "lift", 1.0)
+        drawn["lift"] = charts.bar_chart(
+            [(str(item["decile"]), item["lift"]) for item in evaluation["deciles"]], "lift", 1.0
+        )
     shown = [item for item in strongest(evaluation["coefficients"]) if item["coefficient"]][:MOST_EFFECTS]
     if evaluation["binary"] and shown:
         drawn["odds"] = charts.odds_chart([(item["feature"], effect(item)) for item in shown])

@@ -125,6 +125,7 @@ def _with_position(rows: DataFrame) -> DataFrame:
 
 
 def text_of(source: Source, name: str) -> Column:
+    """A column as trimmed text, null where it is empty or holds something that is no single value."""
     text = quoted(name).cast("string") if _is_flat(source, name) else F.lit(None).cast("string")
     return F.nullif(F.trim(text), F.lit(""))
 
@@ -134,10 +135,12 @@ def _is_flat(source: Source, name: str) -> bool:
 
 
 def is_missing_number(source: Source, name: str) -> Column:
+    """Whether a text stands for a missing number."""
     return text_of(source, name).isin(*[text for text in MISSING_NUMBERS if text])
 
 
 def number_of(source: Source, name: str) -> Column:
+    """A column as double, null where it is missing or is no number."""
     if isinstance(source.rows.schema[name].dataType, NumericType):
         return F.nanvl(quoted(name).cast("double"), F.lit(None).cast("double"))
     text = text_of(source, name)

@@ -68,8 +68,8 @@ def write_text(uri: str, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -118,7 +118,7 @@ def data_files(uri: str) -> list[Path]:
         if not visible:
             raise InputError(f"{uri}: no CSV or Parquet file in this directory ({', '.join(TABLE_SUFFIXES)})")
         return visible
-    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207 - of any root
     if not matches:
         beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if (close := similar(path.name, beside)) else ""

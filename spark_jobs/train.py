@@ -91,7 +91,7 @@ def count_probabilities(predictions: DataFrame) -> np.ndarray[Any, Any]:
     Returns:
         Shape (THRESHOLD_BINS + 1, 2): row k counts the rows whose positive probability is above k / THRESHOLD_BINS and not above the next.
     """
-    positive = vector_to_array("probability")[1]
+    positive = vector_to_array(F.col("probability"))[1]
     place = F.greatest(F.ceil(positive * THRESHOLD_BINS) - 1, F.lit(0)).alias("place")
     counted = predictions.select(place, LABEL).groupBy("place", LABEL).count().collect()
     counts = np.zeros((THRESHOLD_BINS + 1, 2))

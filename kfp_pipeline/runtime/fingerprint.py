@@ -52,7 +52,7 @@ def _digest_of_data(uri: str) -> str:
         if path.is_file()
         else sorted(path.rglob("*"))
         if path.is_dir()
-        else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - of any root
     )
     found = [file for file in files if file.is_file()]
     # The path is part of the outcome: the report and the rejected rows name it.
@@ -113,9 +113,9 @@ def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
 def _link(source: Path, target: Path) -> None:
     """Links a file, or all files of a directory but its result document."""
     if source.is_dir():
-        for name in sorted(os.listdir(source)):
-            if name != RESULT_NAME:
-                _link(source / name, target / name)
+        for entry in sorted(source.iterdir()):
+            if entry.name != RESULT_NAME:
+                _link(entry, target / entry.name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -132,8 +132,8 @@ def write_whole(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -97,7 +97,8 @@ def spark_home() -> Path:
 def step_program() -> Path:
     """The file that spark-submit runs."""
     found = importlib.util.find_spec("spark_jobs")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     return Path(found.origin).parent / "__main__.py"
 
 

@@ -66,7 +66,7 @@ def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
     """
     kind = ARGUMENTS[step]
     outputs = {name: inputs[artifact].uri for name, artifact in OUTPUT_ARTIFACTS[step].items()}
-    return kind(**{name: inputs[name] for name in kind.__dataclass_fields__ if name not in outputs}, **outputs)
+    return kind(**{name: inputs[name] for name in kind.names() if name not in outputs}, **outputs)
 
 
 def run_step(step: Step, args: StepArgs, spark: str, settings: Settings) -> Result:
@@ -94,7 +94,7 @@ def fail(step: Step, settings: Settings, error: StepError) -> NoReturn:
     """Tells why the step failed, and ends the task."""
     facts = {"kind": error.failure.kind, "message": error.failure.message, "log": error.log, "log_path": error.log_path}
     emit(settings.run, step, "failed", **facts)
-    print(f"spark-kfp: error: {error}", flush=True)
+    print(f"spark-kfp: error: {error}", flush=True)  # noqa: T201 - the log pane of KFP's UI
     raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT)
 
 

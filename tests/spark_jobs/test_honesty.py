@@ -192,7 +192,7 @@ def plant_dropped_column(patch: pytest.MonkeyPatch) -> None:
 def plant_constant_metrics(patch: pytest.MonkeyPatch) -> None:
     fixed = [{"name": name, "value": 0.9, "low": 0.8, "high": 1.0, "interval": "none"} for name in
              ("areaUnderROC", "areaUnderPR", "accuracy", "f1", "logLoss", "brierScore")]  # fmt: skip
-    patch.setattr(evaluation.metrics, "binary_metrics", lambda *args: fixed)
+    patch.setattr(evaluation.metrics, "binary_metrics", lambda *_: fixed)
 
 
 def plant_threshold_on_test_rows(patch: pytest.MonkeyPatch) -> None:
