@@ -59,7 +59,7 @@ def _parse(name: str, text: str, kind: type) -> object:
             raise ValueError(f"{name} is {text!r}; it must be true or false")
         return text.lower() == "true"
     if kind is int:
-        if not text.isdigit():
+        if not text.isdecimal():
             raise ValueError(f"{name} is {text!r}; it must be a whole number")
         return int(text)
     return Path(text) if issubclass(kind, Path) else text

@@ -84,9 +84,11 @@ def parse(argv: list[str]) -> tuple[Step, StepArgs]:
 
 def carry_out(step: Step, args: Any, began: float) -> Result:
     """Runs the step in a session of its own."""
+    from spark_jobs import storage  # noqa: PLC0415
     from spark_jobs.session import build_session  # noqa: PLC0415
 
     clear(step, args)  # until the step is done, nothing here is whole
+    storage.make_directory(args.output_uri)  # where nothing can be written, say so before Spark starts
     session = build_session(step)
     try:
         return perform(session, step, args, began)

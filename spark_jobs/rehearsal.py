@@ -37,8 +37,8 @@ def main(folder: Path) -> None:
     uris["report_uri"] = str(folder / "report.html")
     session = build_session(Step.LOAD)
     for step, kind in ARGUMENTS.items():
-        known = {name: uri for name, uri in uris.items() if name in kind.names()}
-        perform(session, step, kind(**known, output_uri=str(folder / step)), time.perf_counter())
+        given = {name: uri for name, uri in uris.items() if name in kind.names()} | {"output_uri": str(folder / step)}
+        perform(session, step, kind(**given), time.perf_counter())
     session.stop()
 
 

@@ -101,6 +101,11 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
         )
     if metrics["areaUnderROC"]["low"] <= 0.5:
         found.append("The interval of areaUnderROC reaches 0.5: the model may be no better than guessing.")
+    if metrics["logLoss"]["value"] > evaluation["baseline"]["metrics"]["logLoss"]:
+        found.append(
+            f"logLoss is {number(metrics['logLoss']['value'])}, worse than {number(evaluation['baseline']['metrics']['logLoss'])} of the "
+            "classes' shares alone: the probabilities are far too sure. Fit with a penalty, for example reg_param 0.01."
+        )
     if evaluation["split"]["method"] == "hash":
         found.append(
             "The split is random. If the model will meet later data than it has seen, judge it on an ordered split as well."

@@ -75,6 +75,11 @@ def write_text(uri: str, text: str) -> None:
         raise
 
 
+def make_directory(uri: str) -> None:
+    """Makes a directory, if it is not there."""
+    local_path(uri).mkdir(parents=True, exist_ok=True)
+
+
 def remove(uri: str) -> None:
     """Removes a document or a directory, if it is there."""
     path = local_path(uri)

@@ -74,3 +74,10 @@ def run_steps(run_step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
         return results
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes the session carries the marker `spark`."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker("spark")

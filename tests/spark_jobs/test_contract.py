@@ -1,0 +1,112 @@
+"""The contract: command lines and result documents come back as they went, and wrong values are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spark_jobs.contract import (
+    ARGUMENTS,
+    EvaluateArgs,
+    Failure,
+    InputError,
+    PreprocessArgs,
+    Result,
+    TrainArgs,
+    from_argv,
+    to_argv,
+)
+
+text = st.text(max_size=20)
+
+
+@given(
+    uri=text,
+    out=text,
+    reg=st.floats(0, 1e9),
+    share=st.floats(0, 1),
+    iterations=st.integers(1, 10**6),
+    intercept=st.booleans(),
+)
+def test_arguments_come_back_from_their_command_line(
+    uri: str, out: str, reg: float, share: float, iterations: int, intercept: bool
+) -> None:
+    args = TrainArgs(
+        preprocess_uri=uri,
+        output_uri=out,
+        reg_param=reg,
+        elastic_net_param=share,
+        max_iter=iterations,
+        fit_intercept=intercept,
+    )
+    assert from_argv(TrainArgs, to_argv(args)) == args
+
+
+@given(
+    message=text,
+    rows=st.dictionaries(text, st.integers()),
+    warnings=st.lists(text),
+    metrics=st.dictionaries(text, st.floats(-1e9, 1e9)),
+)
+def test_a_result_comes_back_from_its_document(message: str, rows: Any, warnings: Any, metrics: Any) -> None:
+    failure = Failure(kind="fault", type="T", message=message, frames=("a", message))
+    result = Result(
+        step="load",
+        status="failed",
+        rows_out=rows,
+        warnings=tuple(warnings),
+        metrics=metrics,
+        failure=failure,
+        columns=(("a", "b"),),
+    )
+    assert Result.from_json(result.to_json()) == result
+
+
+def test_a_result_with_a_number_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        Result(step="load", status="succeeded", metrics={"x": math.nan}).to_json()
+
+
+def test_another_contract_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="contract version"):
+        Result.from_json(Result(step="load", status="succeeded", contract_version=0).to_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reg_param", -1.0),
+        ("reg_param", math.nan),
+        ("elastic_net_param", 1.1),
+        ("max_iter", 0),
+        ("tol", 0.0),
+        ("family", "x"),
+        ("threshold_rule", ""),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is"):
+        TrainArgs(preprocess_uri="p", output_uri="o", **{name: value})
+
+
+def test_fractions_must_leave_test_rows() -> None:
+    with pytest.raises(InputError, match="leave no test rows"):
+        PreprocessArgs(load_uri="l", output_uri="o", train_fraction=0.8, validation_fraction=0.2)
+
+
+def test_unknown_flags_and_missing_ones_are_errors() -> None:
+    with pytest.raises(InputError, match="--nope"):
+        from_argv(EvaluateArgs, ["--nope=1", "--preprocess-uri=a", "--train-uri=b", "--report-uri=c", "--output-uri=d"])
+    with pytest.raises(InputError, match="--train-uri"):
+        from_argv(EvaluateArgs, ["--preprocess-uri=a"])
+
+
+def test_no_two_steps_have_a_setting_of_the_same_name() -> None:
+    from spark_jobs.contract import settings_of
+
+    names = [name for kind in ARGUMENTS.values() for name in settings_of(kind)]
+    assert len(names) == len(set(names))
