@@ -11,8 +11,7 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pyspark.ml.feature import VectorSlicer
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from spark_jobs import storage
 from spark_jobs.contract import (
@@ -25,7 +24,6 @@ from spark_jobs.contract import (
 )
 from spark_jobs.dataset import read_specification
 from spark_jobs.evaluation import Trained, coefficients, judge, judge_without
-from spark_jobs.features import FEATURES
 from spark_jobs.report import render_report
 from spark_jobs.split import read_set
 
@@ -36,15 +34,6 @@ def read_trained(args: EvaluateArgs) -> Trained:
     features = json.loads(storage.read_text(where))
     scorecard = json.loads(storage.read_text(storage.join(args.train_uri, "scorecard.json")))
     return Trained(features, scorecard, read_specification(features["specification"], where))
-
-
-def predict(test: DataFrame, model_uri: str) -> DataFrame:
-    """Predictions of a saved model from the features; its stages that compute them from raw columns are passed over."""
-    stages = storage.read_model(model_uri).stages
-    for stage in stages:
-        if stage.hasParam("featuresCol") or (isinstance(stage, VectorSlicer) and stage.getInputCol() == FEATURES):
-            test = stage.transform(test)
-    return test
 
 
 def describe(trained: Trained) -> dict[str, Any]:
@@ -94,11 +83,12 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         )
     trained = read_trained(args)
     test = read_set(session, storage.join(args.preprocess_uri, "features"), "test", preprocessed.rows_in)
-    judged = judge(predict(test, storage.join(args.train_uri, "model")), trained, args.bootstrap_samples)
+    classifier = storage.read_classifier(storage.join(args.train_uri, "model"))
+    judged = judge(classifier.transform(test), trained, args.bootstrap_samples)
     without = None
     if "without" in fitted.uris:
-        predictions = predict(test, storage.join(args.train_uri, "model_without_known_afterwards"))
-        without = judge_without(predictions, trained, args.bootstrap_samples)
+        model = storage.read_model(storage.join(args.train_uri, "model_without_known_afterwards"))
+        without = judge_without(model.transform(test), trained, args.bootstrap_samples)
     warnings = tuple(dict.fromkeys((*trained.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
         "title": args.title or f"Predicting {trained.specification.label}",

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from pyspark.ml import PipelineModel
+from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs.contract import RESULT_NAME, InputError, Result
@@ -170,6 +171,11 @@ def write_table(table: DataFrame, uri: str, partition_by: Sequence[str] = ()) ->
 def read_model(uri: str) -> PipelineModel:
     """A saved PipelineModel."""
     return PipelineModel.load(spark_paths([local_path(uri)])[0])
+
+
+def read_classifier(uri: str) -> LogisticRegressionModel:
+    """The classifier of a saved PipelineModel; the stages that compute its features are left unread."""
+    return LogisticRegressionModel.load(spark_paths([local_path(uri)])[0] + "/stages/*_LogisticRegression_*")
 
 
 def write_model(model: PipelineModel, uri: str) -> None:

@@ -2,7 +2,7 @@
 
     spark-submit spark_jobs/__main__.py train --preprocess-uri=out/preprocess --output-uri=out/train
 
-To try another estimator, change `build_estimator`. Never reads a test row.
+To fit the regression in another way, change `build_estimator`. Never reads a test row.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def spark() -> Iterator[Any]:
     session.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_step(spark: Any) -> Callable[..., Any]:
     """Runs a step in the shared session, as the command line does in its own."""
 
@@ -57,7 +57,7 @@ def run_step(spark: Any) -> Callable[..., Any]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_steps(run_step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """Runs load, preprocess, train and evaluate below a directory; settings go to the step that has them."""
 

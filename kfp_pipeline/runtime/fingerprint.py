@@ -5,17 +5,17 @@ KFP's own caches look neither at a file's contents nor at the code that a step r
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from kfp_pipeline.runtime.spark_submit import local_path, read_result, step_program
+from kfp_pipeline.runtime.spark_submit import files_of, local_path, read_result, step_program
 from spark_jobs.contract import CONTRACT_VERSION, RESULT_NAME, Result, Step, StepArgs
 
 OUTPUTS = ("output_uri", "report_uri")
@@ -46,29 +46,22 @@ def _digest_of_step(uri: str) -> str:
 
 
 def _digest_of_data(uri: str) -> str:
-    path = local_path(uri)
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(path.rglob("*"))
-        if path.is_dir()
-        else sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - of any root
-    )
-    found = [file for file in files if file.is_file()]
-    # The path is part of the outcome: the report and the rejected rows name it.
-    return _digest_of_files(found, str(path.absolute())) if found else ""
+    # The paths are part of the outcome: the report and the rejected rows name them, and a folder may name a partition.
+    found = {str(file.absolute()): file for file in files_of(uri)}
+    return _digest_of_files(found, str(local_path(uri).absolute())) if found else ""
 
 
 def _digest_of_code() -> str:
     folder = step_program().parent
-    return _digest_of_files(sorted(file for file in folder.iterdir() if file.suffix in (".py", ".j2")), "")
+    code = {file.name: file for file in sorted(folder.iterdir()) if file.suffix in (".py", ".j2")}
+    return _digest_of_files(code, "")
 
 
-def _digest_of_files(files: list[Path], start: str) -> str:
+def _digest_of_files(files: Mapping[str, Path], start: str) -> str:
     digest = hashlib.sha256(start.encode())
-    for file in files:
+    for name, file in files.items():
         with file.open("rb") as content:
-            digest.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+            digest.update(name.encode() + hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
 
@@ -90,9 +83,9 @@ def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
     """
     try:
         earlier: dict[str, str] = json.loads((runs / FINISHED / f"{key}.json").read_text())
-    except (OSError, ValueError):
+        result = read_result(local_path(earlier["output_uri"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    result = read_result(local_path(earlier["output_uri"]))
     if not result or result.status != "succeeded" or not all(local_path(uri).exists() for uri in earlier.values()):
         return None
     moved = {local_path(uri): local_path(vars(args)[name]) for name, uri in earlier.items()}
@@ -102,7 +95,7 @@ def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
     uris = dict(result.uris)
     for source, target in moved.items():
         uris = {
-            name: str(target) + uri.removeprefix(str(source)) if uri.startswith(str(source)) else uri
+            name: str(target) + uri.removeprefix(str(source)) if f"{uri}/".startswith(f"{source}/") else uri
             for name, uri in uris.items()
         }
     taken = replace(result, arguments=dict(vars(args)), uris=uris, reused_from=earlier["output_uri"], seconds={})
@@ -115,6 +108,7 @@ def _link(source: Path, target: Path) -> None:
     if source.is_dir():
         for entry in sorted(source.iterdir()):
             if entry.name != RESULT_NAME:
+                shutil.rmtree(target / entry.name, ignore_errors=True)  # what a killed attempt left there
                 _link(entry, target / entry.name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def find_java(environment: Mapping[str, str]) -> Java:
     if not found:
         raise InputError(f"no Java in {where}: {ADVICE}")
     version = _version(Path(found))
-    if int(version.split(".")[0]) < OLDEST:
+    if int(re.split(r"\D", version)[0]) < OLDEST:
         raise InputError(f"Java {version} in {where} is too old for Spark 4: {ADVICE}")
     return Java(Path(found), version)
 
@@ -47,10 +47,10 @@ def find_java(environment: Mapping[str, str]) -> Java:
 def _version(program: Path) -> str:
     release = program.resolve().parent.parent / "release"
     text = release.read_text(errors="replace") if release.exists() else ""
-    match = re.search(r'JAVA_VERSION="([^"]+)"', text)
+    match = re.search(r'JAVA_VERSION="(\d[^"]*)"', text)
     if not match:  # not a whole JDK or JRE folder: ask the program, which takes longer
         asked = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
-        match = re.search(r'version "([^"]+)"', asked.stderr)
+        match = re.search(r'version "(\d[^"]*)"', asked.stderr)
     if not match:
         raise InputError(f"{program} does not tell its version: {ADVICE}")
     return match[1].removeprefix("1.") if match[1].startswith("1.") else match[1]

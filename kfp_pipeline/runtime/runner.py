@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +38,7 @@ def runner_for(spark: str, settings: Settings) -> Runner:
     Raises:
         InputError: no runner has that name, or it is not there yet.
     """
-    if spark == "local" or spark.startswith("local["):
+    if re.fullmatch(r"local(\[(\*|[1-9]\d*)\])?", spark):
         return SparkSubmitRunner(spark, settings)
     if spark == "operator" or spark.startswith("sc://"):
         raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shlex
@@ -123,20 +124,22 @@ def input_bytes(args: StepArgs) -> int:
         for name, value in vars(args).items()
         if name.endswith("_uri") and name not in ("output_uri", "report_uri")
     ]
-    paths = [local_path(uri) for uri in uris if uri]
-    return sum(
-        entry.stat().st_size
-        for path in paths
-        for entry in ([path] if path.is_file() else path.rglob("*"))
-        if entry.is_file()
-    )
+    return sum(file.stat().st_size for uri in uris if uri for file in files_of(uri))
+
+
+def files_of(uri: str) -> list[Path]:
+    """The files behind a URI that names a file, a directory or a pattern; empty if there are none."""
+    path = local_path(uri)
+    roots = [path] if path.exists() else [Path(found) for found in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    entries = (entry for root in roots for entry in ([root] if root.is_file() else root.rglob("*")))
+    return sorted({entry for entry in entries if entry.is_file()})
 
 
 def read_result(output: Path) -> Result | None:
     """The result document, or None if there is none."""
     try:
         return Result.from_json((output / RESULT_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

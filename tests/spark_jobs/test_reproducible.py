@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,23 +35,58 @@ def layouts(spark: Any, directory: Path) -> dict[str, Path]:
     return found
 
 
-def test_split_and_metrics_do_not_depend_on_files_order_or_partitions(
-    spark: Any, run_steps: RunSteps, tmp_path: Path
+def features(spark: Any, output: Path) -> list[Any]:
+    """What train and evaluate read: every value of every row, in order."""
+    rows = []
+    for name in ("train", "validation", "test"):
+        table = spark.read.parquet(str(output / f"features/set={name}")).coalesce(1)
+        rows += [(name, row["row_hash"], row["label"], row["features"].toArray().tolist()) for row in table.collect()]
+    return rows
+
+
+def test_split_and_features_do_not_depend_on_files_order_or_partitions(
+    spark: Any, run_step: Callable[..., Any], tmp_path: Path
 ) -> None:
-    runs = {}
+    found = {}
     for name, data in layouts(spark, tmp_path).items():
         output = tmp_path / "runs" / name
-        results = run_steps(output, data_uri=data, specification_uri=PROJECT / "data/bank.toml", bootstrap_samples=50)
-        hashes = {s: frozenset(row["row_hash"] for row in spark.read.parquet(str(output / f"preprocess/features/set={s}")).collect())
-                  for s in ("train", "validation", "test")}  # fmt: skip
-        document = json.loads((output / "evaluate/evaluation.json").read_text())
-        numbers = [value for item in document["metrics"] for value in (item["value"], item["low"], item["high"])]
-        runs[name] = (hashes, numbers, results["load"].digest)
-    first = runs["one file"]
-    for name, (hashes, numbers, digest) in runs.items():
-        assert hashes == first[0], name
-        assert numbers == pytest.approx(first[1], abs=1e-9), name
-        assert digest == first[2], name
+        loaded = run_step(
+            "load", data_uri=data, specification_uri=PROJECT / "data/bank.toml", output_uri=output / "load"
+        )
+        run_step("preprocess", load_uri=output / "load", output_uri=output / "preprocess")
+        found[name] = (loaded.digest, features(spark, output / "preprocess"))
+    first = found["one file"]
+    assert len(first[1]) == 4000
+    for name, layout in found.items():
+        assert layout == first, name
+
+
+def test_metrics_do_not_depend_on_cores_processes_files_or_their_order(
+    spark: Any, run_steps: RunSteps, tmp_path: Path
+) -> None:
+    """Shuffled Parquet in 64 partitions on two cores of this process, and the file as it is with `spark-kfp run` on one core."""
+    run_steps(
+        tmp_path / "here",
+        data_uri=layouts(spark, tmp_path)["64 partitions"],
+        specification_uri=PROJECT / "data/bank.toml",
+    )
+    here = json.loads((tmp_path / "here/evaluate/evaluation.json").read_text())["metrics"]
+    command = [
+        sys.executable,
+        "-m",
+        "kfp_pipeline",
+        "run",
+        str(PROJECT / "data/bank_sample.csv"),
+        "--json",
+        "--spark=local[1]",
+    ]
+    command += [f"--spec={PROJECT}/data/bank.toml", f"--runs={tmp_path}/runs"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    there = json.loads(done.stdout)["evaluation"]["metrics"]
+    for one, other in zip(here, there, strict=True):
+        assert one["name"] == other["name"]
+        for key in ("value", "low", "high"):
+            assert one[key] == pytest.approx(other[key], abs=1e-9), one["name"]
 
 
 @pytest.mark.parametrize("order_by", ["", "day", "age"])
@@ -78,13 +115,12 @@ def test_an_ordered_split_puts_the_last_rows_into_the_test_set(
         assert [by_set[name]["n"] for name in ("train", "validation", "test")] == [2400, 800, 800]
 
 
-def test_equal_rows_fall_on_one_side(spark: Any, run_steps: RunSteps, tmp_path: Path) -> None:
+def test_equal_rows_fall_on_one_side(spark: Any, run_step: Callable[..., Any], tmp_path: Path) -> None:
     header, *lines = (PROJECT / "data/bank_sample.csv").read_text().splitlines()
     (tmp_path / "double.csv").write_text("\n".join([header, *lines, *lines]) + "\n")
-    run_steps(
-        tmp_path, data_uri=tmp_path / "double.csv", specification_uri=PROJECT / "data/bank.toml", bootstrap_samples=50
-    )
-    seen: dict[int, str] = {}
-    for name in ("train", "validation", "test"):
-        for row in spark.read.parquet(str(tmp_path / f"preprocess/features/set={name}")).collect():
-            assert seen.setdefault(row["row_hash"], name) == name
+    specification = PROJECT / "data/bank.toml"
+    run_step("load", data_uri=tmp_path / "double.csv", specification_uri=specification, output_uri=tmp_path / "load")
+    run_step("preprocess", load_uri=tmp_path / "load", output_uri=tmp_path / "preprocess")
+    sides = {(name, row_hash) for name, row_hash, *_ in features(spark, tmp_path / "preprocess")}
+    assert len(sides) == len({row_hash for _, row_hash in sides})
+    assert len(sides) >= 3900

@@ -1,0 +1,176 @@
+"""The components and the pipeline follow the contract."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp.compiler import Compiler
+
+from kfp_pipeline import components, training
+from kfp_pipeline.components import COMPONENTS, component_source, inputs_of
+from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
+from spark_jobs import contract
+from spark_jobs.contract import ARGUMENTS, OUTPUT_PARTS, Step, setting, settings_of
+
+KFP_TYPES = {"str": "STRING", "int": "NUMBER_INTEGER", "float": "NUMBER_DOUBLE", "bool": "BOOLEAN"}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """The pipeline's IR."""
+    path = tmp_path_factory.mktemp("compiled") / "training.yaml"
+    Compiler().compile(training.training_pipeline, str(path))
+    return next(yaml.safe_load_all(path.read_text()))
+
+
+def test_every_step_has_arguments_outputs_and_a_component() -> None:
+    for mapping in (ARGUMENTS, OUTPUT_PARTS, OUTPUT_ARTIFACTS, components.OUTPUT_KINDS, COMPONENTS):
+        assert list(mapping) == list(Step)
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_components_inputs_are_the_contracts_fields_but_the_outputs(step: Step, compiled: Mapping[str, Any]) -> None:
+    outputs = [name for name in ARGUMENTS[step].names() if name in ("output_uri", "report_uri")]
+    assert sorted(outputs) == sorted(OUTPUT_ARTIFACTS[step])
+    expected = {}
+    for item in fields(ARGUMENTS[step]):  # type: ignore[arg-type]
+        if item.name not in outputs:
+            default = None if item.default is MISSING else item.default
+            expected[item.name] = (KFP_TYPES[str(item.type)], default)
+    found = {
+        name: (value["parameterType"], value.get("defaultValue"))
+        for name, value in compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"].items()
+    }
+    assert found == {**expected, "spark": ("STRING", None)}
+
+
+@pytest.mark.parametrize("step", Step)
+def test_every_input_of_a_component_is_described(step: Step, compiled: Mapping[str, Any]) -> None:
+    inputs = compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"]
+    assert [name for name, value in inputs.items() if len(value.get("description", "")) < 10] == []
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_components_body_is_at_most_ten_statements(step: Step) -> None:
+    (function,) = ast.parse(component_source(step)).body
+    assert isinstance(function, ast.FunctionDef)
+    assert sum(isinstance(node, ast.stmt) for node in ast.walk(function)) - 1 <= 10
+
+
+@pytest.mark.parametrize("step", Step)
+def test_the_source_that_kfp_ships_is_the_components(step: Step, compiled: Mapping[str, Any]) -> None:
+    command = compiled["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["command"]
+    assert component_source(step).rstrip("\n") in "\n".join(command)
+
+
+def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    program = (
+        "import sys; from kfp.compiler import Compiler; from kfp_pipeline.training import training_pipeline;"
+        "Compiler().compile(training_pipeline, sys.argv[1])"
+    )
+    for seed in ("1", "2"):
+        command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / f"{seed}.yaml")]
+        subprocess.run(command, check=True, env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"}, cwd=tmp_path)
+    assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes() != b""
+
+
+def test_every_parameter_of_the_pipeline_is_described(compiled: Mapping[str, Any]) -> None:
+    parameters = compiled["root"]["inputDefinitions"]["parameters"]
+    assert parameters
+    assert [name for name, value in parameters.items() if len(value.get("description", "")) < 10] == []
+    assert compiled["pipelineInfo"]["description"]
+    assert compiled["pipelineInfo"]["displayName"]
+
+
+def test_the_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs(compiled: Mapping[str, Any]) -> None:
+    parameters = compiled["root"]["inputDefinitions"]["parameters"]
+    settings = {name: default for kind in ARGUMENTS.values() for name, default in settings_of(kind).items()}
+    found = {name: value.get("defaultValue") for name, value in parameters.items()}
+    assert found == {**settings, "data_uri": None, "spark": "operator"}
+
+
+def test_no_setting_of_two_steps_has_the_same_name() -> None:
+    names = [name for kind in ARGUMENTS.values() for name in settings_of(kind)]
+    assert len(names) == len(set(names))
+
+
+def test_kfps_own_cache_is_off_for_every_task(compiled: Mapping[str, Any]) -> None:
+    tasks = compiled["root"]["dag"]["tasks"]
+    assert set(tasks) == set(Step)
+    assert [name for name, task in tasks.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
+
+
+def test_every_task_has_a_name_to_show(compiled: Mapping[str, Any]) -> None:
+    names = {name: task["taskInfo"]["name"] for name, task in compiled["root"]["dag"]["tasks"].items()}
+    assert names == {"load": "Load", "preprocess": "Preprocess", "train": "Train", "evaluate": "Evaluate"}
+
+
+def test_uris_travel_between_tasks_and_no_artifact_does(compiled: Mapping[str, Any]) -> None:
+    for name, task in compiled["root"]["dag"]["tasks"].items():
+        assert "artifacts" not in task["inputs"], name
+        assert "artifacts" not in compiled["components"][f"comp-{name}"]["inputDefinitions"], name
+    evaluate = compiled["root"]["dag"]["tasks"]["evaluate"]
+    assert sorted(evaluate["dependentTasks"]) == ["preprocess", "train"]
+    source = evaluate["inputs"]["parameters"]["train_uri"]["taskOutputParameter"]
+    assert source == {"producerTask": "train", "outputParameterKey": "Output"}
+
+
+def test_the_output_artifacts_are_of_the_kinds_that_the_ui_shows(compiled: Mapping[str, Any]) -> None:
+    kinds = {
+        name: value["artifactType"]["schemaTitle"]
+        for step in Step
+        for name, value in compiled["components"][f"comp-{step}"]["outputDefinitions"]["artifacts"].items()
+    }
+    assert kinds == {
+        "table": "system.Dataset",
+        "features": "system.Dataset",
+        "model": "system.Model",
+        "metrics": "system.Metrics",
+        "evaluation": "system.Artifact",
+        "curves": "system.ClassificationMetrics",
+        "report": "system.HTML",
+    }
+
+
+def test_a_task_installs_nothing_and_runs_in_our_image(compiled: Mapping[str, Any]) -> None:
+    for step in Step:
+        container = compiled["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+        assert container["image"] == components.TASK_IMAGE
+        assert "pip install" not in "\n".join(container["command"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreTrainArgs(contract.TrainArgs):
+    """TrainArgs as it is after a data scientist has added one field."""
+
+    momentum: float = setting(0.25, "a new hyperparameter, planted by a test")
+
+
+def test_a_new_field_of_the_contract_is_an_input_of_component_and_pipeline_with_no_other_edit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planted = {**ARGUMENTS, Step.TRAIN: MoreTrainArgs}
+    monkeypatch.setattr(components, "ARGUMENTS", planted)
+    assert "momentum" in [item.name for item in inputs_of(Step.TRAIN)]
+    assert "momentum: float = 0.25" in component_source(Step.TRAIN)
+    made = {step: components.make_component(step) for step in Step}
+    monkeypatch.setattr(training, "COMPONENTS", made)
+    Compiler().compile(training.make_pipeline(), str(tmp_path / "pipeline.yaml"))
+    compiled = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
+    parameter = compiled["root"]["inputDefinitions"]["parameters"]["momentum"]
+    assert parameter["defaultValue"] == 0.25
+    assert parameter["description"].startswith("a new hyperparameter, planted by a test")
+    given = compiled["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]["momentum"]
+    assert given == {"componentInputParameter": "momentum"}
+
+
+def test_without_the_new_field_the_pipeline_does_not_know_it(compiled: Mapping[str, Any]) -> None:
+    assert "momentum" not in compiled["root"]["inputDefinitions"]["parameters"]
