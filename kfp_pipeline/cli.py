@@ -55,6 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:  # InputError is one
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_INPUT
+    except OSError as error:  # a full disk, a folder that is not there or may not be written
+        where = error.filename or "this machine"
+        print(
+            f"spark-kfp: error: {where}: {error.strerror or error}; free some space or name another place",
+            file=sys.stderr,
+        )
+        return EXIT_INPUT
     except KeyboardInterrupt:
         print(
             "spark-kfp: interrupted; start it again with the same arguments, and finished steps are reused",

@@ -18,7 +18,7 @@ from typing import Any
 from kfp_pipeline import runs
 from kfp_pipeline.runtime.events import EVENTS_NAME, all_events, read_events
 from kfp_pipeline.runtime.java import find_java
-from kfp_pipeline.runtime.processes import child, die_with_parent, signals_raise
+from kfp_pipeline.runtime.processes import child, die_with_parent, group_ends_with_block, signals_raise
 from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import InputError, Step
@@ -48,6 +48,7 @@ def run_locally(
     """
     runner_for(inputs["spark"], settings)
     find_java(os.environ)
+    runs.check_id(run_id)
     directory = settings.runs.absolute() / run_id
     with runs.locked(directory):
         _refuse_finished(directory)
@@ -69,8 +70,7 @@ def _refuse_finished(directory: Path) -> None:
 
 def _prepare(directory: Path, run: runs.Run) -> None:
     try:
-        for name in ("pipeline", "logs"):
-            shutil.rmtree(directory / name, ignore_errors=True)
+        shutil.rmtree(directory / "logs", ignore_errors=True)
         for name in (EVENTS_NAME, LOG_NAME):
             (directory / name).unlink(missing_ok=True)
         runs.save(directory, run)
@@ -84,7 +84,10 @@ def _follow(directory: Path, settings: Settings, on_event: Callable[[dict[str, A
     command = [sys.executable, "-m", "kfp_pipeline.local_run", str(directory)]
     environment = {**os.environ, **settings.to_environment(), "PYTHONUNBUFFERED": "1"}
     position, ended = 0, False
-    with (directory / LOG_NAME).open("ab") as log, child(command, output=log, environment=environment) as process:
+    with (
+        (directory / LOG_NAME).open("ab") as log,
+        child(command, output=log, environment=environment, heads_group=True) as process,
+    ):
         while not ended:
             ended = process.poll() is not None  # before reading, so that the last events are read
             events, position = read_events(directory, position)
@@ -110,14 +113,22 @@ def _conclude(directory: Path, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]
         return run, {}
     evaluation = json.loads((Path(steps[Step.EVALUATE]["uri"]) / "evaluation.json").read_text(encoding="utf-8"))
     report = _place_report(directory, Path(steps[Step.EVALUATE]["uri"]).parent / "report")
+    _remove_earlier_attempts(Path(steps[Step.EVALUATE]["uri"]).parents[1])
     metrics = {item["name"]: item["value"] for item in evaluation["metrics"]}
     run = runs.finished(run, "succeeded", steps=steps, metrics=metrics, report=str(report))
     runs.save(directory, run)
     return run, evaluation
 
 
+def _remove_earlier_attempts(attempt: Path) -> None:
+    """Removes what attempts that were killed have left beside the one that succeeded, which has taken over what is of use."""
+    for other in attempt.parent.iterdir():
+        if other != attempt:
+            shutil.rmtree(other, ignore_errors=True)
+
+
 def _place_report(directory: Path, source: Path) -> Path:
-    """Puts the report, and a link to each step's output, where a person looks first."""
+    """Puts the report where a person looks first."""
     target = directory / "report.html"
     target.unlink(missing_ok=True)
     shutil.copyfile(source, target)
@@ -135,7 +146,7 @@ def main(directory: Path) -> None:
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(directory / "pipeline"), raise_on_error=True
     )
-    with signals_raise():
+    with group_ends_with_block(), signals_raise():
         training_pipeline(**inputs)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
+def check_id(run_id: str) -> None:
+    """Refuses a name that would lead out of the runs directory or hide in it.
+
+    Raises:
+        InputError: it is not one plain word.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", run_id):
+        raise InputError(f"--run-id is {run_id!r}; allowed: letters, digits, _, - and . after the first")
+
+
 def save(directory: Path, run: Run) -> None:
     """Writes run.json whole or not at all."""
     write_whole(directory / RUN_NAME, json.dumps(asdict(run), indent=2, ensure_ascii=False) + "\n")
@@ -74,8 +85,12 @@ def read(directory: Path) -> Run:
 
 
 def list_runs(runs: Path) -> list[Run]:
-    """All runs, oldest first."""
-    return sorted((read(path.parent) for path in runs.glob(f"*/{RUN_NAME}")), key=lambda run: run.started)
+    """All runs whose run.json can be read, oldest first."""
+    found = []
+    for path in runs.glob(f"*/{RUN_NAME}"):
+        with suppress(InputError):
+            found.append(read(path.parent))
+    return sorted(found, key=lambda run: run.started)
 
 
 def find(runs: Path, run_id: str) -> Run:

@@ -307,12 +307,15 @@ class Result:
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("contract_version") != CONTRACT_VERSION:
             raise ValueError(f"not a result document of contract version {CONTRACT_VERSION}")
-        if document.get("failure"):
-            document["failure"]["frames"] = tuple(document["failure"]["frames"])
-            document["failure"] = Failure(**document["failure"])
-        document["columns"] = tuple((name, kind) for name, kind in document["columns"])
-        document["warnings"] = tuple(document["warnings"])
-        return cls(**document)
+        try:
+            if document.get("failure"):
+                document["failure"]["frames"] = tuple(document["failure"]["frames"])
+                document["failure"] = Failure(**document["failure"])
+            document["columns"] = tuple((name, kind) for name, kind in document["columns"])
+            document["warnings"] = tuple(document["warnings"])
+            return cls(**document)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a damaged result document: {error!r}") from error
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 5.0
 
 
@@ -23,31 +25,60 @@ def die_with_parent() -> None:
 
 @contextmanager
 def child(
-    command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str], directory: Path | None = None
+    command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str], heads_group: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process whose output goes to a file; when the block is left, however, it is ended."""
+    """A child process whose output goes to a file; when the block is left, however, it is ended.
+
+    With `heads_group` it is the first of a process group, which ends with it; its program does that by `group_ends_with_block`.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
         env=dict(environment),
-        cwd=directory,
+        process_group=0 if heads_group else None,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - the parent has one thread
     )
     try:
         yield process
     finally:
-        end(process)
+        end(process, 2 * GRACE_SECONDS if heads_group else GRACE_SECONDS)
+        if heads_group:  # only if its first was killed outright is there anyone left
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process: asks, then after `GRACE_SECONDS` kills."""
+@contextmanager
+def group_ends_with_block() -> Iterator[None]:
+    """In the first process of a group: when the block is left, however, all that it started are ended, theirs included.
+
+    KFP's local runner starts each task through a shell, and ends neither when it is interrupted.
+    """
+    if os.getpgrp() != os.getpid():  # never end the group of whoever started this process
+        os.setpgrp()
+    if sys.platform == "linux":  # whoever loses the process that started it becomes this one's child
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+        give_up = time.monotonic() + GRACE_SECONDS
+        with suppress(ChildProcessError):  # no children are left
+            while time.monotonic() < give_up:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.05)
+            os.killpg(0, signal.SIGKILL)
+
+
+def end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """Ends a process: asks, then after some time kills."""
     if process.poll() is not None:
         return
     process.terminate()
     try:
-        process.wait(GRACE_SECONDS)
+        process.wait(grace_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

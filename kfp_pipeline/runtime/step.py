@@ -52,6 +52,9 @@ def run_task(name: str, inputs: Mapping[str, Any]) -> str:
             result = run_step(step, args, inputs["spark"], settings)
     except InputError as error:
         fail(step, settings, StepError(Failure(kind="input", type="InputError", message=str(error))))
+    except OSError as error:  # a full disk, most often
+        message = f"{error.filename or settings.run}: {error.strerror or error}"
+        fail(step, settings, StepError(Failure(kind="input", type=type(error).__name__, message=message)))
     except StepError as error:
         fail(step, settings, error)
     record(result, inputs)

@@ -1,3 +1,5 @@
+"""The settings of the task side: defaults, environment, wrong values."""
+
 from __future__ import annotations
 
 from dataclasses import fields

@@ -76,6 +76,11 @@ def test_another_contract_version_is_refused() -> None:
         Result.from_json(Result(step="load", status="succeeded", contract_version=0).to_json())
 
 
+def test_a_damaged_document_is_refused() -> None:
+    with pytest.raises(ValueError, match="damaged result document"):
+        Result.from_json('{"contract_version": 1}')
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

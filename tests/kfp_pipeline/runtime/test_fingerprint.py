@@ -94,7 +94,7 @@ def test_changed_code_has_another_fingerprint(
 
 def test_another_pyspark_has_another_fingerprint(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = key_of_load(data)
-    monkeypatch.setattr(fingerprint, "version", lambda name: "4.3.1")
+    monkeypatch.setattr(fingerprint, "version", lambda _: "4.3.1")
     assert key_of_load(data) != first
 
 
@@ -289,8 +289,23 @@ def test_what_an_earlier_attempt_left_in_the_output_is_gone_after_a_take_over(
     assert contents(tmp_path / "later") == contents(tmp_path / "earlier")
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_whole(tmp_path / "sub" / "file", "first")
     with pytest.raises(UnicodeEncodeError):
         write_whole(tmp_path / "sub" / "file", "second \ud800")
     assert contents(tmp_path) == {"sub/file": "first"}
+
+
+def test_a_take_over_that_is_killed_leaves_nothing_that_looks_finished(
+    finished: Callable[[str], EvaluateArgs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = moved(finished("earlier"), tmp_path)
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fingerprint, "write_whole", kill)
+    with pytest.raises(KeyboardInterrupt):
+        take_over(tmp_path / "runs", "key", later)
+    assert contents(tmp_path / "later") == contents(tmp_path / "earlier")
+    assert read_result(Path(later.output_uri)) is None

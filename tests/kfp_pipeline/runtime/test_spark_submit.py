@@ -35,7 +35,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(params=RUNNERS)
-def runner(request: pytest.FixtureRequest, settings: Settings, submit_here: Any) -> Runner:
+def runner(request: pytest.FixtureRequest, settings: Settings) -> Runner:
+    request.getfixturevalue("submit_here")
     return RUNNERS[request.param](settings)
 
 
@@ -52,9 +53,10 @@ def log_path(tmp_path: Path) -> Path:
 
 def failing(runner: Runner, args: LoadArgs, log_path: Path, behaviour: str) -> StepError:
     """The error of a step that behaves as told."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(StepError) as error:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_SPARK", behaviour)
-        runner.run(Step.LOAD, args, log_path)
+        with pytest.raises(StepError) as error:
+            runner.run(Step.LOAD, args, log_path)
     return error.value
 
 
@@ -85,7 +87,7 @@ def test_an_old_result_is_not_taken_for_this_runs(runner: Runner, args: LoadArgs
     assert read_result(Path(args.output_uri)) is None
 
 
-def test_a_result_that_is_not_one_is_a_failure(runner: Runner, args: LoadArgs, log_path: Path, tmp_path: Path) -> None:
+def test_a_result_that_is_not_one_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     for text in ("", "{", "[]", '{"contract_version": 999}', '{"contract_version": 1}'):
         (tmp_path / "r" / "result.json").write_text(text)
@@ -202,8 +204,9 @@ def test_the_command_names_master_memory_program_step_and_arguments(
     assert f"--data-uri={args.data_uri}" in command[program + 2 :]
 
 
+@pytest.mark.usefixtures("submit_here")
 def test_only_data_below_the_limit_is_compiled_by_the_first_compiler_alone(
-    submit_here: Any, args: LoadArgs, settings: Settings, tmp_path: Path
+    args: LoadArgs, settings: Settings, tmp_path: Path
 ) -> None:
     size = (tmp_path / "data.csv").stat().st_size
     quick = "-XX:TieredStopAtLevel=1"
@@ -339,6 +342,6 @@ def test_a_file_uri_is_the_path_behind_it() -> None:
 
 
 def test_without_pyspark_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pyspark is not installed; install it with `pip install"):
         spark_submit.spark_home()

@@ -1,0 +1,189 @@
+"""What a task records for Kubeflow, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from kfp_pipeline.runtime.events import all_events, emit, read_events
+from kfp_pipeline.runtime.step import record, record_curves, run_task
+from spark_jobs.contract import LoadArgs, Result
+
+
+def artifacts(folder: Path) -> dict[str, Any]:
+    """The output artifacts of evaluate as KFP hands them to a task."""
+    return {
+        "evaluation": dsl.Artifact(name="evaluation", uri=f"{folder}/evaluation", metadata={}),
+        "metrics": dsl.Metrics(name="metrics", uri=f"{folder}/metrics", metadata={}),
+        "curves": dsl.ClassificationMetrics(name="curves", uri=f"{folder}/curves", metadata={}),
+        "report": dsl.HTML(name="report", uri=f"{folder}/report", metadata={}),
+    }
+
+
+def evaluation(folder: Path, document: dict[str, Any], metrics: dict[str, float]) -> Result:
+    """A finished evaluation below a folder."""
+    output = folder / "evaluation"
+    output.mkdir()
+    (output / "evaluation.json").write_text(json.dumps(document))
+    return Result(
+        step="evaluate",
+        status="succeeded",
+        metrics=metrics,
+        rows_out={"test": 8},
+        columns=(("x", "double"),),
+        digest="abc",
+        inputs={"train_uri": "def"},
+        warnings=("few rows",),
+        reused_from="/earlier",
+        uris={"output": str(output)},
+    )
+
+
+DOCUMENT = {
+    "curves": {"roc": [[0.0, 0.0, 1.0], [0.25, 0.75, 0.5], [1.0, 1.0, 0.0]]},
+    "confusion": {"labels": ["no", "yes"], "matrix": [[3, 1], [2, 4]]},
+}
+
+
+def test_metrics_that_are_not_finite_are_not_logged(tmp_path: Path) -> None:
+    found = artifacts(tmp_path)
+    metrics = {"accuracy": 0.75, "logLoss": float("inf"), "f1": float("nan"), "zero": 0.0}
+    record(evaluation(tmp_path, DOCUMENT, metrics), found)
+    assert found["metrics"].metadata == {"accuracy": 0.75, "zero": 0.0}
+
+
+def test_the_curve_and_the_confusion_matrix_are_recorded(tmp_path: Path) -> None:
+    found = artifacts(tmp_path)
+    record(evaluation(tmp_path, DOCUMENT, {}), found)
+    points = found["curves"].metadata["confidenceMetrics"]
+    assert [(p["falsePositiveRate"], p["recall"], p["confidenceThreshold"]) for p in points] == [
+        (0.0, 0.0, 1.0),
+        (0.25, 0.75, 0.5),
+        (1.0, 1.0, 0.0),
+    ]
+    matrix = found["curves"].metadata["confusionMatrix"]
+    assert [item["displayName"] for item in matrix["annotationSpecs"]] == ["no", "yes"]
+    assert [row["row"] for row in matrix["rows"]] == [[3, 1], [2, 4]]
+
+
+@pytest.mark.parametrize("curves", [None, {}, {"roc": []}])
+def test_without_a_curve_the_confusion_matrix_is_recorded_alone(tmp_path: Path, curves: Any) -> None:
+    found = artifacts(tmp_path)["curves"]
+    record_curves({**DOCUMENT, "curves": curves}, found)
+    assert list(found.metadata) == ["confusionMatrix"]
+
+
+def test_the_artifacts_keep_their_uris_and_gain_metadata(tmp_path: Path) -> None:
+    found = artifacts(tmp_path)
+    before = {name: artifact.uri for name, artifact in found.items()}
+    record(evaluation(tmp_path, DOCUMENT, {"accuracy": 0.75}), found)
+    assert {name: artifact.uri for name, artifact in found.items()} == before
+    assert found["evaluation"].metadata == {
+        "rows": {"test": 8},
+        "columns": [["x", "double"]],
+        "digest": "abc",
+        "inputs": {"train_uri": "def"},
+        "reused_from": "/earlier",
+        "warnings": ["few rows"],
+    }
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Any]:
+    """The inputs of the component load."""
+    (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
+    defaults = vars(LoadArgs(data_uri="-", output_uri="-"))
+    table = SimpleNamespace(uri=str(tmp_path / "pipeline" / "table"), metadata={})
+    return {**defaults, "data_uri": str(tmp_path / "data.csv"), "spark": "local[1]", "table": table}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a run that this process is a task of."""
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    monkeypatch.setenv("SPARK_KFP_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SPARK_KFP_RUN", str(tmp_path / "runs" / "one"))
+    monkeypatch.setattr("kfp_pipeline.runtime.step.die_with_parent", lambda: None)
+    return tmp_path / "runs" / "one"
+
+
+@pytest.mark.usefixtures("submit_here")
+def test_a_task_returns_its_uri_and_tells_how_it_went(inputs: dict[str, Any], run: Path) -> None:
+    assert run_task("load", inputs) == inputs["table"].uri
+    assert inputs["table"].metadata["rows"] == {"rows": 8}
+    events = list(all_events(run))
+    assert [(event["step"], event["state"]) for event in events] == [("load", "running"), ("load", "done")]
+    assert events[1]["rows"] == {"rows": 8}
+    assert events[1]["uri"] == inputs["table"].uri
+
+
+@pytest.mark.usefixtures("run")
+def test_a_task_takes_a_finished_step_over(submit_here: Any, inputs: dict[str, Any], tmp_path: Path) -> None:
+    run_task("load", inputs)
+    later = SimpleNamespace(uri=str(tmp_path / "later" / "table"), metadata={})
+    assert run_task("load", {**inputs, "table": later}) == later.uri
+    assert later.metadata["reused_from"] == inputs["table"].uri
+    assert submit_here.steps() == ["load"]
+
+
+def test_outside_a_run_nothing_is_reused_or_told(
+    submit_here: Any, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SPARK_KFP_RUN", raising=False)
+    monkeypatch.setenv("SPARK_KFP_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("kfp_pipeline.runtime.step.die_with_parent", lambda: None)
+    run_task("load", inputs)
+    run_task("load", inputs)
+    assert submit_here.steps() == ["load", "load"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("submit_here")
+@pytest.mark.parametrize(
+    ("behaviour", "code", "kind"), [("input_told", 2, "input"), ("fault", 1, "fault"), ("killed", 1, "fault")]
+)
+def test_a_task_that_fails_ends_with_the_kind_of_failure(
+    inputs: dict[str, Any],
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: str,
+    code: int,
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FAKE_SPARK", behaviour)
+    with pytest.raises(SystemExit) as end:
+        run_task("load", inputs)
+    assert end.value.code == code
+    *_, event = all_events(run)
+    assert event["state"] == "failed"
+    assert event["kind"] == kind
+    assert event["log_path"] == str(run / "logs" / "load.log")
+    assert f"spark-kfp: error: {event['message']}" in capsys.readouterr().out
+
+
+def test_a_setting_out_of_its_range_is_told(submit_here: Any, inputs: dict[str, Any], run: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        run_task("load", {**inputs, "max_rejected_fraction": 1.5})
+    assert end.value.code == 2
+    *_, event = all_events(run)
+    assert event["message"].startswith("--max-rejected-fraction is 1.5; allowed: ")
+    assert submit_here.steps() == []
+
+
+def test_a_line_that_is_not_whole_yet_is_read_later(tmp_path: Path) -> None:
+    emit(str(tmp_path), "load", "running")
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"step": "load", "st')
+    events, position = read_events(tmp_path, 0)
+    assert [event["state"] for event in events] == ["running"]
+    assert read_events(tmp_path, position) == ([], position)
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('ate": "done"}\n')
+    assert [event["state"] for event in read_events(tmp_path, position)[0]] == ["done"]
