@@ -14,7 +14,7 @@ run: ## the whole pipeline on the bundled sample
 	@$(IN_SETUP) spark-kfp run
 
 test: ## every test that needs no cluster
-	@$(IN_SETUP) pytest -m "not cluster"
+	@$(IN_SETUP) pytest -n 2 --dist loadfile -m "not cluster"
 
 lint: ## style, types and who may import whom
 	@$(IN_SETUP) ruff check

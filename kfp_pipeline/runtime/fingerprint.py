@@ -21,10 +21,19 @@ from spark_jobs.contract import CONTRACT_VERSION, RESULT_NAME, Result, Step, Ste
 OUTPUTS = ("output_uri", "report_uri")
 FINISHED = ".finished"
 """Folder of the runs directory that says where each fingerprint's finished step is."""
+FINGERPRINT = "fingerprint"
+"""Name of the fingerprint among the facts of a result document."""
 
 
 def fingerprint(step: Step, args: StepArgs) -> str:
-    """A digest of all that a step's outcome depends on; empty if an input is not there, so that the step itself can say so."""
+    """A digest of all that a step's outcome depends on.
+
+    What an earlier step left counts by that step's own fingerprint. The digest of its rows would be too little: a later step also reads
+    the specification, which columns are known only afterwards, what was rejected, and the name of the data.
+
+    Returns:
+        The digest; empty if an input is not there, so that the step itself can say so, or was made outside a run.
+    """
     inputs: dict[str, str] = {}
     plain: dict[str, object] = {}
     for name, value in vars(args).items():
@@ -33,16 +42,16 @@ def fingerprint(step: Step, args: StepArgs) -> str:
         if not name.endswith("_uri"):
             plain[name] = value
         elif value:
-            inputs[name] = _digest_of_data(value) if step == Step.LOAD else _digest_of_step(value)
+            inputs[name] = _digest_of_data(value) if step == Step.LOAD else _fingerprint_of(value)
     if "" in inputs.values():
         return ""
     depends = [str(step), plain, inputs, _digest_of_code(), version("pyspark"), CONTRACT_VERSION]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
-def _digest_of_step(uri: str) -> str:
+def _fingerprint_of(uri: str) -> str:
     result = read_result(local_path(uri))
-    return result.digest if result and result.status == "succeeded" else ""
+    return str(result.facts.get(FINGERPRINT, "")) if result and result.status == "succeeded" else ""
 
 
 def _digest_of_data(uri: str) -> str:
@@ -66,7 +75,9 @@ def _digest_of_files(files: Mapping[str, Path], start: str) -> str:
 
 
 def remember(runs: Path, key: str, result: Result) -> None:
-    """Notes where a finished step is."""
+    """Notes where a finished step is, and in its result document under which fingerprint."""
+    noted = replace(result, facts={**result.facts, FINGERPRINT: key})
+    write_whole(local_path(result.arguments["output_uri"]) / RESULT_NAME, noted.to_json())
     write_whole(
         runs / FINISHED / f"{key}.json",
         json.dumps({name: result.arguments[name] for name in OUTPUTS if name in result.arguments}),

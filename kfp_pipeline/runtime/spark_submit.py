@@ -118,7 +118,7 @@ def local_path(uri: str) -> Path:
 
 
 def input_bytes(args: StepArgs) -> int:
-    """About how much data a step reads; the size of the original data where it comes from an earlier step."""
+    """About how much data a step reads, in bytes as they are stored: Parquet from an earlier step is much smaller than its CSV."""
     uris = [
         value
         for name, value in vars(args).items()

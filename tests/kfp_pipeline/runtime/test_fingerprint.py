@@ -98,23 +98,42 @@ def test_another_pyspark_has_another_fingerprint(data: Path, monkeypatch: pytest
     assert key_of_load(data) != first
 
 
-def leave(directory: Path, digest: str, status: str = "succeeded") -> str:
-    """Writes a result document as an earlier step would, and returns the step's URI."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "result.json").write_text(Result(step="load", status=status, digest=digest).to_json())
+def leave(directory: Path, key: str, status: str = "succeeded") -> str:
+    """Leaves a result document as an earlier step with a fingerprint does, and returns the step's URI."""
+    arguments = {"output_uri": str(directory)}
+    result = Result(step="load", status=status, digest="digest of the rows", arguments=arguments)
+    remember(directory.parent / "runs", key, result)
     return str(directory)
 
 
-def test_what_came_before_counts_by_its_digest_and_not_by_its_place(tmp_path: Path) -> None:
-    def key(name: str, digest: str, status: str = "succeeded") -> str:
-        uri = leave(tmp_path / name, digest, status)
-        return fingerprint.fingerprint(Step.PREPROCESS, PreprocessArgs(load_uri=uri, output_uri="/out"))
+def key_of_preprocess(load_uri: str) -> str:
+    return fingerprint.fingerprint(Step.PREPROCESS, PreprocessArgs(load_uri=load_uri, output_uri="/out"))
+
+
+def test_what_came_before_counts_by_its_fingerprint_and_not_by_its_place(tmp_path: Path) -> None:
+    def key(name: str, earlier: str, status: str = "succeeded") -> str:
+        return key_of_preprocess(leave(tmp_path / name, earlier, status))
 
     first = key("one", "abc")
     assert first != ""
     assert key("two", "abc") == first
     assert key("one", "abd") != first
     assert key("one", "abc", "failed") == ""
+
+
+def test_equal_rows_under_another_specification_have_another_fingerprint(data: Path, tmp_path: Path) -> None:
+    keys = []
+    for base_rate in ("0.1", "0.2"):
+        (tmp_path / "spec.toml").write_text(f"base_rate = {base_rate}")
+        earlier = key_of_load(data, specification_uri=str(tmp_path / "spec.toml"))
+        keys.append(key_of_preprocess(leave(tmp_path / f"load-{base_rate}", earlier)))
+    assert "" not in keys
+    assert keys[0] != keys[1]
+
+
+def test_after_a_step_that_was_made_outside_a_run_nothing_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(Result(step="load", status="succeeded", digest="abc").to_json())
+    assert key_of_preprocess(str(tmp_path)) == ""
 
 
 def test_swapped_inputs_have_another_fingerprint(tmp_path: Path) -> None:
