@@ -34,7 +34,7 @@ from spark_jobs.source import (
     POSITION,
     Source,
     is_missing_number,
-    number_of,
+    number_from,
     open_source,
     quoted,
     text_of,
@@ -42,55 +42,48 @@ from spark_jobs.source import (
 
 log = logging.getLogger(__name__)
 
-REASON = "_reason"
+REASON, TEXT = "_reason", "_text_"
 
 
 def type_rows(source: Source, specification: Specification) -> DataFrame:
     """Gives each column the type of its role.
 
+    Three selects rather than one: Spark computes each value once, and Java compiles the code of a select only if it is not too long.
+
     Returns:
         One row for each row of the source: numeric columns as double, the others as string, those of `POSITION`, the line's text
-        and `_reason`: null for a good row, else why it is rejected.
+        and `_reason`: null for a good row, else why it is rejected. The cells' texts are there too, as `_text_` and a number.
     """
-    reasons = [F.when(F.col(LINE).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns"))]
-    reasons.append(
-        F.when(text_of(source, specification.label).isNull(), F.lit(f"label {specification.label!r} is missing"))
-    )
-    typed: list[Column] = []
-    for name in source.columns:
-        number = number_of(source, name)
-        if name in specification.numeric:
-            reasons += _number_reasons(source, name, specification)
-            typed.append(
-                F.when(number != 0, number).when(number == 0, F.lit(0.0)).alias(name)
-            )  # -0.0 and 0.0 are one value
-        else:
-            typed.append(text_of(source, name).alias(name))
-    if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
-        broken = F.contains(F.concat_ws("", *map(quoted, source.columns)), F.lit("\ufffd"))
-        reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
-    line = F.coalesce(
-        F.col(LINE),
-        F.to_csv(F.struct(*[text_of(source, name).alias(f"c{i}") for i, name in enumerate(source.columns)])),
-    )
-    reason = F.coalesce(*reasons)
-    return source.rows.select(*typed, *POSITION, F.when(reason.isNotNull(), line).alias(LINE), reason.alias(REASON))
-
-
-def _number_reasons(source: Source, name: str, specification: Specification) -> list[Column]:
-    number, text = number_of(source, name), text_of(source, name)
-    word = F.when(
-        number.isNull() & text.isNotNull() & ~is_missing_number(source, name), F.lit(f"column {name!r} is not a number")
-    )
-    infinite = F.when(F.abs(number) == float("inf"), F.lit(f"column {name!r} is infinite"))
-    if name not in specification.limits:
-        return [word, infinite]
-    low, high = specification.limits[name]
-    return [
-        word,
-        infinite,
-        F.when((number < low) | (number > high), F.lit(f"column {name!r} is outside {low:g} to {high:g}")),
+    texts = {name: f"{TEXT}{place}" for place, name in enumerate(source.columns)}
+    cells = source.rows.select(*[text_of(source, name).alias(text) for name, text in texts.items()], *POSITION, LINE)
+    typed = [
+        number_from(F.col(text)).alias(name) if name in specification.numeric else F.col(text).alias(name)
+        for name, text in texts.items()
     ]
+    reasons = [
+        F.when(F.col(LINE).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
+        F.when(quoted(specification.label).isNull(), F.lit(f"label {specification.label!r} is missing")),
+    ]
+    for name in specification.numeric:
+        reasons += _number_reasons(name, F.col(texts[name]), specification)
+    if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
+        broken = F.contains(F.concat_ws("", *texts.values()), F.lit("\ufffd"))
+        reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
+    return cells.select(*typed, *texts.values(), *POSITION, LINE).withColumn(REASON, F.coalesce(*reasons))
+
+
+def _number_reasons(name: str, text: Column, specification: Specification) -> list[Column]:
+    number = quoted(name)
+    word = number.isNull() & text.isNotNull() & ~is_missing_number(text)
+    reasons = [
+        F.when(word, F.lit(f"column {name!r} is not a number")),
+        F.when(F.abs(number) == float("inf"), F.lit(f"column {name!r} is infinite")),
+    ]
+    if name in specification.limits:
+        low, high = specification.limits[name]
+        outside = (number < low) | (number > high)
+        reasons.append(F.when(outside, F.lit(f"column {name!r} is outside {low:g} to {high:g}")))
+    return reasons
 
 
 def write_rows(typed: DataFrame, uri: str) -> tuple[int, int]:
@@ -101,7 +94,9 @@ def write_rows(typed: DataFrame, uri: str) -> tuple[int, int]:
     """
     observation = Observation()
     counted = typed.observe(observation, F.count(F.lit(1)).alias("read"), F.count(REASON).alias("rejected"))
-    storage.write_table(counted.where(F.col(REASON).isNull()).drop(LINE, REASON), storage.join(uri, "rows"))
+    storage.write_table(
+        counted.where(F.col(REASON).isNull()).drop(LINE, REASON, *_texts(typed)), storage.join(uri, "rows")
+    )
     return int(observation.get["read"]), int(observation.get["rejected"])
 
 
@@ -112,10 +107,15 @@ def write_rejected(typed: DataFrame, uri: str) -> list[tuple[str, int]]:
         Reasons and how often each was met, commonest first.
     """
     rejected = typed.where(F.col(REASON).isNotNull())
-    columns = (F.col(FILE).alias("file"), F.col(LINE).alias("line"), F.col(REASON).alias("reason"))
+    line = F.coalesce(F.col(LINE), F.to_csv(F.struct(*_texts(typed))))
+    columns = (F.col(FILE).alias("file"), line.alias("line"), F.col(REASON).alias("reason"))
     storage.write_table(rejected.select(*columns), uri)
     counts = rejected.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
     return [(row[REASON], row["count"]) for row in counts]
+
+
+def _texts(typed: DataFrame) -> list[str]:
+    return [name for name in typed.columns if name.startswith(TEXT)]
 
 
 def check_label(specification: Specification, class_counts: dict[str, int]) -> tuple[Specification, list[str]]:

@@ -18,7 +18,7 @@ from spark_jobs.source import (
     LINE,
     Source,
     is_missing_number,
-    number_of,
+    number_from,
     quoted,
     text_of,
 )
@@ -39,8 +39,8 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
     counts: list[Column] = []
     for index, name in enumerate(names):
         counts.append(F.count(text_of(source, name)).alias(f"values_{index}"))
-        counts.append(F.count(number_of(source, name)).alias(f"numbers_{index}"))
-        counts.append(F.count_if(is_missing_number(source, name)).alias(f"missing_{index}"))
+        counts.append(F.count(number_from(text_of(source, name))).alias(f"numbers_{index}"))
+        counts.append(F.count_if(is_missing_number(text_of(source, name))).alias(f"missing_{index}"))
     found = source.rows.where(F.col(LINE).isNull()).agg(*counts).first()
     assert found is not None
     numeric, categorical, dropped, warnings = [], [], [], []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import NumericType, StringType, StructField, StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.contract import InputError, LoadArgs
@@ -29,6 +29,12 @@ class Source:
     rows: DataFrame
     columns: tuple[str, ...]
     dialect: Dialect | None
+
+    def __post_init__(self) -> None:
+        """Refuses columns whose names load needs for itself."""
+        taken = [name for name in self.columns if name in (LINE, *POSITION)]
+        if taken:
+            raise InputError(f"column {taken[0]!r} has a name that load uses itself; rename it")
 
 
 def quoted(name: str) -> Column:
@@ -134,14 +140,11 @@ def _is_flat(source: Source, name: str) -> bool:
     return source.rows.schema[name].dataType.simpleString().split("<")[0] not in ("array", "map", "struct", "binary")
 
 
-def is_missing_number(source: Source, name: str) -> Column:
+def is_missing_number(text: Column) -> Column:
     """Whether a text stands for a missing number."""
-    return text_of(source, name).isin(*[text for text in MISSING_NUMBERS if text])
+    return text.isin(*[word for word in MISSING_NUMBERS if word])
 
 
-def number_of(source: Source, name: str) -> Column:
-    """A column as double, null where it is missing or is no number."""
-    if isinstance(source.rows.schema[name].dataType, NumericType):
-        return F.nanvl(quoted(name).cast("double"), F.lit(None).cast("double"))
-    text = text_of(source, name)
-    return F.when(is_missing_number(source, name), F.lit(None)).otherwise(text.try_cast("double"))
+def number_from(text: Column) -> Column:
+    """A text as double, null where it is missing or is no number; -0.0 and 0.0 are one value."""
+    return F.nanvl(text.try_cast("double"), F.lit(None).cast("double")) + F.lit(0.0)
