@@ -6,6 +6,7 @@ Whatever happens, the last thing written is the result document: the step's resu
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import sys
 import time
@@ -34,6 +35,8 @@ from spark_jobs.contract import (
 log = logging.getLogger("spark_jobs")
 
 OUTPUTS = ("output_uri", "report_uri")
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where a container leaves its last word, if this is one of a pod; at most 4,096 bytes of it are kept."""
 STORAGE_FAULTS = {
     "No space left on device": "the disk is full; free some space, then run again",
     "Disk quota exceeded": "the disk quota is used up; free some space, then run again",
@@ -50,8 +53,11 @@ def main(argv: list[str]) -> int:
     try:
         step, args = parse(argv)
     except InputError as error:
+        say_last(describe_failure(error))
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_INPUT
+    from spark_jobs.object_store import UnavailableError  # noqa: PLC0415
+
     try:
         result = carry_out(step, args, began)
     except Exception as error:  # the outermost frame: every failure becomes a document
@@ -59,7 +65,9 @@ def main(argv: list[str]) -> int:
         log.error("step %s failed: %s: %s", step, failure.type, failure.message)
         if failure.frames:
             log.error("".join(failure.frames))
-        leave(args, Result(step=step, status="failed", arguments=asdict(args), failure=failure))  # type: ignore[call-overload]
+        say_last(failure)
+        if not isinstance(error, UnavailableError):
+            leave(args, Result(step=step, status="failed", arguments=asdict(args), failure=failure))  # type: ignore[call-overload]
         print(f"spark-kfp: error: {failure.message}", file=sys.stderr)
         return EXIT_INPUT if failure.kind == "input" else EXIT_FAULT
     for warning in result.warnings:
@@ -89,7 +97,8 @@ def carry_out(step: Step, args: Any, began: float) -> Result:
 
     clear(step, args)  # until the step is done, nothing here is whole
     storage.make_directory(args.output_uri)  # where nothing can be written, say so before Spark starts
-    session = build_session(step)
+    uris = [value for name, value in vars(args).items() if name.endswith("_uri")]
+    session = build_session(step, storage.session_settings(uris))
     try:
         return perform(session, step, args, began)
     finally:
@@ -119,6 +128,9 @@ def describe_failure(error: Exception) -> Failure:
     if isinstance(error, InputError):
         return Failure(kind="input", type=type(error).__name__, message=str(error))
     text = str(error)
+    if "S3AFileSystem not found" in text:
+        text = "this Spark has no S3A; add the jars of images/pom.xml to its jars/, or give local paths"
+        return Failure(kind="input", type=type(error).__name__, message=text)
     for sign, advice in STORAGE_FAULTS.items():
         if sign in text:
             line = next(line for line in text.splitlines() if sign in line)
@@ -134,8 +146,17 @@ def leave(args: Any, result: Result) -> None:
     try:
         clear(Step(result.step), args)
         storage.write_text(storage.join(args.output_uri, RESULT_NAME), result.to_json())
-    except OSError as error:
+    except (OSError, InputError) as error:
         log.error("the result document could not be written: %s", error)
+
+
+def say_last(failure: Failure) -> None:
+    """Leaves the failure where whoever watches the container finds it, even if no result document could be written."""
+    try:
+        with TERMINATION_LOG.open("r+", encoding="utf-8") as file:
+            file.write(json.dumps({**asdict(failure), "message": failure.message[:1000], "frames": []}))
+    except OSError:  # not in a container
+        log.debug("no %s", TERMINATION_LOG)
 
 
 def clear(step: Step, args: Any) -> None:

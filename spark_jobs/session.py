@@ -6,6 +6,8 @@ same everywhere, is set here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyspark.sql import SparkSession
 
 from spark_jobs.contract import Step
@@ -22,10 +24,10 @@ START = {
 """Settings that only a new session takes; they change no result."""
 
 
-def build_session(step: Step) -> SparkSession:
-    """The session in which a step runs."""
+def build_session(step: Step, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
+    """The session in which a step runs, which can reach what `storage_settings` are for."""
     builder = SparkSession.builder.appName(f"spark-kfp {step}")
-    for key, value in START.items():
+    for key, value in {**START, **(storage_settings or {})}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     for key, value in SEMANTICS.items():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
@@ -54,7 +53,7 @@ def open_source(session: SparkSession, args: LoadArgs, label: str) -> Source:
         return _parquet(session, files)
     filled = [item for item in heads if item[1].strip()] or heads[:1]
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
-    found = [find_dialect(head, str(path), whole=whole, given=given, label=label) for path, head, whole in filled]
+    found = [find_dialect(head, path, whole=whole, given=given, label=label) for path, head, whole in filled]
     for (path, _, _), dialect in zip(filled, found, strict=True):
         if dialect != found[0]:
             raise InputError(f"{path} is laid out unlike {filled[0][0]}: {dialect} against {found[0]}; load them apart")
@@ -62,12 +61,12 @@ def open_source(session: SparkSession, args: LoadArgs, label: str) -> Source:
     return _csv(session, [path for path, _, _ in filled], found[0], whole)
 
 
-def _parquet(session: SparkSession, files: Sequence[Path]) -> Source:
+def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
     table = session.read.parquet(*storage.spark_paths(files))
     return Source(_with_position(table.withColumn(LINE, F.lit(None).cast("string"))), tuple(table.columns), None)
 
 
-def _csv(session: SparkSession, files: Sequence[Path], dialect: Dialect, content: bytes | None) -> Source:
+def _csv(session: SparkSession, files: Sequence[str], dialect: Dialect, content: bytes | None) -> Source:
     """Reads line by line, which any number of tasks can share; only if quotes stay open, by records that span lines."""
     if dialect.encoding.upper().startswith("UTF-16"):
         records = _read_csv(session, files, dialect, multi_line=True)
@@ -80,7 +79,7 @@ def _csv(session: SparkSession, files: Sequence[Path], dialect: Dialect, content
     return Source(_with_position(lines), dialect.names, dialect)
 
 
-def _has_open_quotes(session: SparkSession, files: Sequence[Path], dialect: Dialect, content: bytes | None) -> bool:
+def _has_open_quotes(session: SparkSession, files: Sequence[str], dialect: Dialect, content: bytes | None) -> bool:
     """Whether a line has an odd number of quotes; without Spark where the content was read already."""
     if content is not None:
         quote = dialect.quote.encode()
@@ -100,7 +99,7 @@ def _good(rows: DataFrame) -> int:
     return int(observation.get["good"])
 
 
-def _read_csv(session: SparkSession, files: Sequence[Path], dialect: Dialect, *, multi_line: bool) -> DataFrame:
+def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, multi_line: bool) -> DataFrame:
     schema = StructType([StructField(name, StringType()) for name in (*dialect.names, LINE)])
     reader = session.read.option("columnPruning", False)  # a row is judged by all of its columns
     return reader.csv(

@@ -1,43 +1,81 @@
 """The one door to files: small documents, and the tables and models that Spark reads and writes.
 
-Nothing above this module knows where a URI points. Local paths and `file:` URIs work; object stores are refused with a clear error
-until the runner for the cluster is there.
+Nothing above this module knows where a URI points: to a path of this machine (`file:` or none) or into an object store (`s3://`,
+`s3a://`, `minio://`).
 """
 
 from __future__ import annotations
 
-import glob
+import functools
 import gzip
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import unquote, urlparse
+from typing import IO, Protocol
+from urllib.parse import urlparse
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs.contract import RESULT_NAME, InputError, Result
-from spark_jobs.dataset import similar
+from spark_jobs.local_files import LocalFiles
+from spark_jobs.object_store import SCHEMES, ObjectStore, s3a_settings
 
 HEAD_BYTES = 4 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".gz")
 
 
-def local_path(uri: str) -> Path:
-    """The path behind a local URI.
+class Files(Protocol):
+    """Where URIs of one kind point."""
+
+    def read(self, uri: str) -> bytes:
+        """A whole document; FileNotFoundError if it is not there."""
+
+    def open(self, uri: str) -> IO[bytes]:
+        """A document as a stream."""
+
+    def write(self, uri: str, content: bytes) -> None:
+        """Writes a document whole or not at all."""
+
+    def check(self, uri: str) -> None:
+        """Makes sure that something can be written below a URI."""
+
+    def remove(self, uri: str) -> None:
+        """Removes a document or all below a URI, if it is there."""
+
+    def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
+        """The files behind a URI that names one, a directory (then those with one of the suffixes) or a pattern, sorted."""
+
+    def spark_uri(self, uri: str) -> str:
+        """The URI as Spark takes it to write."""
+
+
+LOCAL = LocalFiles()
+
+
+@functools.cache
+def _object_store() -> ObjectStore:
+    return ObjectStore()
+
+
+def files_of(uri: str) -> Files:
+    """Where a URI points.
 
     Raises:
-        InputError: the URI has another scheme than `file`.
+        InputError: its scheme is unknown.
     """
-    scheme = urlparse(uri).scheme
-    if scheme == "file":
-        return Path(unquote(urlparse(uri).path))
-    if "://" in uri:
-        raise InputError(f"{uri}: {scheme}:// is not supported yet; give a local path or a file: URI")
-    return Path(uri).absolute()
+    scheme = urlparse(uri).scheme if "://" in uri else ""
+    if scheme in ("", "file"):
+        return LOCAL
+    if scheme in SCHEMES:
+        return _object_store()
+    raise InputError(
+        f"{uri}: {scheme}:// is not supported; give a path, or a URI that starts with {', '.join(SCHEMES)} or file"
+    )
+
+
+def session_settings(uris: Sequence[str]) -> dict[str, str]:
+    """What a Spark session must know to read and write these URIs."""
+    return s3a_settings(_object_store()) if any(urlparse(uri).scheme in SCHEMES for uri in uris) else {}
 
 
 def join(uri: str, *parts: str) -> str:
@@ -52,7 +90,7 @@ def read_text(uri: str) -> str:
         InputError: it is not there or is not UTF-8.
     """
     try:
-        return local_path(uri).read_text(encoding="utf-8")
+        return files_of(uri).read(uri).decode("utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{uri}: no such file") from error
     except UnicodeDecodeError as error:
@@ -61,33 +99,17 @@ def read_text(uri: str) -> str:
 
 def write_text(uri: str, text: str) -> None:
     """Writes a small document whole or not at all."""
-    path = local_path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    files_of(uri).write(uri, text.encode("utf-8"))
 
 
 def make_directory(uri: str) -> None:
-    """Makes a directory, if it is not there."""
-    local_path(uri).mkdir(parents=True, exist_ok=True)
+    """Makes sure that something can be written below a URI."""
+    files_of(uri).check(uri)
 
 
 def remove(uri: str) -> None:
     """Removes a document or a directory, if it is there."""
-    path = local_path(uri)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    files_of(uri).remove(uri)
 
 
 def read_result(uri: str) -> Result:
@@ -97,10 +119,13 @@ def read_result(uri: str) -> Result:
         InputError: the step has not finished, or failed.
     """
     document = join(uri, RESULT_NAME)
-    if not local_path(document).exists():
-        raise InputError(f"{uri} holds no finished step ({RESULT_NAME} is missing); run the step that writes it first")
     try:
-        result = Result.from_json(read_text(document))
+        text = files_of(document).read(document).decode("utf-8")
+    except FileNotFoundError as error:
+        missing = f"{uri} holds no finished step ({RESULT_NAME} is missing); run the step that writes it first"
+        raise InputError(missing) from error
+    try:
+        result = Result.from_json(text)
     except ValueError as error:
         raise InputError(f"{document}: {error}") from error
     if result.status != "succeeded":
@@ -108,59 +133,47 @@ def read_result(uri: str) -> Result:
     return result
 
 
-def data_files(uri: str) -> list[Path]:
+def data_files(uri: str) -> list[str]:
     """The files of a table: one file, the files of a directory, or what a glob matches, sorted.
 
     Raises:
         InputError: there are none.
     """
-    path = local_path(uri)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.name.endswith(TABLE_SUFFIXES))
-        visible = [entry for entry in found if not entry.relative_to(path).as_posix().startswith((".", "_"))]
-        visible = [entry for entry in visible if not entry.name.startswith((".", "_"))]
-        if not visible:
-            raise InputError(f"{uri}: no CSV or Parquet file in this directory ({', '.join(TABLE_SUFFIXES)})")
-        return visible
-    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207 - of any root
-    if not matches:
-        beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if (close := similar(path.name, beside)) else ""
-        raise InputError(f"{uri}: no such file{hint}")
-    return matches
+    found = files_of(uri).find(uri, TABLE_SUFFIXES)
+    if not found:
+        raise InputError(f"{uri}: no CSV or Parquet file in this directory ({', '.join(TABLE_SUFFIXES)})")
+    return found
 
 
-def read_head(path: Path) -> tuple[bytes, bool]:
+def read_head(uri: str) -> tuple[bytes, bool]:
     """The first bytes of a file, unpacked if it is gzip, and whether that is all of it.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with files_of(uri).open(uri) as plain, gzip.open(plain) if uri.endswith(".gz") else plain as file:
             head = file.read(HEAD_BYTES)
             return head, not file.read(1)
     except (gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path}: damaged gzip file: {error}") from error
+        raise InputError(f"{uri}: damaged gzip file: {error}") from error
     except PermissionError as error:
-        raise InputError(f"{path}: permission denied") from error
+        raise InputError(f"{uri}: permission denied") from error
 
 
-def spark_paths(files: Sequence[Path]) -> list[str]:
-    """Paths for a Spark reader, whose own path syntax would take some characters for a pattern."""
-    return ["file:" + "".join(f"\\{c}" if c in "\\{}[]*?" else c for c in str(path)) for path in files]
+def spark_paths(uris: Sequence[str]) -> list[str]:
+    """URIs for a Spark reader, whose own path syntax would take some characters for a pattern."""
+    return ["".join(f"\\{c}" if c in "\\{}[]*?" else c for c in spark_uri(uri)) for uri in uris]
 
 
 def spark_uri(uri: str) -> str:
     """The URI as Spark takes it to write."""
-    return "file:" + str(local_path(uri))
+    return files_of(uri).spark_uri(uri)
 
 
 def read_table(session: SparkSession, uri: str) -> DataFrame:
     """A Parquet table."""
-    return session.read.parquet(*spark_paths([local_path(uri)]))
+    return session.read.parquet(*spark_paths([uri]))
 
 
 def write_table(table: DataFrame, uri: str, partition_by: Sequence[str] = ()) -> None:
@@ -170,12 +183,12 @@ def write_table(table: DataFrame, uri: str, partition_by: Sequence[str] = ()) ->
 
 def read_model(uri: str) -> PipelineModel:
     """A saved PipelineModel."""
-    return PipelineModel.load(spark_paths([local_path(uri)])[0])
+    return PipelineModel.load(spark_paths([uri])[0])
 
 
 def read_classifier(uri: str) -> LogisticRegressionModel:
     """The classifier of a saved PipelineModel; the stages that compute its features are left unread."""
-    return LogisticRegressionModel.load(spark_paths([local_path(uri)])[0] + "/stages/*_LogisticRegression_*")
+    return LogisticRegressionModel.load(spark_paths([uri])[0] + "/stages/*_LogisticRegression_*")
 
 
 def write_model(model: PipelineModel, uri: str) -> None:

@@ -1,0 +1,74 @@
+"""Documents and tables on this machine's disks: paths and `file:` URIs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlparse
+
+from spark_jobs.contract import InputError
+from spark_jobs.dataset import similar
+
+
+class LocalFiles:
+    """A `Files`; see `spark_jobs.storage`."""
+
+    def read(self, uri: str) -> bytes:
+        return _path(uri).read_bytes()
+
+    def open(self, uri: str) -> IO[bytes]:
+        return _path(uri).open("rb")
+
+    def write(self, uri: str, content: bytes) -> None:
+        path = _path(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def check(self, uri: str) -> None:
+        _path(uri).mkdir(parents=True, exist_ok=True)
+
+    def remove(self, uri: str) -> None:
+        path = _path(uri)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
+        path = _path(uri)
+        if path.is_file():
+            return [str(path)]
+        if path.is_dir():
+            found = sorted(
+                entry for entry in path.rglob("*") if entry.is_file() and entry.name.endswith(tuple(suffixes))
+            )
+            visible = [entry for entry in found if not entry.relative_to(path).as_posix().startswith((".", "_"))]
+            return [str(entry) for entry in visible if not entry.name.startswith((".", "_"))]
+        matches = sorted(match for match in glob.glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207 - of any root
+        if not matches:
+            beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if (close := similar(path.name, beside)) else ""
+            raise InputError(f"{uri}: no such file{hint}")
+        return matches
+
+    def spark_uri(self, uri: str) -> str:
+        return "file:" + str(_path(uri))
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else Path(uri).absolute()
