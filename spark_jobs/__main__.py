@@ -29,6 +29,7 @@ from spark_jobs.contract import (
     Result,
     Step,
     StepArgs,
+    UnavailableError,
     from_argv,
 )
 
@@ -56,8 +57,6 @@ def main(argv: list[str]) -> int:
         say_last(describe_failure(error))
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_INPUT
-    from spark_jobs.object_store import UnavailableError  # noqa: PLC0415
-
     try:
         result = carry_out(step, args, began)
     except Exception as error:  # the outermost frame: every failure becomes a document

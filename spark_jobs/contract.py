@@ -36,6 +36,12 @@ class InputError(ValueError):
     """The data, a specification or a setting is wrong; the text names which one and the next thing to do."""
 
 
+class UnavailableError(OSError):
+    """Something that a step needs, such as the object store, does not answer; repeating the step may help."""
+
+
+OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
+"""Schemes of URIs that point into an object store; all three mean the same one."""
 SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")

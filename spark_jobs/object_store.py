@@ -19,9 +19,8 @@ from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
-from spark_jobs.contract import InputError
+from spark_jobs.contract import InputError, UnavailableError
 
-SCHEMES = ("s3", "s3a", "minio")
 FIRST_CONTACT_SECONDS = 8.0
 """How long the first request may take to succeed: a wrong endpoint is told soon."""
 PATIENCE_SECONDS = 120.0
@@ -34,10 +33,6 @@ REFUSED = {
     "InvalidBucketName": "that is no name of a bucket",
 }
 Answer = TypeVar("Answer")
-
-
-class UnavailableError(OSError):
-    """The object store does not answer; repeating the step may help."""
 
 
 class ObjectStore:
@@ -129,6 +124,26 @@ class ObjectStore:
     def spark_uri(self, uri: str) -> str:
         return "s3a://" + "/".join(bucket_and_key(uri))
 
+    def s3a_settings(self) -> dict[str, str]:
+        """What Spark's S3A must know; its credentials it takes from the environment.
+
+        Source of the committer's settings: https://spark.apache.org/docs/latest/cloud-integration.html.
+        """
+        cloud = "org.apache.spark.internal.io.cloud"
+        return {
+            "spark.hadoop.fs.s3a.endpoint": self.endpoint,
+            "spark.hadoop.fs.s3a.endpoint.region": self.region,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(self.endpoint.startswith("https:")).lower(),
+            "spark.hadoop.fs.s3a.aws.credentials.provider": (
+                "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
+            ),
+            "spark.hadoop.fs.s3a.committer.name": "magic",
+            "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
+            "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
+            "spark.sql.sources.commitProtocolClass": f"{cloud}.PathOutputCommitProtocol",
+        }
+
     def _names(self, uri: str, bucket: str, start: str) -> list[str]:
         return self._ask(
             uri, lambda: [str(item.object_name) for item in self._client.list_objects(bucket, start, recursive=True)]
@@ -158,27 +173,6 @@ class ObjectStore:
                 ) from reason
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
-
-
-def s3a_settings(store: ObjectStore) -> dict[str, str]:
-    """What Spark's S3A must know; its credentials it takes from the environment.
-
-    Source of the committer's settings: https://spark.apache.org/docs/latest/cloud-integration.html.
-    """
-    cloud = "org.apache.spark.internal.io.cloud"
-    return {
-        "spark.hadoop.fs.s3a.endpoint": store.endpoint,
-        "spark.hadoop.fs.s3a.endpoint.region": store.region,
-        "spark.hadoop.fs.s3a.path.style.access": "true",
-        "spark.hadoop.fs.s3a.connection.ssl.enabled": str(store.endpoint.startswith("https:")).lower(),
-        "spark.hadoop.fs.s3a.aws.credentials.provider": (
-            "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
-        ),
-        "spark.hadoop.fs.s3a.committer.name": "magic",
-        "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
-        "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
-        "spark.sql.sources.commitProtocolClass": f"{cloud}.PathOutputCommitProtocol",
-    }
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import functools
 import gzip
 from collections.abc import Sequence
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import urlparse
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_jobs.contract import RESULT_NAME, InputError, Result
+from spark_jobs.contract import OBJECT_STORE_SCHEMES, RESULT_NAME, InputError, Result
 from spark_jobs.local_files import LocalFiles
-from spark_jobs.object_store import SCHEMES, ObjectStore, s3a_settings
+
+if TYPE_CHECKING:
+    from spark_jobs.object_store import ObjectStore
 
 HEAD_BYTES = 4 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".gz")
@@ -54,6 +56,8 @@ LOCAL = LocalFiles()
 
 @functools.cache
 def _object_store() -> ObjectStore:
+    from spark_jobs.object_store import ObjectStore  # noqa: PLC0415 - a step on local files needs none of it
+
     return ObjectStore()
 
 
@@ -66,16 +70,17 @@ def files_of(uri: str) -> Files:
     scheme = urlparse(uri).scheme if "://" in uri else ""
     if scheme in ("", "file"):
         return LOCAL
-    if scheme in SCHEMES:
+    if scheme in OBJECT_STORE_SCHEMES:
         return _object_store()
     raise InputError(
-        f"{uri}: {scheme}:// is not supported; give a path, or a URI that starts with {', '.join(SCHEMES)} or file"
+        f"{uri}: {scheme}:// is not supported; give a path, or a URI that starts with {', '.join(OBJECT_STORE_SCHEMES)} or file"
     )
 
 
 def session_settings(uris: Sequence[str]) -> dict[str, str]:
     """What a Spark session must know to read and write these URIs."""
-    return s3a_settings(_object_store()) if any(urlparse(uri).scheme in SCHEMES for uri in uris) else {}
+    stored = any(urlparse(uri).scheme in OBJECT_STORE_SCHEMES for uri in uris)
+    return _object_store().s3a_settings() if stored else {}
 
 
 def join(uri: str, *parts: str) -> str:
