@@ -159,7 +159,11 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         name: value for kind in ARGUMENTS.values() for name in settings_of(kind) for value in [getattr(arguments, name)]
     }
     inputs |= data_inputs(arguments)
-    inputs["spark"] = arguments.spark
+    if not arguments.spark.startswith("local"):
+        raise InputError(
+            f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
+        )
+    inputs |= {"spark": arguments.spark, "spark_settings": {}}
     for kind in ARGUMENTS.values():  # a wrong setting is told before anything starts
         kind(**{name: inputs.get(name, "-") for name in kind.names()})
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)

@@ -34,7 +34,15 @@ OUTPUT_KINDS: Mapping[Step, Mapping[str, str]] = {
 }
 """The output artifacts of each component and their KFP types."""
 
-SPARK_HELP = "where Spark runs: operator, or local[*] on one machine"
+PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
+    "spark": ("str", "where Spark runs: operator, or local[*] on one machine"),
+    "spark_settings": (
+        "dict",
+        'resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}',
+    ),
+    "run_id": ("str", "name of the run, under which its outputs lie"),
+}
+"""The inputs of every component beside those of the contract: type and meaning."""
 
 
 def inputs_of(step: Step) -> list[Field[Any]]:
@@ -46,17 +54,18 @@ def component_source(step: Step) -> str:
     """The source of a component's function: the contract's fields in, the artifacts and a URI out."""
     inputs = inputs_of(step)
     needed = [f"{item.name}: {item.type}" for item in inputs if item.default is MISSING]
+    platform = [f"{name}: {kind}" for name, (kind, _) in PLATFORM_INPUTS.items()]
     optional = [f"{item.name}: {item.type} = {item.default!r}" for item in inputs if item.default is not MISSING]
     outputs = [f"{name}: dsl.Output[dsl.{kind}]" for name, kind in OUTPUT_KINDS[step].items()]
     helps = [f"        {item.name}: {item.metadata['about']}." for item in inputs]
     return "\n".join(
         [
-            f"def {step}({', '.join([*needed, 'spark: str', *outputs, *optional])}) -> str:",
+            f"def {step}({', '.join([*needed, *platform, *outputs, *optional])}) -> str:",
             f'    """{(ARGUMENTS[step].__doc__ or "").strip()}',
             "",
             "    Args:",
             *helps,
-            f"        spark: {SPARK_HELP}.",
+            *[f"        {name}: {about}." for name, (_, about) in PLATFORM_INPUTS.items()],
             '    """',
             "    inputs = dict(locals())",
             "    from kfp_pipeline.runtime.step import run_task",

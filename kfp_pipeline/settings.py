@@ -1,4 +1,4 @@
-"""What the platform sets for a run on this machine: read once from the environment, at the entry.
+"""What the platform sets: read once from the environment, at the entry.
 
 Every name starts with `SPARK_KFP_`. The command line sets the ones that its flags name; a task inherits them.
 """
@@ -6,8 +6,9 @@ Every name starts with `SPARK_KFP_`. The command line sets the ones that its fla
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 PREFIX = "SPARK_KFP_"
@@ -23,6 +24,9 @@ class Settings:
         cache: directory for the class-data archive; it may be removed at any time.
         reuse: whether a step whose inputs, data and code are the same as before is taken over instead of run again.
         driver_memory_mib: heap of the driver; 2 GiB handles ten million rows of the bank data.
+        namespace: of the SparkApplications; empty: the task's own, or the kubeconfig's.
+        config_map: name of the ConfigMap that holds the platform's SparkApplication template.
+        patience_seconds: how long requests are repeated while the API server is away.
         compile_tiers_bytes: data from this size on gets the JVM's second compiler, which pays only for long steps.
     """
 
@@ -31,6 +35,9 @@ class Settings:
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True
     driver_memory_mib: int = 2048
+    namespace: str = ""
+    config_map: str = "spark-kfp"
+    patience_seconds: int = 300
     compile_tiers_bytes: int = 50_000_000
 
     @classmethod
@@ -51,6 +58,40 @@ class Settings:
     def to_environment(self) -> dict[str, str]:
         """The environment variables that `from_environment` reads back."""
         return {PREFIX + item.name.upper(): str(getattr(self, item.name)) for item in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectStoreSettings:
+    """Where the object store is and who asks, by the names that every S3 client knows.
+
+    Attributes:
+        endpoint_url: such as http://minio-service.kubeflow:9000.
+        access_key_id: user.
+        secret_access_key: password; never printed.
+        region: what the store calls its own.
+    """
+
+    endpoint_url: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    region: str = "us-east-1"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> ObjectStoreSettings:
+        """Reads AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
+
+        Raises:
+            ValueError: one is missing or is no URL.
+        """
+        environment = os.environ if environment is None else environment
+        given = {item.name: environment.get(f"AWS_{item.name.upper()}", "") for item in fields(cls)}
+        for name in ("endpoint_url", "access_key_id", "secret_access_key"):
+            if not given[name]:
+                raise ValueError(f"AWS_{name.upper()} is not set; an object store needs it")
+        if not re.fullmatch(r"https?://[^/]+/?", given["endpoint_url"]):
+            example = "http://minio-service.kubeflow:9000"
+            raise ValueError(f"AWS_ENDPOINT_URL is {given['endpoint_url']!r}; it must be like {example}")
+        return cls(**{name: value for name, value in given.items() if value})
 
 
 def _parse(name: str, text: str, kind: type) -> object:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kfp import dsl
 
-from kfp_pipeline.components import COMPONENTS, SPARK_HELP, inputs_of
+from kfp_pipeline.components import COMPONENTS, PLATFORM_INPUTS, inputs_of
 from spark_jobs.contract import Step
 
 NAME = "spark-kfp-training"
@@ -28,7 +28,12 @@ def training_graph(given: Mapping[str, Any]) -> None:
 def task(step: Step, given: Mapping[str, Any], **between: Any) -> Any:
     """One task, with the pipeline's inputs that its component knows."""
     inputs = {item.name: given[item.name] for item in inputs_of(step) if item.name not in BETWEEN_TASKS}
-    made = COMPONENTS[step](**inputs, **between, spark=given["spark"])
+    platform = {
+        "spark": given["spark"],
+        "spark_settings": given["spark_settings"],
+        "run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    }
+    made = COMPONENTS[step](**inputs, **between, **platform)
     # KFP's cache looks at neither the data's contents nor the code of the step; the task itself decides by fingerprints.
     return made.set_caching_options(False).set_display_name(step.capitalize())
 
@@ -49,9 +54,9 @@ def parameters() -> dict[str, inspect.Parameter]:
                 found[item.name] = inspect.Parameter(
                     item.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind
                 )
-    found["spark"] = inspect.Parameter(
-        "spark", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="operator", annotation=str
-    )
+    for name, default in {"spark": "operator", "spark_settings": {}}.items():
+        kind = type(default)
+        found[name] = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
     return found
 
 
@@ -62,7 +67,9 @@ def make_pipeline() -> Any:
     def training_pipeline(*channels: Any) -> None:
         training_graph(dict(zip(inputs, channels, strict=True)))
 
-    helps = {item.name: item.metadata["about"] for step in Step for item in inputs_of(step)} | {"spark": SPARK_HELP}
+    helps = {item.name: item.metadata["about"] for step in Step for item in inputs_of(step)} | {
+        name: about for name, (_, about) in PLATFORM_INPUTS.items()
+    }
     listed = "\n".join(f"    {name}: {helps[name]}." for name in inputs)
     training_pipeline.__doc__ = f"Trains and evaluates a Spark ML model.\n\nArgs:\n{listed}\n"
     training_pipeline.__signature__ = inspect.Signature(list(inputs.values()))  # type: ignore[attr-defined]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
@@ -32,14 +33,26 @@ class Runner(Protocol):
         """
 
 
-def runner_for(spark: str, settings: Settings) -> Runner:
+def runner_for(spark: str, settings: Settings, *, run: str = "", overrides: Mapping[str, Any] | None = None) -> Runner:
     """The runner that a `--spark` value names.
 
+    Args:
+        spark: local, local[N], local[*] or operator.
+        settings: of the platform.
+        run: name of the run, for the labels of what is made in a cluster.
+        overrides: the run's Spark settings, step to a partial SparkApplication spec.
+
     Raises:
-        InputError: no runner has that name, or it is not there yet.
+        InputError: no runner has that name, it is not there yet, or there is no cluster.
     """
     if re.fullmatch(r"local(\[(\*|[1-9]\d*)\])?", spark):
         return SparkSubmitRunner(spark, settings)
-    if spark == "operator" or spark.startswith("sc://"):
-        raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]'")
-    raise InputError(f"--spark={spark} is none of local, local[N], local[*]")
+    if spark == "operator":
+        from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415 - a run on one machine needs none of it
+        from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner  # noqa: PLC0415
+
+        cluster = connect(settings.namespace, settings.patience_seconds)
+        return SparkOperatorRunner(cluster, config_name=settings.config_map, run=run, overrides=overrides)
+    if spark.startswith("sc://"):
+        raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]' or --spark=operator")
+    raise InputError(f"--spark={spark} is none of local, local[N], local[*], operator")

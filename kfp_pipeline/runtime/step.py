@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 from kfp_pipeline.runtime import fingerprint
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.events import emit
+from kfp_pipeline.runtime.object_store import is_stored, read_text
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
-from kfp_pipeline.runtime.runner import runner_for
-from kfp_pipeline.runtime.spark_submit import local_path
+from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, Failure, InputError, Result, Step, StepArgs
+from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, Failure, InputError, Result, Step, StepArgs, flag
 
 OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
     Step.LOAD: {"output_uri": "table"},
@@ -29,6 +29,10 @@ OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
     Step.EVALUATE: {"output_uri": "evaluation", "report_uri": "report"},
 }
 """Which output artifact of the component gives each output argument of the step its URI."""
+
+
+OUTSIDE = ("data_uri", "specification_uri")
+"""Inputs that no step of the run has made."""
 
 
 def run_task(name: str, inputs: Mapping[str, Any]) -> str:
@@ -49,7 +53,9 @@ def run_task(name: str, inputs: Mapping[str, Any]) -> str:
     try:
         with signals_raise():
             args = step_arguments(step, inputs)
-            result = run_step(step, args, inputs["spark"], settings)
+            check_paths(args, inputs["run_id"])
+            runner = runner_for(inputs["spark"], settings, run=inputs["run_id"], overrides=inputs["spark_settings"])
+            result = run_step(step, args, runner, settings)
     except InputError as error:
         fail(step, settings, StepError(Failure(kind="input", type="InputError", message=str(error))))
     except OSError as error:  # a full disk, most often
@@ -72,14 +78,36 @@ def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
     return kind(**{name: inputs[name] for name in kind.names() if name not in outputs}, **outputs)
 
 
-def run_step(step: Step, args: StepArgs, spark: str, settings: Settings) -> Result:
+def check_paths(args: StepArgs, run_id: str) -> None:
+    """Refuses a step that would read another run's outputs, or a path that climbs out of where it starts.
+
+    Raises:
+        InputError: with the URI.
+    """
+    output = str(vars(args)["output_uri"])
+    if not is_stored(output):
+        return
+    end = output.find(f"/{run_id}/")
+    root = output[: end + len(run_id) + 2] if run_id and end > 0 else ""
+    for name, uri in vars(args).items():
+        if not name.endswith("_uri") or not uri:
+            continue
+        if ".." in str(uri).split("/"):
+            raise InputError(f"{flag(name)} is {uri!r}; a URI must not hold ..")
+        if root and name not in OUTSIDE and not str(uri).startswith(root):
+            raise InputError(
+                f"{flag(name)} is {uri!r}, outside this run's {root}; a step reads what its own run has made"
+            )
+
+
+def run_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> Result:
     """Takes over a finished step with the same fingerprint, or runs it.
 
     Raises:
         StepError: the step did not end well.
-        InputError: the runner cannot start.
+        InputError: Spark cannot be started with these settings.
     """
-    runner, began = runner_for(spark, settings), time.perf_counter()
+    began = time.perf_counter()
     key = fingerprint.fingerprint(step, args) if settings.run else ""
     emit(settings.run, step, "running")
     result = fingerprint.take_over(settings.runs, key, args) if key and settings.reuse else None
@@ -115,8 +143,9 @@ def record(result: Result, artifacts: Mapping[str, Any]) -> None:
             if math.isfinite(value):  # KFP fails a task that logs anything else
                 artifacts["metrics"].log_metric(name, value)
     if "curves" in artifacts:
-        document = json.loads((local_path(result.uris["output"]) / "evaluation.json").read_text(encoding="utf-8"))
-        record_curves(document, artifacts["curves"])
+        text = read_text(f"{result.uris['output']}/evaluation.json")
+        assert text is not None, "evaluate has written it"
+        record_curves(json.loads(text), artifacts["curves"])
 
 
 def record_curves(document: Mapping[str, Any], curves: Any) -> None:

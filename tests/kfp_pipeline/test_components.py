@@ -49,7 +49,8 @@ def test_a_components_inputs_are_the_contracts_fields_but_the_outputs(step: Step
         name: (value["parameterType"], value.get("defaultValue"))
         for name, value in compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"].items()
     }
-    assert found == {**expected, "spark": ("STRING", None)}
+    platform = {"spark": ("STRING", None), "spark_settings": ("STRUCT", None), "run_id": ("STRING", None)}
+    assert found == {**expected, **platform}
 
 
 @pytest.mark.parametrize("step", Step)
@@ -94,7 +95,7 @@ def test_the_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     settings = {name: default for kind in ARGUMENTS.values() for name, default in settings_of(kind).items()}
     found = {name: value.get("defaultValue") for name, value in parameters.items()}
-    assert found == {**settings, "data_uri": None, "spark": "operator"}
+    assert found == {**settings, "data_uri": None, "spark": "operator", "spark_settings": {}}
 
 
 def test_no_setting_of_two_steps_has_the_same_name() -> None:

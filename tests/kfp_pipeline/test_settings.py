@@ -17,6 +17,9 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         "cache": Path("~/.cache/spark-kfp"),
         "reuse": True,
         "driver_memory_mib": 2048,
+        "namespace": "",
+        "config_map": "spark-kfp",
+        "patience_seconds": 300,
         "compile_tiers_bytes": 50_000_000,
     }
     assert Settings.from_environment({}) == Settings()

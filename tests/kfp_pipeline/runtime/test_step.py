@@ -99,7 +99,14 @@ def inputs(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
     defaults = vars(LoadArgs(data_uri="-", output_uri="-"))
     table = SimpleNamespace(uri=str(tmp_path / "pipeline" / "table"), metadata={})
-    return {**defaults, "data_uri": str(tmp_path / "data.csv"), "spark": "local[1]", "table": table}
+    return {
+        **defaults,
+        "data_uri": str(tmp_path / "data.csv"),
+        "spark": "local[1]",
+        "spark_settings": {},
+        "run_id": "",
+        "table": table,
+    }
 
 
 @pytest.fixture

@@ -1,0 +1,187 @@
+"""The SparkApplication of a step: the platform's template with its blanks filled.
+
+The template and the platform's changes for single steps lie in a ConfigMap of the namespace, made from `spark-operator/`; a run may
+change resources on top of them, and nothing that would give it other rights. Knows nothing of how an application is submitted.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from kubeflow_spark_api.models import SparkV1beta2SparkApplication
+from pydantic import ValidationError
+
+from kfp_pipeline.runtime.kubernetes_api import CONFIG_MAPS, Cluster
+from spark_jobs.contract import InputError, Step, StepArgs, to_argv
+
+Document = dict[str, Any]
+TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "limits.yaml"
+MANAGED_BY = {"app.kubernetes.io/managed-by": "spark-kfp"}
+STEP_LABEL, RUN_LABEL = "spark-kfp/step", "spark-kfp/run"
+HASH, ATTEMPT, OUTPUT_URI = "spark-kfp/spec-hash", "spark-kfp/attempt", "spark-kfp/output-uri"
+
+POD_FIELDS = ("cores", "coreRequest", "coreLimit", "memory", "memoryOverhead", "nodeSelector", "tolerations")
+RUN_MAY_SET: Mapping[str, Sequence[str] | None] = {
+    "driver": POD_FIELDS,
+    "executor": (*POD_FIELDS, "instances"),
+    "dynamicAllocation": None,
+    "nodeSelector": None,
+    "memoryOverheadFactor": None,
+    "sparkConf": None,
+}
+"""What a run may change, and which fields of it (None: all; for sparkConf the keys below)."""
+RUN_MAY_CONFIGURE = re.compile(
+    r"spark\.(sql\.(shuffle|files|adaptive|autoBroadcastJoinThreshold|parquet\.compression)|memory\.|default\.parallelism$|locality\."
+    r"|task\.|speculation|network\.timeout$|rpc\.|shuffle\.|reducer\.|executor\.heartbeatInterval$|kryoserializer\.|serializer$|log\.level$)"
+)
+
+
+def read_config(cluster: Cluster, name: str) -> dict[str, str]:
+    """The ConfigMap that holds the platform's template.
+
+    Raises:
+        InputError: it is not there, or lacks the template.
+    """
+    found = cluster.get(CONFIG_MAPS, name)
+    if not found or TEMPLATE_KEY not in found.get("data", {}):
+        raise InputError(
+            f"namespace {cluster.namespace} has no ConfigMap {name!r} with {TEMPLATE_KEY}; make it: kubectl apply -k spark-operator/"
+        )
+    return dict(found["data"])
+
+
+def build_application(
+    config: Mapping[str, str], step: Step, args: StepArgs, *, run: str, overrides: Mapping[str, Any]
+) -> Document:
+    """The SparkApplication of a step.
+
+    Args:
+        config: the ConfigMap's data.
+        step: which step.
+        args: its arguments.
+        run: name of the run, for a label.
+        overrides: what the run changes, step to a partial SparkApplication spec; of `all` for every step.
+
+    Raises:
+        InputError: template or changes are not valid, or the run may not change that.
+    """
+    application = _document(config, TEMPLATE_KEY)
+    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY, "").strip() else {}
+    _check_steps(platform, f"{STEPS_KEY} of the ConfigMap")
+    _check_steps(overrides, "the run's Spark settings")
+    spec = application.setdefault("spec", {})
+    for change in (platform.get("all"), platform.get(step)):
+        _merge(spec, change or {})
+    for change in (overrides.get("all"), overrides.get(step)):
+        _check_allowed(change or {})
+        _merge(spec, change or {})
+    spec["arguments"] = [str(step), *to_argv(args)]
+    output = str(vars(args)["output_uri"])
+    metadata = application.setdefault("metadata", {})
+    metadata["name"] = application_name(step, output)
+    labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: _label(run)} if run else {})}
+    metadata["labels"] = {**metadata.get("labels", {}), **labels}
+    metadata["annotations"] = {**metadata.get("annotations", {}), OUTPUT_URI: output, HASH: spec_hash(spec)}
+    _validate(application)
+    return application
+
+
+def application_name(step: Step, output_uri: str) -> str:
+    """The name: the same for every attempt of one task, different for any two tasks. At most 56 characters, DNS-1035."""
+    return f"spark-kfp-{step}-{hashlib.sha256(output_uri.encode()).hexdigest()[:12]}"
+
+
+def spec_hash(spec: Mapping[str, Any]) -> str:
+    """A digest of a spec, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _document(config: Mapping[str, str], key: str) -> Document:
+    try:
+        found = yaml.safe_load(config[key])
+    except yaml.YAMLError as error:
+        raise InputError(f"{key} of the ConfigMap is not YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{key} of the ConfigMap must hold a mapping")
+    return found
+
+
+def _check_steps(changes: Mapping[str, Any], where: str) -> None:
+    for name, change in changes.items():
+        if name not in ("all", *Step):
+            raise InputError(f"{where}: {name!r} is no step; use all, {', '.join(Step)}")
+        if change is not None and not isinstance(change, Mapping):
+            raise InputError(f"{where}: {name} must be a mapping like {{driver: {{memory: 2g}}}}")
+
+
+def _check_allowed(change: Mapping[str, Any]) -> None:
+    """Refuses what a run may not change: image, service account, volumes, environment, templates of pods."""
+    for key, value in change.items():
+        if key not in RUN_MAY_SET:
+            raise InputError(
+                f"a run may not set {key!r} of its SparkApplication; it may set {', '.join(RUN_MAY_SET)}. "
+                f"Whoever runs the platform sets the rest in spark-operator/"
+            )
+        if not isinstance(value, Mapping) and key != "memoryOverheadFactor":
+            raise InputError(f"{key!r} of the run's Spark settings must be a mapping")
+        allowed = RUN_MAY_SET[key]
+        for name in value if isinstance(value, Mapping) else ():
+            if allowed is not None and name not in allowed:
+                raise InputError(f"a run may not set {key}.{name}; of {key} it may set {', '.join(allowed)}")
+            if key == "sparkConf" and not RUN_MAY_CONFIGURE.match(name):
+                raise InputError(f"a run may not set {name}; whoever runs the platform sets it in spark-operator/")
+
+
+def _merge(target: Document, change: Mapping[str, Any]) -> None:
+    """Merges as JSON merge patch does: mappings by key, null removes, anything else replaces (RFC 7396)."""
+    for key, value in change.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, Mapping):
+            inner = target[key] if isinstance(target.get(key), dict) else {}
+            target[key] = inner
+            _merge(inner, value)
+        else:
+            target[key] = copy.deepcopy(value)
+
+
+def _validate(application: Document) -> None:
+    """Checks types and names of fields by the operator's own schema."""
+    try:
+        typed = SparkV1beta2SparkApplication.from_dict(application)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"the SparkApplication is not valid: {where}: {first['msg']} ({first['input']!r})") from error
+    assert typed is not None
+    unknown = _unknown(application, typed.to_dict(), "")
+    if unknown:
+        raise InputError(f"the SparkApplication has an unknown field {unknown}; check its spelling in spark-operator/")
+
+
+def _unknown(given: Any, known: Any, path: str) -> str:
+    """The first field that the schema does not keep."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for key, value in given.items():
+            if key not in known and value not in (None, {}, []):
+                return f"{path}{key}"
+            found = _unknown(value, known.get(key), f"{path}{key}.")
+            if found:
+                return found
+    if isinstance(given, list) and isinstance(known, list):
+        for number, (left, right) in enumerate(zip(given, known, strict=False)):
+            found = _unknown(left, right, f"{path}{number}.")
+            if found:
+                return found
+    return ""
+
+
+def _label(text: str) -> str:
+    """A text as a label's value."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
