@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,19 +13,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline import display, runs
+from kfp_pipeline import cluster_cli, data_cli, display, runs
 from kfp_pipeline.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.archive import make_archive
 from kfp_pipeline.runtime.errors import StepError
-from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import (
     ARGUMENTS,
     EXIT_FAULT,
     EXIT_INPUT,
     InputError,
-    LoadArgs,
-    Step,
     add_arguments,
     settings_of,
 )
@@ -82,11 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", default="training_pipeline.yaml", help="file to write (default %(default)s)"
     )
     compiled.set_defaults(command=compile_command)
-    data = commands.add_parser("data", help="look at data before a run").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    _add_check(data)
+    data_cli.add_commands(commands)
     _add_runs(commands)
+    cluster_cli.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )
@@ -117,24 +111,6 @@ def _add_run(commands: Any) -> None:
         unset = [name for name in kind.names() if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
         add_arguments(group, kind, leave_out=unset)
     parser.set_defaults(command=run_command)
-
-
-def _add_check(commands: Any) -> None:
-    parser = commands.add_parser(
-        "check", help="infer or check a data specification, and print a profile", allow_abbrev=False
-    )
-    parser.add_argument("data", help="the table")
-    parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML) to check")
-    parser.add_argument(
-        "-o",
-        "--output",
-        default="",
-        help="specification to write (default: name of the data with .toml, in this folder)",
-    )
-    parser.add_argument("--force", action="store_true", help="replace the file if it is there")
-    parser.add_argument("--json", action="store_true", help="print the profile as JSON and nothing else")
-    add_arguments(parser, LoadArgs, leave_out=("data_uri", "specification_uri", "output_uri"))
-    parser.set_defaults(command=check_command)
 
 
 def _add_runs(commands: Any) -> None:
@@ -190,16 +166,14 @@ def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
         InputError: no data is named, and this is not the project's folder.
     """
     if arguments.data:
-        return {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
+        return {
+            "data_uri": data_cli.absolute(arguments.data),
+            "specification_uri": data_cli.absolute(arguments.specification_uri),
+        }
     if not SAMPLE.exists():
         raise InputError(f"{SAMPLE} is not here; name your data: spark-kfp run DATA --label=NAME")
     specification = arguments.specification_uri or ("" if arguments.label else str(SAMPLE_SPECIFICATION))
-    return {"data_uri": absolute(str(SAMPLE)), "specification_uri": absolute(specification)}
-
-
-def absolute(uri: str) -> str:
-    """A URI that means the same in every process."""
-    return uri if "://" in uri or uri.startswith("file:") or not uri else str(Path(uri).absolute())
+    return {"data_uri": data_cli.absolute(str(SAMPLE)), "specification_uri": data_cli.absolute(specification)}
 
 
 def tell_failure(run: runs.Run, settings: Settings) -> int:
@@ -223,48 +197,6 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
     Compiler().compile(training_pipeline, arguments.output)
     print(arguments.output)
     return 0
-
-
-def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Runs load alone, prints the profile and keeps the specification."""
-    name = Path(arguments.data.rstrip("/")).name.split(".")[0] or "data"
-    target = Path(arguments.output or f"{name}.toml")
-    if target.exists() and not arguments.force and not arguments.specification_uri:
-        raise InputError(f"{target} is there already; give --force to replace it, or -o with another name")
-    given: dict[str, Any] = {
-        field: getattr(arguments, field) for field in settings_of(LoadArgs) if field != "specification_uri"
-    }
-    given |= {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
-    with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
-        output = Path(scratch) / "load"
-        args = LoadArgs(**given, output_uri=str(output))
-        result = runner_for("local[*]", settings).run(Step.LOAD, args, Path(scratch) / "load.log")
-        profile = json.loads((output / "profile.json").read_text(encoding="utf-8"))
-        specification = (output / "specification.toml").read_text(encoding="utf-8")
-    if arguments.json:
-        print(json.dumps(profile, ensure_ascii=False))
-    else:
-        show_profile(profile, result.warnings)
-    if not arguments.specification_uri or arguments.output:
-        target.write_text(specification, encoding="utf-8")
-        print(f"specification: {target}", file=sys.stderr if arguments.json else sys.stdout)
-    return 0
-
-
-def show_profile(profile: dict[str, Any], warnings: Sequence[str]) -> None:
-    """Prints a profile for a person."""
-    console = Console()
-    layout = f", delimiter {profile['delimiter']!r}, {profile['encoding']}" if profile["encoding"] else ""
-    console.print(f"{profile['rows']:,} rows, {profile['rejected']:,} rejected{layout}\n", highlight=False)
-    console.print(display.profile_table(profile))
-    classes = ", ".join(
-        f"{value} {count:,} ({count / profile['rows']:.1%})" for value, count in profile["class_counts"].items()
-    )
-    console.print(Text(f"\nclasses: {classes}"))
-    for item in profile["suspicious"]:
-        console.print(Text(f"suspicious: {item['column']} {item['reason']}", style="yellow"))
-    for warning in warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
 
 
 def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:

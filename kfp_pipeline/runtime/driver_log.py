@@ -42,7 +42,8 @@ class DriverLog:
     def start(self, pod: str) -> None:
         """Begins to follow, if that has not begun."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, args=(pod,), name="driver-log", daemon=True)
+            arguments = (pod, self._stop.is_set)
+            self._thread = threading.Thread(target=self.follow, args=arguments, name="driver-log", daemon=True)
             self._thread.start()
 
     def finish(self, seconds: float) -> None:
@@ -56,10 +57,11 @@ class DriverLog:
         """The last lines."""
         return "\n".join(self._last)
 
-    def _follow(self, pod: str) -> None:
+    def follow(self, pod: str, has_ended: Callable[[], bool]) -> None:
+        """Follows until `has_ended`, and then once more, so that the last line is there."""
         with self._path.open("a", encoding="utf-8") as file:
             while True:
-                stopping = self._stop.is_set()
+                stopping = has_ended()
                 with blinks_allowed():
                     for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
                         self._take(line, file.write)

@@ -12,16 +12,15 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote, urlparse
-
-import urllib3
-from minio import Minio
-from minio.error import MinioException, S3Error
 
 from kfp_pipeline.runtime.errors import TemporaryError
 from kfp_pipeline.settings import ObjectStoreSettings
 from spark_jobs.contract import OBJECT_STORE_SCHEMES, Failure, InputError
+
+if TYPE_CHECKING:
+    from minio import Minio
 
 Answer = TypeVar("Answer")
 PATIENCE_SECONDS = 60.0
@@ -130,6 +129,9 @@ def _settings() -> ObjectStoreSettings:
 
 @functools.cache
 def _client() -> Minio:
+    import urllib3  # noqa: PLC0415 - a run on one machine needs none of it
+    from minio import Minio  # noqa: PLC0415
+
     settings = _settings()
     return Minio(
         urlparse(settings.endpoint_url).netloc,
@@ -142,6 +144,9 @@ def _client() -> Minio:
 
 
 def _ask(request: Callable[[Minio], Answer], patience_seconds: float = PATIENCE_SECONDS) -> Answer:
+    from minio.error import MinioException, S3Error  # noqa: PLC0415
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
     give_up, pause = time.monotonic() + patience_seconds, 0.5
     while True:
         try:
@@ -153,7 +158,7 @@ def _ask(request: Callable[[Minio], Answer], patience_seconds: float = PATIENCE_
                 where = _settings().endpoint_url
                 raise InputError(f"the object store at {where} refuses: {error.code}: {error.message}") from error
             reason: Exception = error
-        except (urllib3.exceptions.HTTPError, MinioException) as error:
+        except (HTTPError, MinioException) as error:
             reason = error
         if time.monotonic() + pause > give_up:
             text = str(reason).split("\n")[0][:200]
