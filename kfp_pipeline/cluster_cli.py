@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +70,8 @@ def _later(name: str) -> Callable[[argparse.Namespace, Settings], int]:
     """A command whose module, with Kubernetes' client, is imported only when it is called: that takes a second."""
 
     def run(arguments: argparse.Namespace, settings: Settings) -> int:
-        module = importlib.import_module("kfp_pipeline.cluster_commands")
-        return int(getattr(module, name)(arguments, settings))
+        from kfp_pipeline import cluster_commands  # noqa: PLC0415
+
+        return int(getattr(cluster_commands, name)(arguments, settings))
 
     return run

@@ -19,7 +19,7 @@ from kfp import dsl
 from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
 from spark_jobs.contract import ARGUMENTS, Step
 
-TASK_IMAGE = f"spark-kfp-python:{version('spark-kfp')}"
+TASK_IMAGE = f"spark-kfp-task:{version('spark-kfp')}"
 
 OUTPUT_KINDS: Mapping[Step, Mapping[str, str]] = {
     Step.LOAD: {"table": "Dataset"},

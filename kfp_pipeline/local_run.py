@@ -140,14 +140,14 @@ def main(directory: Path) -> None:
     die_with_parent()
     from kfp import local  # noqa: PLC0415
 
-    from kfp_pipeline.training import training_pipeline  # noqa: PLC0415
+    from kfp_pipeline.training import THIS_MACHINE, make_pipeline  # noqa: PLC0415
 
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(directory / "pipeline"), raise_on_error=True
     )
     with group_ends_with_block(), signals_raise():
-        training_pipeline(**inputs)
+        make_pipeline(THIS_MACHINE)(**inputs)
 
 
 if __name__ == "__main__":

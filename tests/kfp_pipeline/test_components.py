@@ -164,7 +164,7 @@ def test_a_new_field_of_the_contract_is_an_input_of_component_and_pipeline_with_
     assert "momentum: float = 0.25" in component_source(Step.TRAIN)
     made = {step: components.make_component(step) for step in Step}
     monkeypatch.setattr(training, "COMPONENTS", made)
-    Compiler().compile(training.make_pipeline(), str(tmp_path / "pipeline.yaml"))
+    Compiler().compile(training.make_pipeline(training.Platform()), str(tmp_path / "pipeline.yaml"))
     compiled = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
     parameter = compiled["root"]["inputDefinitions"]["parameters"]["momentum"]
     assert parameter["defaultValue"] == 0.25

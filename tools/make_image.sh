@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds the three images with docker, podman or buildah, whichever is there.
+#   BASE_IMAGE   any Debian bookworm (default debian:bookworm-slim)
+#   PREFIX       put before the names, such as registry.example.com/team/ (default none)
+#   TARGETS      which images (default "spark task serving")
+#   BUILD_FLAGS  further flags for the builder
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+base=${BASE_IMAGE:-debian:bookworm-slim}
+builder=
+for found in docker podman buildah; do
+  if $found info >/dev/null 2>&1; then builder=$found; break; fi # a docker without its daemon is of no use
+done
+if [ -z "$builder" ]; then
+  echo "make image: none of docker, podman, buildah works here; install one of them, or start docker's daemon" >&2
+  exit 2
+fi
+command="$builder build"
+[ "$builder" != buildah ] || command="buildah build --layers"
+for target in ${TARGETS:-spark task serving}; do
+  image=${PREFIX:-}spark-kfp-$target:$version
+  echo "make image: $image by $builder"
+  # shellcheck disable=SC2086
+  $command ${BUILD_FLAGS:-} --build-arg "BASE_IMAGE=$base" -f Dockerfile.spark --target "$target" -t "$image" .
+done
