@@ -2,7 +2,7 @@
 IN_SETUP := bash tools/with_setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt bench ci hooks
+.PHONY: help setup run test lint fmt fuzz image bench ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -25,6 +25,12 @@ lint: ## style, types and who may import whom
 fmt: ## format the code and mend what can be mended
 	@$(IN_SETUP) ruff check --fix
 	@$(IN_SETUP) ruff format
+
+fuzz: ## ten thousand random walks of the runner for the operator through states and faults
+	@$(IN_SETUP) env SPARK_KFP_WALKS=10000 pytest tests/kfp_pipeline/runtime/test_random_walks.py
+
+image: ## the three images, by docker, podman or buildah
+	@bash tools/make_image.sh
 
 bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
 	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)

@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 120.0
 REFUSED = {
     "InvalidAccessKeyId": "the object store does not know the access key; check the secret behind AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the object store refuses the secret key; check the secret behind AWS_SECRET_ACCESS_KEY",
-    "AccessDenied": "the object store denies access; check the rights of the access key",
+    "AccessDenied": "the object store denies access: a wrong key, or one without rights; check the secret behind AWS_ACCESS_KEY_ID",
     "NoSuchBucket": "there is no such bucket; make it first: spark-kfp data make-bucket NAME",
     "InvalidBucketName": "that is no name of a bucket",
 }
@@ -78,6 +78,7 @@ class ObjectStore:
 
     def open(self, uri: str) -> IO[bytes]:
         answer: Any = self._ask(uri, lambda: self._client.get_object(*bucket_and_key(uri)))
+        answer.auto_close = False  # else it is closed at its last byte, and reading on is an error
         return io.BufferedReader(answer)
 
     def write(self, uri: str, content: bytes) -> None:

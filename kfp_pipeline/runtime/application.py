@@ -155,11 +155,24 @@ def why_failed(application: Document, driver: Document | None, events: Sequence[
     if code in (137, 143):
         message = "the driver was killed from outside; the cluster says no more about it"
         return TemporaryError(Failure(kind="fault", type="Killed", message=message), log)
-    parts = [f"the driver ended with exit code {code}" if code is not None else error or "the driver's pod is gone"]
-    parts += [f"{event.get('reason')}: {event.get('message')}" for event in events if event.get("type") == "Warning"][
-        -3:
-    ]
-    return TemporaryError(Failure(kind="fault", type="DriverFailed", message="; ".join(parts)[:2000]), log)
+    if code is not None:
+        message = f"the driver ended with exit code {code}" + (f": {line}" if (line := error_line(log)) else "")
+    else:
+        warnings = [
+            f"{event.get('reason')}: {event.get('message')}" for event in events if event.get("type") == "Warning"
+        ]
+        message = "; ".join([error or "the driver's pod is gone", *warnings[-3:]])
+    return TemporaryError(Failure(kind="fault", type="DriverFailed", message=message[:2000]), log)
+
+
+def error_line(log: str) -> str:
+    """The line of a log that names the error: the step's own, else the last exception of the JVM."""
+    signs = ("spark-kfp: error: ", "Exception in thread", "Caused by: ", "Error: ")
+    for sign in signs:
+        found = [line for line in log.splitlines() if line.startswith(sign)]
+        if found:
+            return found[-1][:500]
+    return ""
 
 
 def own_word(message: str) -> Failure | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from kubernetes.client.exceptions import ApiException
+
 from kfp_pipeline.runtime.application import DRIVER_CONTAINER
 from kfp_pipeline.runtime.kubernetes_api import Cluster, blinks_allowed
 
@@ -61,12 +63,18 @@ class DriverLog:
         """Follows until `has_ended`, and then once more, so that the last line is there."""
         with self._path.open("a", encoding="utf-8") as file:
             while True:
-                stopping = has_ended()
+                stopping, whole = has_ended(), False
                 with blinks_allowed():
-                    for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
-                        self._take(line, file.write)
+                    try:
+                        for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
+                            self._take(line, file.write)
+                        whole = True
+                    except ApiException as error:
+                        if error.status == 404:  # the pod is gone, and its log with it
+                            return
+                        raise
                 file.flush()
-                if stopping:
+                if stopping and whole:
                     return
                 self._stop.wait(PAUSE_SECONDS)
 

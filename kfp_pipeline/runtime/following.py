@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from kfp_pipeline.runtime.application import (
+    ENDED,
     Stage,
     Trouble,
     belongs_to,
@@ -119,14 +120,14 @@ class Following:
             self._wait_for_change(name)
 
     def _has_ended(self, driver: Document | None) -> bool:
-        state = state_of(self.application)
-        self._tell(state or "new", error_of(self.application))
+        state, more = state_of(self.application), error_of(self.application)
+        wrong = state == "FAILED" and is_alive(driver)
+        if wrong:
+            more += "; but its driver runs, so it is followed further (kubeflow/spark-operator#2788)"
+        self._tell(state or "new", more)
         if driver and has_started(driver):
             self.log.start(driver["metadata"]["name"])
-        if state == "FAILED" and is_alive(driver):
-            self._tell("FAILED", "but its driver runs, so it is followed further (kubeflow/spark-operator#2788)")
-            return False
-        return state in ("COMPLETED", "FAILED")
+        return state in ENDED and not wrong
 
     def _is_over(self, driver: Document | None) -> StepError | None:
         """Why there is no use in waiting any longer, if there is none."""
