@@ -211,7 +211,7 @@ def _quota(cluster: Cluster) -> str:
 
 
 def _reaper(cluster: Cluster) -> str:
-    pods = cluster.text(PODS, {"labelSelector": "app.kubernetes.io/component=reaper"})["items"]
+    pods = cluster.text(PODS, {"labelSelector": "spark-kfp/role=reaper"})["items"]
     if not any(pod["status"].get("phase") == "Running" for pod in pods):
         raise _MissingError("does not run: what an outright killed task leaves behind goes on", "")
     return "runs: an application that nobody follows is deleted"

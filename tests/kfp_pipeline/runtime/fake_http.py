@@ -269,7 +269,11 @@ class HttpHandler(BaseHTTPRequestHandler):
         if query.get("container", CONTAINER) != CONTAINER:
             raise ApiError(400, "BadRequest", f"container {query['container']} is not valid for pod {name}")
         state = ((pod.get("status") or {}).get("containerStatuses") or [{}])[0].get("state", {})
-        if not state or "waiting" in state:
+        if not state:  # no node has taken it yet
+            self.send_response(204)
+            self.end_headers()
+            return
+        if "waiting" in state:
             why = state.get("waiting", {}).get("reason", "ContainerCreating")
             why = "image can't be pulled" if why in ("ErrImagePull", "ImagePullBackOff") else why
             raise ApiError(400, "BadRequest", f'container "{CONTAINER}" in pod "{name}" is waiting to start: {why}')

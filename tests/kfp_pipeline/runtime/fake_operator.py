@@ -74,12 +74,17 @@ AGAIN = Stage(
     log=tuple(line.replace("line", "later line") for line in LINES[:10]),
     executors=("RUNNING",),
 )
-SUCCEEDED = Stage(1, "SUCCEEDING", "Succeeded", reason="Completed", executors=("COMPLETED",))
+SUCCEEDED = Stage(1, "SUCCEEDING", "Succeeded", reason="Completed", executors=("FAILED",))  # the driver kills them
 COMPLETED = Stage(0, "COMPLETED")
-QUOTA = (
-    'failed to run spark-submit: pods "NAME-driver" is forbidden: exceeded quota: quota, requested: limits.memory=1Gi, used: '
-    "limits.memory=4Gi, limited: limits.memory=4Gi"
-)
+QUOTA = """failed to submit spark application: failed to run spark-submit: failed to run spark-submit: WARNING: Using incubator modules
+26/11/23 07:23:25 INFO SparkKubernetesClientFactory: Auto-configuring K8S client using current context from users K8S config file
+26/11/23 07:23:47 ERROR Client: Please check "kubectl auth can-i create pod" first. It should be yes.
+Exception in thread "main" io.fabric8.kubernetes.client.KubernetesClientException: Failure executing: POST at: \
+https://10.96.0.1:443/api/v1/namespaces/spark-kfp/pods. Message: pods "NAME-driver" is forbidden: exceeded quota: quota, requested: \
+limits.memory=896Mi, used: limits.memory=0, limited: limits.memory=10Mi. Received status: Status(apiVersion=v1, code=403).
+\tat io.fabric8.kubernetes.client.KubernetesClientException.copyAsCause(KubernetesClientException.java:205)
+26/11/23 07:23:47 INFO ShutdownHookManager: Shutdown hook called
+"""
 TRACEBACK = (
     "Traceback (most recent call last):",
     '  File "/opt/spark-kfp/main.py", line 2, in <module>',
@@ -201,6 +206,8 @@ class FakeOperator:
         told = next(
             (found for pattern, found in self._scripts.items() if fnmatchcase(name, pattern)), [SCRIPTS["success"]]
         )
+        added = f"SparkApplication {name} was added, enqueuing it for submission"
+        self._server.note("SparkApplication", name, "Normal", "SparkApplicationAdded", added)
         script = told.pop(0) if len(told) > 1 else told[0]
         self._left[uid] = list(script)
         if self.speed:
@@ -281,21 +288,21 @@ class FakeOperator:
             if stage.state:
                 self._server.update("sparkapplications", name, lambda application: _set_status(application, stage))
             if stage.state != before:
-                self._tell(name, stage)
+                self._tell(name, stage, before)
         return True
 
-    def _tell(self, name: str, stage: Stage) -> None:
+    def _tell(self, name: str, stage: Stage, before: str) -> None:
+        error = stage.error.replace("NAME", name)
         event = {
             "SUBMITTED": ("Normal", "SparkApplicationSubmitted", f"SparkApplication {name} was submitted successfully"),
             "RUNNING": ("Normal", "SparkDriverRunning", f"Driver {name}-driver is running"),
             "SUCCEEDING": ("Normal", "SparkDriverCompleted", f"Driver {name}-driver completed"),
             "FAILING": ("Warning", "SparkDriverFailed", f"Driver {name}-driver failed"),
             "SUBMISSION_FAILED": ("Warning", "SparkApplicationSubmissionFailed",
-                                  f"failed to submit SparkApplication {name}: {stage.error}"),
-            "COMPLETED": ("Normal", "SparkApplicationCompleted", f"SparkApplication {name} completed"),
-            "FAILED": ("Warning", "SparkApplicationFailed", f"SparkApplication {name} failed: {stage.error}"),
+                                  f"failed to submit SparkApplication {name}: {error}"),
+                "FAILED": ("Warning", "SparkApplicationFailed", f"SparkApplication {name} failed: {error}"),
         }.get(stage.state)  # fmt: skip
-        if event:
+        if event and (stage.state != "FAILED" or before == "SUBMISSION_FAILED"):
             self._server.note("SparkApplication", name, *event)
 
     def _move_driver(self, name: str, stage: Stage, told: str) -> None:
@@ -326,7 +333,10 @@ class FakeOperator:
             status["containerStatuses"] = [
                 {**container, "ready": False, "started": False, "state": {"waiting": waiting}}
             ]
-            if reason != "ContainerCreating":
+            if reason == "ContainerCreating":  # its volumes are made a moment later than it: noise of every start
+                volume = 'MountVolume.SetUp failed for volume "spark-conf-volume-driver" : configmap "spark-drv-conf-map" not found'
+                server.note("Pod", pod, "Warning", "FailedMount", volume)
+            else:
                 server.note("Pod", pod, "Warning", "Failed", f"Error: {told or reason}")
         elif stage.phase == "Running":
             state = {"running": {"startedAt": _now()}}

@@ -93,7 +93,9 @@ def test_success_goes_through_the_states(server: FakeKubernetes, custom: Any, co
     status = server.applications["app"]["status"]
     assert status["driverInfo"]["podName"] == "app-driver"
     assert status["terminationTime"]
-    assert status["executorState"] == {"app-exec-1": "COMPLETED"}
+    assert status["executorState"] == {
+        "app-exec-1": "FAILED"
+    }  # as on a real cluster: the driver kills its executors at its end
     reasons = {e.reason for e in core.list_namespaced_event(NS, field_selector="involvedObject.name=app").items}
     assert "SparkApplicationSubmitted" in reasons
     assert (server.created["app"], server.operator.driver_starts["app"]) == (1, 1)

@@ -1,0 +1,156 @@
+"""What the tests on a real cluster share: the namespace, the object store, and pods that run the compiled pipeline's own commands.
+
+They need KUBECONFIG, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the images in the cluster's nodes, and
+`kubectl apply -k` of the overlay that SPARK_KFP_E2E_OVERLAY names (tests/e2e/cluster without it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ir import MARK, CompiledTask, executor_input, pod_of, read_tasks
+
+from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, PODS, Cluster, connect
+from kfp_pipeline.runtime.manifest import application_name
+from spark_jobs.contract import Step
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAMESPACE = "spark-kfp"
+BUCKET = "spark-kfp"
+OVERLAY = os.environ.get("SPARK_KFP_E2E_OVERLAY", str(PROJECT / "tests/e2e/cluster"))
+DATA = Path(os.environ.get("SPARK_KFP_E2E_DATA", str(PROJECT / "data/bank_sample.csv")))
+
+
+def kubectl(*words: str, check: bool = True) -> str:
+    """The output of a kubectl command."""
+    done = subprocess.run(["kubectl", "-n", NAMESPACE, *words], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@dataclass
+class TaskRun:
+    """A pod that runs a task.
+
+    Attributes:
+        pod: its name.
+        application: name of the SparkApplication that it will submit.
+        output_uri: of the step.
+        began: when it was made.
+    """
+
+    pod: str
+    application: str
+    output_uri: str
+    began: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class E2E:
+    """The cluster and the compiled pipeline."""
+
+    cluster: Cluster
+    tasks: Mapping[str, CompiledTask]
+    defaults: Mapping[str, Any]
+    data_uri: str
+    specification_uri: str
+    pods: list[str] = field(default_factory=list)
+
+    def inputs(self, **more: Any) -> dict[str, Any]:
+        """The pipeline's inputs."""
+        given = {**self.defaults, "data_uri": self.data_uri, "specification_uri": self.specification_uri}
+        return {**given, **more}
+
+    def start(
+        self, step: str, inputs: Mapping[str, Any], outputs: Mapping[str, str], run_id: str, **change: Any
+    ) -> TaskRun:
+        """Starts a task's pod; what `change` names replaces fields of the pod's container."""
+        task, root = self.tasks[step], f"minio://{BUCKET}/v2/artifacts/spark-kfp-training"
+        document = executor_input(task, inputs, outputs, root=root, run_id=run_id)
+        name = f"task-{step}-{uuid.uuid4().hex[:8]}"
+        body = pod_of(task, name, document, service_account="spark-kfp-task")
+        body["spec"]["containers"][0].update(change)
+        self.cluster.create(PODS, body)
+        self.pods.append(name)
+        main = next(iter(task.artifacts)) if step != "train" else "model"
+        main = {"load": "table", "preprocess": "features", "train": "model", "evaluate": "evaluation"}.get(step, main)
+        uri = f"{root}/{run_id}/{task.name}/{main}"
+        return TaskRun(name, application_name(Step(step), uri), uri)
+
+    def wait(self, run: TaskRun, seconds: float = 400) -> tuple[str, str, dict[str, Any]]:
+        """The pod's phase at its end, its log, and what the task has put out."""
+        until(lambda: self.phase(run) in ("Succeeded", "Failed"), seconds, f"pod {run.pod} has not ended")
+        log = kubectl("logs", run.pod)
+        told, _, rest = log.partition(MARK)
+        return self.phase(run), told, json.loads(rest) if rest.strip() else {}
+
+    def phase(self, run: TaskRun) -> str:
+        pod = self.cluster.get(PODS, run.pod)
+        return str(pod["status"].get("phase")) if pod else "gone"
+
+    def application(self, run: TaskRun) -> dict[str, Any] | None:
+        return self.cluster.get(APPLICATIONS, run.application)
+
+    def state(self, run: TaskRun) -> str:
+        found = self.application(run) or {}
+        return str(((found.get("status") or {}).get("applicationState") or {}).get("state", ""))
+
+    def driver(self, run: TaskRun) -> dict[str, Any] | None:
+        return self.cluster.get(PODS, f"{run.application}-driver")
+
+
+def until(condition: Callable[[], Any], seconds: float, otherwise: str) -> Any:
+    """Waits until something is so."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        if found := condition():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"{otherwise} after {seconds:.0f} s")
+
+
+@pytest.fixture(scope="session")
+def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
+    """The namespace, with the manifests applied, the data in the object store, and the pipeline compiled."""
+    folder = tmp_path_factory.mktemp("e2e")
+    applied = subprocess.run(["kubectl", "apply", "-k", OVERLAY], capture_output=True, text=True, check=False)
+    assert applied.returncode == 0, applied.stderr
+    kubectl("rollout", "status", "deployment/spark-kfp-reaper", "--timeout=120s")
+    object_store.make_bucket(BUCKET)
+    object_store.upload(DATA, f"s3://{BUCKET}/e2e/{DATA.name}")
+    object_store.upload(PROJECT / "data/bank.toml", f"s3://{BUCKET}/e2e/bank.toml")
+    image = (
+        subprocess.run(["kubectl", "kustomize", OVERLAY], capture_output=True, text=True, check=True)
+        .stdout.partition("image: ")[2]
+        .split()[0]
+    )
+    compiled = folder / "pipeline.yaml"
+    subprocess.run([sys.executable, "-m", "kfp_pipeline", "compile", "-o", str(compiled), "--image", image], check=True)
+    tasks, defaults = read_tasks(compiled)
+    cluster = connect(NAMESPACE, 30)
+    found = E2E(
+        cluster, {t.name: t for t in tasks}, defaults, f"s3://{BUCKET}/e2e/{DATA.name}", f"s3://{BUCKET}/e2e/bank.toml"
+    )
+    yield found
+    for pod in found.pods:
+        cluster.delete(PODS, pod)
+
+
+@pytest.fixture
+def run_id() -> str:
+    """A run's id, as KFP makes it."""
+    return str(uuid.uuid4())
