@@ -81,7 +81,7 @@ QUOTA = """failed to submit spark application: failed to run spark-submit: faile
 26/11/23 07:23:47 ERROR Client: Please check "kubectl auth can-i create pod" first. It should be yes.
 Exception in thread "main" io.fabric8.kubernetes.client.KubernetesClientException: Failure executing: POST at: \
 https://10.96.0.1:443/api/v1/namespaces/spark-kfp/pods. Message: pods "NAME-driver" is forbidden: exceeded quota: quota, requested: \
-limits.memory=896Mi, used: limits.memory=0, limited: limits.memory=10Mi. Received status: Status(apiVersion=v1, code=403).
+limits.memory=1Gi, used: limits.memory=4Gi, limited: limits.memory=4Gi. Received status: Status(apiVersion=v1, code=403).
 \tat io.fabric8.kubernetes.client.KubernetesClientException.copyAsCause(KubernetesClientException.java:205)
 26/11/23 07:23:47 INFO ShutdownHookManager: Shutdown hook called
 """
@@ -185,6 +185,7 @@ class FakeOperator:
         self.awake.set()
         self._server = server
         self._scripts: dict[str, list[list[Stage]]] = {}
+        self._made: set[str] = set()
         self._left: dict[str, list[Stage]] = {}
         self._logs: dict[str, list[tuple[str, str]]] = {}
         self._stamp, self._written = 0, 0
@@ -264,24 +265,19 @@ class FakeOperator:
 
     def _enter(self, name: str, uid: str, stage: Stage) -> bool:
         """Makes a stage true: the driver first, then the application's status, as the operator comes to know it later."""
-        if self._server.stopped.is_set() or not self._is_there(name, uid):
+        application = self._server.applications.get(name)
+        if self._server.stopped.is_set() or application is None or not self._is_there(name, uid):
             return False
-        told = stage.message
-        if stage.phase in ENDED and stage.exit_code < 128 and not stage.silent:
-            application = self._server.applications[name]
-            _set_status(application, stage)
-            told = self.on_driver_end(name, application) or told
-        if stage.phase in ENDED:  # what a dying driver writes comes before its end
-            for line in stage.log:
+        stage, told = self._or_trouble(name, uid, stage), stage.message
+        if stage.phase in ENDED:
+            if stage.exit_code < 128 and not stage.silent:
+                _set_status(application, stage)
+                told = self.on_driver_end(name, application) or told
+            for line in stage.log:  # what a dying driver writes comes before its end
                 self._write(f"{name}-driver", line)
         with self._server.changed:
             if not self._is_there(name, uid):
                 return False
-            pod = self._server.get("pods", f"{name}-driver")
-            if (
-                stage.phase and pod and pod["metadata"]["ownerReferences"][0]["uid"] != uid
-            ):  # an earlier one's is still there
-                stage, self._left[uid] = Stage(0, "FAILED", error="driver pod already exist"), []
             before = self._server.applications[name].get("status", {}).get("applicationState", {}).get("state", "")
             if stage.phase:
                 self._move_driver(name, stage, told)
@@ -290,6 +286,18 @@ class FakeOperator:
             if stage.state != before:
                 self._tell(name, stage, before)
         return True
+
+    def _or_trouble(self, name: str, uid: str, stage: Stage) -> Stage:
+        """The stage, or the failure that comes of it as the driver's pod is another's or was deleted by someone else."""
+        pod, error = self._server.get("pods", f"{name}-driver"), ""
+        if stage.phase and pod and pod["metadata"]["ownerReferences"][0]["uid"] != uid:
+            error = "driver pod already exist"
+        if stage.phase in ("Running", *ENDED) and pod is None and uid in self._made:
+            error = "driver pod not found"
+        if not error:
+            return stage
+        self._left[uid] = []
+        return Stage(0, "FAILED", error=error)
 
     def _tell(self, name: str, stage: Stage, before: str) -> None:
         error = stage.error.replace("NAME", name)
@@ -353,8 +361,9 @@ class FakeOperator:
 
     def _make_driver(self, name: str) -> Document:
         application = self._server.applications[name]
-        self.driver_starts[name] += 1
         spec, uid = application.get("spec", {}), application["metadata"]["uid"]
+        self.driver_starts[name] += 1
+        self._made.add(uid)
         driver = spec.get("driver") or {}
         labels = {
             **(application["metadata"].get("labels") or {}), **(driver.get("labels") or {}), "spark-role": "driver",

@@ -154,7 +154,7 @@ def test_watch_from_a_forgotten_version_is_gone_and_resumes(server: FakeKubernet
 
 def test_log_is_followed_to_the_end_and_read_again_from_a_time(server: FakeKubernetes, custom: Any, core: Any) -> None:
     server.operator.lines_per_stamp = 3
-    server.operator.script("app", [(0, ""), (30, "SUBMITTED", "Pending"), *SCRIPTS["success"][2:]])
+    server.operator.script("app", [(0, ""), (60, "SUBMITTED", "Pending"), *SCRIPTS["success"][2:]])
     custom.create_namespaced_custom_object(*OF_SPARK, application())
     until(lambda: state(server) == "SUBMITTED")
     code, body = refused(lambda: core.read_namespaced_pod_log("app-driver", NS))
@@ -205,7 +205,7 @@ def test_delete_keeps_to_its_precondition_and_takes_what_is_owned(
 
 
 def test_foreground_deletion_shows_the_object_until_it_is_gone(custom: Any, server: FakeKubernetes) -> None:
-    server.operator.speed = 10
+    server.operator.speed = 4
     custom.create_namespaced_custom_object(*OF_SPARK, application())
     custom.delete_namespaced_custom_object(*OF_SPARK, "app", body={"propagationPolicy": "Foreground"})
     assert server.applications["app"]["metadata"]["deletionTimestamp"]
@@ -353,6 +353,7 @@ def test_every_script_comes_to_its_end(server: FakeKubernetes, custom: Any, core
     if script == "oom":
         assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
     if script == "unschedulable":
+        assert core.read_namespaced_pod_log("app-driver", NS) == "", "no node has it, so the real answer is 204"
         assert pod["status"]["conditions"][0]["reason"] == "Unschedulable"
     if script == "image_missing":
         waiting = until(lambda: server.get("pods", "app-driver")["status"]["containerStatuses"][0]["state"]["waiting"])
@@ -371,3 +372,25 @@ def test_stages_can_be_taken_one_by_one(tmp_path: Path) -> None:
         slow.operator.step("app")
         assert state(slow) == "RUNNING"
         assert [line for _, line in slow.operator.log(slow.get("pods", "app-driver")["metadata"]["uid"])] == ["hello"]
+
+
+def test_a_driver_pod_that_is_deleted_or_left_over_fails_the_application(server: FakeKubernetes, custom: Any) -> None:
+    def error() -> str:
+        return str((server.applications["app"].get("status") or {}).get("applicationState", {}).get("errorMessage", ""))
+
+    told: list[str] = []
+    server.operator.on_driver_end = lambda name, _: told.append(name)
+    custom.create_namespaced_custom_object(*OF_SPARK, application())
+    until(lambda: server.get("pods", "app-driver"))
+    server.remove("pods", "app-driver")
+    until(lambda: state(server) == "FAILED")
+    assert (error(), told) == ("driver pod not found", [])
+    stale = {
+        "metadata": {"name": "app-driver", "ownerReferences": [{"uid": "of-another"}]},
+        "status": {"phase": "Running"},
+    }
+    server.put("pods", stale)
+    server.remove("sparkapplications", "app")
+    custom.create_namespaced_custom_object(*OF_SPARK, application())
+    until(lambda: state(server) == "FAILED")
+    assert (error(), server.created["app"], server.operator.driver_starts["app"]) == ("driver pod already exist", 2, 1)
