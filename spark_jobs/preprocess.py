@@ -15,12 +15,13 @@ from typing import Any
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.contract import PreprocessArgs, Result, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.features import FEATURES, Encoding, NumericColumn, fit_encoding
-from spark_jobs.source import quoted
+from spark_jobs.source import BLOCK, FILE, ROW, quoted
 from spark_jobs.split import (
     LABEL,
     ROW_HASH,
@@ -52,12 +53,20 @@ def write_features(split: Split, encoding: Encoding, label: Column, uri: str) ->
     write_sets(encoded.select(*columns), sum(split.rows.values()), uri)
 
 
+def rows_schema(loaded: Result) -> StructType:
+    """The schema of the rows that load wrote; one that is given costs no job to find."""
+    types = {**dict(loaded.columns), FILE: "string", BLOCK: "bigint", ROW: "bigint"}
+    known = {"double": DoubleType(), "string": StringType(), "bigint": LongType()}
+    return StructType([StructField(name, known[kind]) for name, kind in types.items()])
+
+
 def run(session: SparkSession, args: PreprocessArgs) -> Result:
     """Splits and encodes; see `PreprocessArgs`."""
     loaded = storage.read_result(args.load_uri)
     where = storage.join(args.load_uri, "specification.toml")
     specification = read_specification(storage.read_text(where), where)
-    table = storage.read_table(session, storage.join(args.load_uri, "rows"))
+    paths = storage.spark_paths([storage.local_path(storage.join(args.load_uri, "rows"))])
+    table = session.read.schema(rows_schema(loaded)).parquet(*paths)
     split = summarise(assign_sets(table, args), specification)
     numeric = [
         NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0)

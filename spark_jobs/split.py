@@ -10,12 +10,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.contract import InputError, PreprocessArgs
 from spark_jobs.dataset import Specification, nearest
+from spark_jobs.features import FEATURES
 from spark_jobs.profiling import row_hash
 from spark_jobs.source import POSITION, quoted
 
@@ -174,6 +177,10 @@ def write_sets(table: DataFrame, rows: int, uri: str) -> None:
 
 
 def read_set(session: SparkSession, uri: str, name: str, rows: int) -> DataFrame:
-    """The rows of one set, as `write_sets` left them."""
-    table = storage.read_table(session, storage.join(uri, f"{SET}={name}"))
+    """The rows of one set, as `write_sets` left them; a schema that is given costs no job to find."""
+    schema = StructType(
+        [StructField(FEATURES, VectorUDT()), StructField(LABEL, DoubleType()), StructField(ROW_HASH, LongType())]
+    )
+    paths = storage.spark_paths([storage.local_path(storage.join(uri, f"{SET}={name}"))])
+    table = session.read.schema(schema).parquet(*paths)
     return table.coalesce(1) if rows <= ONE_TASK_ROWS else table
