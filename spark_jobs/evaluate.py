@@ -24,6 +24,7 @@ from spark_jobs.contract import (
 )
 from spark_jobs.dataset import read_specification
 from spark_jobs.evaluation import Trained, coefficients, judge, judge_without
+from spark_jobs.features import slicer_without
 from spark_jobs.report import render_report
 from spark_jobs.split import read_set
 
@@ -86,9 +87,10 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
     classifier = storage.read_classifier(storage.join(args.train_uri, "model"))
     judged = judge(classifier.transform(test), trained, args.bootstrap_samples)
     without = None
-    if "without" in fitted.uris:
-        model = storage.read_model(storage.join(args.train_uri, "model_without_known_afterwards"))
-        without = judge_without(model.transform(test), trained, args.bootstrap_samples)
+    slicer = slicer_without(trained.features["features"], trained.specification.known_afterwards)
+    if slicer and "without" in fitted.uris:
+        other = storage.read_classifier(storage.join(args.train_uri, "model_without_known_afterwards"))
+        without = judge_without(other.transform(slicer.transform(test)), trained, args.bootstrap_samples)
     warnings = tuple(dict.fromkeys((*trained.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
         "title": args.title or f"Predicting {trained.specification.label}",

@@ -26,6 +26,7 @@ from spark_jobs.contract import InputError
 
 FEATURES = "features"
 ENCODED = "encoded"
+KEPT = "kept_features"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,17 @@ def fit_encoding(
     return Encoding(
         model=PipelineModel(stages=stages), numeric=tuple(numeric), vocabularies=vocabularies, features=features
     )
+
+
+def slicer_without(features: Sequence[Mapping[str, str]], columns: Sequence[str]) -> VectorSlicer | None:
+    """From `features` to `kept_features`, which lacks the features of some columns; None if there are no such columns or nothing is left.
+
+    Args:
+        features: the places of `features`, as features.json tells them.
+        columns: the raw columns to leave out.
+    """
+    kept = [place for place, feature in enumerate(features) if feature["column"] not in columns]
+    return VectorSlicer(inputCol=FEATURES, outputCol=KEPT, indices=kept) if columns and kept else None
 
 
 def select_statement(numeric: Sequence[NumericColumn], categorical: Sequence[str]) -> str:

@@ -22,12 +22,12 @@ from pyspark.sql import functions as F
 from spark_jobs import storage
 from spark_jobs.contract import InputError, Result, Step, TrainArgs, settings_of
 from spark_jobs.dataset import read_specification
-from spark_jobs.features import FEATURES
+from spark_jobs.features import FEATURES, KEPT, slicer_without
 from spark_jobs.metrics import choose_threshold
 from spark_jobs.scorecard import build_scorecard
 from spark_jobs.split import LABEL, read_set
 
-KEPT, WEIGHT = "kept_features", "weight"
+WEIGHT = "weight"
 THRESHOLD_BINS = 1000
 """Thresholds tried are k / THRESHOLD_BINS."""
 
@@ -120,9 +120,8 @@ def hyperparameters(args: TrainArgs) -> dict[str, Any]:
     return {name: getattr(args, name) for name in settings_of(TrainArgs)}
 
 
-def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, kept: list[int], uri: str) -> None:
+def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:
     """Fits and saves the same model on fewer features; it takes `features` to a probability."""
-    slicer = VectorSlicer(inputCol=FEATURES, outputCol=KEPT, indices=kept)
     fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT)
     storage.write_model(PipelineModel(stages=[slicer, fitted.model]), uri)
 
@@ -159,14 +158,14 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         storage.join(args.output_uri, "scorecard.json"), json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n"
     )
     afterwards = read_specification(features["specification"], where).known_afterwards
-    kept = [place for place, feature in enumerate(features["features"]) if feature["column"] not in afterwards]
+    slicer = slicer_without(features["features"], afterwards)
     uris = {
         name: storage.join(args.output_uri, path)
         for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
     }
-    if afterwards and kept:
+    if slicer:
         uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
-        save_without(train, validation, args, kept, uris["without"])
+        save_without(train, validation, args, slicer, uris["without"])
     warning = (
         f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
     )
