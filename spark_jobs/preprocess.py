@@ -65,8 +65,7 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     loaded = storage.read_result(args.load_uri)
     where = storage.join(args.load_uri, "specification.toml")
     specification = read_specification(storage.read_text(where), where)
-    paths = storage.spark_paths([storage.local_path(storage.join(args.load_uri, "rows"))])
-    table = session.read.schema(rows_schema(loaded)).parquet(*paths)
+    table = storage.read_table(session, storage.join(args.load_uri, "rows"), rows_schema(loaded))
     split = summarise(assign_sets(table, args), specification)
     numeric = [
         NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0)

@@ -181,6 +181,5 @@ def read_set(session: SparkSession, uri: str, name: str, rows: int) -> DataFrame
     schema = StructType(
         [StructField(FEATURES, VectorUDT()), StructField(LABEL, DoubleType()), StructField(ROW_HASH, LongType())]
     )
-    paths = storage.spark_paths([storage.local_path(storage.join(uri, f"{SET}={name}"))])
-    table = session.read.schema(schema).parquet(*paths)
+    table = storage.read_table(session, storage.join(uri, f"{SET}={name}"), schema)
     return table.coalesce(1) if rows <= ONE_TASK_ROWS else table

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from spark_jobs.contract import OBJECT_STORE_SCHEMES, RESULT_NAME, InputError, Result
 from spark_jobs.local_files import LocalFiles
@@ -176,9 +177,10 @@ def spark_uri(uri: str) -> str:
     return files_of(uri).spark_uri(uri)
 
 
-def read_table(session: SparkSession, uri: str) -> DataFrame:
-    """A Parquet table."""
-    return session.read.parquet(*spark_paths([uri]))
+def read_table(session: SparkSession, uri: str, schema: StructType | None = None) -> DataFrame:
+    """A Parquet table; without its schema a Spark job finds it."""
+    reader = session.read.schema(schema) if schema else session.read
+    return reader.parquet(*spark_paths([uri]))
 
 
 def write_table(table: DataFrame, uri: str, partition_by: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from kfp_pipeline.runtime import fingerprint
 from kfp_pipeline.runtime.errors import StepError
@@ -75,7 +75,18 @@ def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
     """
     kind = ARGUMENTS[step]
     outputs = {name: inputs[artifact].uri for name, artifact in OUTPUT_ARTIFACTS[step].items()}
-    return kind(**{name: inputs[name] for name in kind.names() if name not in outputs}, **outputs)
+    hints = get_type_hints(kind)
+    given = {name: _typed(name, inputs[name], hints[name]) for name in kind.names() if name not in outputs}
+    return kind(**given, **outputs)
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    """A value as its type in the contract: KFP's numbers are all floats, and its server takes 42.5 for an integer."""
+    if kind is int and isinstance(value, float):
+        if not value.is_integer():
+            raise InputError(f"{flag(name)} is {value!r}; it must be a whole number")
+        return int(value)
+    return float(value) if kind is float and isinstance(value, int) else value
 
 
 def check_paths(args: StepArgs, run_id: str) -> None:

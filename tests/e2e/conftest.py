@@ -100,6 +100,7 @@ class E2E:
 
     def phase(self, run: TaskRun) -> str:
         pod = self.cluster.get(PODS, run.pod)
+        assert "ErrImage" not in json.dumps(pod), f"{run.pod}: its image is not in the node"
         return str(pod["status"].get("phase")) if pod else "gone"
 
     def application(self, run: TaskRun) -> dict[str, Any] | None:
@@ -133,11 +134,7 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     object_store.make_bucket(BUCKET)
     object_store.upload(DATA, f"s3://{BUCKET}/e2e/{DATA.name}")
     object_store.upload(PROJECT / "data/bank.toml", f"s3://{BUCKET}/e2e/bank.toml")
-    image = (
-        subprocess.run(["kubectl", "kustomize", OVERLAY], capture_output=True, text=True, check=True)
-        .stdout.partition("image: ")[2]
-        .split()[0]
-    )
+    image = kubectl("get", "deployment", "spark-kfp-reaper", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
     compiled = folder / "pipeline.yaml"
     subprocess.run([sys.executable, "-m", "kfp_pipeline", "compile", "-o", str(compiled), "--image", image], check=True)
     tasks, defaults = read_tasks(compiled)

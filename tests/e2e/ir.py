@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 OUTPUT_FILE = "/tmp/kfp/output_metadata.json"
+SCRATCH = ("tmp", "minio", "s3", "gcs")
+"""Folders that a task may write: KFP mounts scratch volumes where the local copies of artifacts would lie."""
 MARK = "=== executor output ==="
 
 
@@ -131,7 +133,7 @@ def pod_of(task: CompiledTask, name: str, document: str, *, service_account: str
             "serviceAccountName": service_account,
             "terminationGracePeriodSeconds": 5,
             "securityContext": {"runAsNonRoot": True, "runAsUser": 185, "seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "volumes": [{"name": name, "emptyDir": {}} for name in SCRATCH],
             "containers": [
                 {
                     "name": "main",
@@ -143,7 +145,7 @@ def pod_of(task: CompiledTask, name: str, document: str, *, service_account: str
                         "requests": {"cpu": "50m", "memory": "128Mi"},
                         "limits": {"cpu": "1", "memory": "512Mi"},
                     },
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                    "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in SCRATCH],
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,

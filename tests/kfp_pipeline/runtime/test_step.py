@@ -11,8 +11,8 @@ import pytest
 from kfp import dsl
 
 from kfp_pipeline.runtime.events import all_events, emit, read_events
-from kfp_pipeline.runtime.step import record, record_curves, run_task
-from spark_jobs.contract import LoadArgs, Result
+from kfp_pipeline.runtime.step import check_paths, record, record_curves, run_task, step_arguments
+from spark_jobs.contract import InputError, LoadArgs, PreprocessArgs, Result, Step
 
 
 def artifacts(folder: Path) -> dict[str, Any]:
@@ -117,6 +117,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPARK_KFP_RUN", str(tmp_path / "runs" / "one"))
     monkeypatch.setattr("kfp_pipeline.runtime.step.die_with_parent", lambda: None)
     return tmp_path / "runs" / "one"
+
+
+def test_kfps_floats_become_the_contracts_whole_numbers(tmp_path: Path) -> None:
+    given = {**vars(PreprocessArgs(load_uri="-", output_uri="-")), "features": SimpleNamespace(uri=str(tmp_path))}
+    args = step_arguments(Step.PREPROCESS, {**given, "seed": 7.0, "train_fraction": 0.5})
+    assert repr(vars(args)["seed"]) == "7"
+    with pytest.raises(InputError, match=r"--seed is 42\.5; it must be a whole number"):
+        step_arguments(Step.PREPROCESS, {**given, "seed": 42.5})
+
+
+@pytest.mark.parametrize("uri", ["minio://b/p/other-run/load/t", "s3://elsewhere/x", "minio://b/p/run-1/../other/t"])
+def test_a_step_reads_nothing_outside_its_own_run(uri: str) -> None:
+    check_paths(
+        PreprocessArgs(load_uri="minio://b/p/run-1/load/t", output_uri="minio://b/p/run-1/preprocess/f"), "run-1"
+    )
+    with pytest.raises(InputError, match="--load-uri is"):
+        check_paths(PreprocessArgs(load_uri=uri, output_uri="minio://b/p/run-1/preprocess/f"), "run-1")
 
 
 @pytest.mark.usefixtures("submit_here")
