@@ -2,10 +2,10 @@
 IN_SETUP := bash tools/with_setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt fuzz image bench ci hooks
+.PHONY: help setup run test lint fmt fuzz e2e image bench ci hooks
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
 
 setup: ## uv, the Python packages and Java, where they are missing; every other target does this too
 	@$(IN_SETUP) true
@@ -28,6 +28,9 @@ fmt: ## format the code and mend what can be mended
 
 fuzz: ## ten thousand random walks of the runner for the operator through states and faults
 	@$(IN_SETUP) env SPARK_KFP_WALKS=10000 pytest tests/kfp_pipeline/runtime/test_random_walks.py
+
+e2e: ## the compiled pipeline and faults on the cluster of KUBECONFIG; writes docs/faults.md; see tests/e2e/conftest.py
+	@$(IN_SETUP) env SPARK_KFP_FAULT_TABLE=docs/faults.md pytest -m cluster tests/e2e $(ARGS)
 
 image: ## the three images, by docker, podman or buildah
 	@bash tools/make_image.sh

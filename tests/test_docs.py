@@ -18,8 +18,15 @@ from spark_jobs.__main__ import parse
 from spark_jobs.contract import InputError, Step
 
 PROJECT = Path(__file__).parents[1]
-PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("data/*.md"), *PROJECT.glob("docs/**/*.md")])
-PLAIN = ("cd", "git", "pip", "open", "xdg-open")
+PAGES = sorted(
+    [
+        *PROJECT.glob("*.md"),
+        *PROJECT.glob("data/*.md"),
+        *PROJECT.glob("spark-operator/*.md"),
+        *PROJECT.glob("docs/**/*.md"),
+    ]
+)
+PLAIN = ("cd", "git", "pip", "open", "xdg-open", "kubectl", "helm", "minikube", "kind", "export")
 """Commands that are not the project's own."""
 
 

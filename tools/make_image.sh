@@ -3,7 +3,7 @@
 #   BASE_IMAGE   any Debian bookworm (default debian:bookworm-slim)
 #   PREFIX       put before the names, such as registry.example.com/team/ (default none)
 #   TARGETS      which images (default "spark task serving")
-#   BUILD_FLAGS  further flags for the builder
+#   BUILD_ARGS   further flags for the builder, such as "--build-arg CLASS_ARCHIVE=false --secret id=maven,src=settings.xml"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -16,11 +16,16 @@ if [ -z "$builder" ]; then
   echo "make image: none of docker, podman, buildah works here; install one of them, or start docker's daemon" >&2
   exit 2
 fi
-command="$builder build"
-[ "$builder" != buildah ] || command="buildah build --layers"
+# The files' and the image's times are the commit's, not the build's; docker takes them from the environment.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
+case $builder in
+docker) command="docker build" ;;
+*) command="$builder build --layers --timestamp $SOURCE_DATE_EPOCH" ;;
+esac
 for target in ${TARGETS:-spark task serving}; do
   image=${PREFIX:-}spark-kfp-$target:$version
   echo "make image: $image by $builder"
   # shellcheck disable=SC2086
-  $command ${BUILD_FLAGS:-} --build-arg "BASE_IMAGE=$base" -f Dockerfile.spark --target "$target" -t "$image" .
+  $command ${BUILD_ARGS:-} --build-arg "BASE_IMAGE=$base" -f Dockerfile.spark --target "$target" -t "$image" .
 done

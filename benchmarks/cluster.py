@@ -1,0 +1,124 @@
+"""Where the seconds and the requests of each step go on a cluster: `python -m benchmarks.cluster DATA_URI --spec FILE --output URI`.
+
+Runs the training pipeline once through the Spark operator. The seconds come from the times that Kubernetes and the operator note (whole
+seconds), from the step's own result document, and from this program's clock; the requests from MinIO's own counters, if the store is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import datetime
+import hashlib
+import hmac
+import json
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from kfp_pipeline import runs
+from kfp_pipeline.runtime.following import driver_of
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
+from kfp_pipeline.runtime.manifest import application_name
+from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner
+from kfp_pipeline.settings import ObjectStoreSettings, Settings
+from spark_jobs.contract import ARGUMENTS, Result, Step, settings_of
+
+COLUMNS = ("submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "verdict", "all")
+
+
+def main() -> None:
+    """Runs the pipeline and prints two tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data_uri")
+    parser.add_argument("--spec", required=True, help="URI of the specification, in the object store")
+    parser.add_argument("--output", required=True, help="URI below which the outputs lie")
+    parser.add_argument("--namespace", default="")
+    given = parser.parse_args()
+    settings, run = Settings.from_environment(), runs.new_id()
+    cluster = connect(given.namespace, settings.patience_seconds)
+    place = f"{given.output}/{run}"
+    inputs: dict[str, Any] = {name: value for kind in ARGUMENTS.values() for name, value in settings_of(kind).items()}
+    inputs |= {"data_uri": given.data_uri, "specification_uri": given.spec, "report_uri": f"{place}/report.html"}
+    inputs |= {f"{step}_uri": f"{place}/{step}" for step in Step}
+    seconds, requests = {}, {}
+    for step in Step:
+        kind: Any = ARGUMENTS[step]
+        args = kind(**{name: (inputs | {"output_uri": f"{place}/{step}"})[name] for name in kind.names()})
+        before, began = counted(), time.time()
+        runner = SparkOperatorRunner(cluster, run=run, say=lambda _: None)
+        result = runner.run(step, args, Path(settings.runs / run / f"{step}.log"))
+        ended, after = time.time(), counted()
+        seconds[str(step)] = stages(cluster, application_name(step, vars(args)["output_uri"]), result, began, ended)
+        requests[str(step)] = {api: after[api] - before.get(api, 0) for api in after if after[api] > before.get(api, 0)}
+    print("| step | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
+    for name, parts in seconds.items():
+        print(f"| {name} | " + " | ".join(f"{parts[column]:.1f}" for column in COLUMNS) + " |")
+    print("\n| step | S3 requests | by kind |\n|---|---|---|")
+    for name, kinds in requests.items():
+        listed = ", ".join(f"{api} {count}" for api, count in sorted(kinds.items(), key=lambda item: -item[1]))
+        print(f"| {name} | {sum(kinds.values())} | {listed} |")
+
+
+def stages(cluster: Cluster, name: str, result: Result, began: float, ended: float) -> dict[str, float]:
+    """Seconds of each stage of one step."""
+    application = cluster.get(APPLICATIONS, name)
+    assert application is not None
+    driver = driver_of(cluster, application)
+    assert driver is not None
+    container = driver["status"]["containerStatuses"][0]["state"]["terminated"]
+    created, pod = moment(application["metadata"]["creationTimestamp"]), moment(driver["metadata"]["creationTimestamp"])
+    started, finished = moment(container["startedAt"]), moment(container["finishedAt"])
+    told = moment(application["status"]["terminationTime"])
+    own = result.seconds
+    return {
+        "submission": max(0.0, created - began),
+        "operator": pod - created,
+        "driver's pod": started - pod,
+        "JVM and Python": max(0.0, finished - started - own["total"]),
+        "session": own["startup"],
+        "work": own["work"],
+        "end": max(0.0, told - finished),
+        "verdict": max(0.0, ended - max(told, finished)),
+        "all": ended - began,
+    }
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def counted() -> dict[str, int]:
+    """MinIO's count of requests by kind since it started; empty if the store does not tell."""
+    settings = ObjectStoreSettings.from_environment()
+    request = urllib.request.Request(f"{settings.endpoint_url}/minio/v2/metrics/cluster")
+    request.add_header("Authorization", f"Bearer {token(settings)}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return {}
+    found: dict[str, int] = {}
+    for line in lines:
+        if line.startswith("minio_s3_requests_total{"):
+            api = line.partition('api="')[2].partition('"')[0]
+            found[api] = found.get(api, 0) + round(float(line.rsplit(" ", 1)[1]))
+    return found
+
+
+def token(settings: ObjectStoreSettings) -> str:
+    """The token that MinIO wants for its metrics: a JSON web token of the access key, signed by the secret key."""
+    claims = {"exp": int(time.time()) + 3600, "sub": settings.access_key_id, "iss": "prometheus"}
+    parts = [_encoded(json.dumps(part).encode()) for part in ({"alg": "HS512", "typ": "JWT"}, claims)]
+    signature = hmac.new(settings.secret_access_key.encode(), ".".join(parts).encode(), hashlib.sha512).digest()
+    return ".".join([*parts, _encoded(signature)])
+
+
+def _encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+if __name__ == "__main__":
+    main()
