@@ -141,6 +141,7 @@ def test_a_task_that_is_killed_and_comes_back_follows_the_same_application(
          time.monotonic() - began)  # fmt: skip
 
 
+@pytest.mark.selection
 def test_a_task_that_is_killed_for_good_takes_its_application_with_it(e2e: E2E, run_id: str, note: Note) -> None:
     run = start(e2e, run_id)
     until(is_running(e2e, run), 90, "does not run")
@@ -189,6 +190,7 @@ for entry in pathlib.Path("/proc").iterdir():
 """
 
 
+@pytest.mark.selection
 def test_a_driver_that_is_killed_is_told_and_a_retry_succeeds(e2e: E2E, run_id: str, note: Note) -> None:
     run = start(e2e, run_id)
     until(is_running(e2e, run), 90, "does not run")
@@ -252,6 +254,7 @@ def test_an_object_store_that_is_away_for_good_is_told_soon(e2e: E2E, run_id: st
     nothing_goes_on(e2e, run)
 
 
+@pytest.mark.selection
 def test_a_wrong_key_is_told_within_seconds(e2e: E2E, run_id: str, note: Note) -> None:
     with changed("secret", "spark-kfp-object-store", {"stringData": {"secretkey": "not-the-key"}}):
         run = start(e2e, run_id)
@@ -277,6 +280,7 @@ def test_a_key_that_the_secret_lacks_is_told_by_its_name(e2e: E2E, run_id: str, 
     nothing_goes_on(e2e, run)
 
 
+@pytest.mark.selection
 def test_a_missing_bucket_is_told_by_its_name(e2e: E2E, run_id: str, note: Note) -> None:
     run = start(e2e, run_id, data_uri="s3://no-such-bucket/bank.csv")
     began = time.monotonic()
@@ -289,6 +293,7 @@ def test_a_missing_bucket_is_told_by_its_name(e2e: E2E, run_id: str, note: Note)
     assert "created" not in log, "bad input is not submitted again by KFP's retry"
 
 
+@pytest.mark.selection
 def test_an_image_that_does_not_exist_is_told_by_its_name(e2e: E2E, run_id: str, note: Note) -> None:
     with platform_says({"image": "localhost/no-such-image:1"}):
         run = start(e2e, run_id)
@@ -319,6 +324,7 @@ def test_a_step_whose_python_raises_is_told_with_its_error(e2e: E2E, run_id: str
     note("the step's Python raises (a damaged Parquet file)", error_of(log)[:160], time.monotonic() - began)
 
 
+@pytest.mark.selection
 def test_the_same_task_started_twice_at_once_is_one_application(e2e: E2E, run_id: str, note: Note) -> None:
     began = time.monotonic()
     runs = [start(e2e, run_id) for _ in range(2)]

@@ -14,7 +14,7 @@ from conftest import BUCKET, DATA, E2E, PROJECT, kubectl
 
 from kfp_pipeline.runtime import object_store
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.selection]
 STEPS = ("load", "preprocess", "train", "evaluate")
 
 
