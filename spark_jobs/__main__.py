@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     """Runs a step and returns the exit code: 0, 2 for bad input, 1 for a fault."""
     began = time.perf_counter()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         step, args = parse(argv)
     except InputError as error:

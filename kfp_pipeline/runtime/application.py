@@ -22,6 +22,8 @@ DRIVER_EXISTS = "already exist"
 """Part of the error with which a restarted operator calls an application failed whose driver runs (kubeflow/spark-operator#2788)."""
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+PASSING_EVENTS = ("FailedMount", "SparkApplicationFailed", "SparkDriverFailed")
+"""Warnings that say nothing of why: a volume that comes a moment after its pod, and the operator's own verdict."""
 DRIVER_CONTAINER = "spark-kubernetes-driver"
 
 
@@ -158,9 +160,10 @@ def why_failed(application: Document, driver: Document | None, events: Sequence[
     if code is not None:
         message = f"the driver ended with exit code {code}" + (f": {line}" if (line := error_line(log)) else "")
     else:
-        warnings = [
-            f"{event.get('reason')}: {event.get('message')}" for event in events if event.get("type") == "Warning"
+        telling = [
+            event for event in events if event.get("type") == "Warning" and event.get("reason") not in PASSING_EVENTS
         ]
+        warnings = [f"{event.get('reason')}: {event.get('message')}" for event in telling]
         message = "; ".join([error or "the driver's pod is gone", *warnings[-3:]])
     return TemporaryError(Failure(kind="fault", type="DriverFailed", message=message[:2000]), log)
 

@@ -147,8 +147,7 @@ def test_a_task_that_is_killed_for_good_takes_its_application_with_it(e2e: E2E, 
     until(is_running(e2e, run), 90, "does not run")
     kill(run.pod)
     began = time.monotonic()
-    stop = "import os, signal; os.kill(int(open('/proc/1/task/1/children').read().split()[0]), signal.SIGSTOP)"
-    kubectl("exec", f"{run.application}-driver", "--", "python3", "-c", stop, check=False)  # it must not end by itself
+    kubectl("exec", f"{run.application}-driver", "--", "python", "-c", STOP)  # it must not end by itself
     until(lambda: e2e.application(run) is None, LEASE_SECONDS + 60, "the application is still there")
     note(
         "task's pod killed for good",
@@ -181,13 +180,19 @@ def test_a_task_that_is_asked_to_stop_deletes_its_application(e2e: E2E, run_id: 
     nothing_goes_on(e2e, run)
 
 
-TERMINATE = """
+def signal_to(name: str, part: str) -> str:
+    """A program that sends a signal to the Python processes whose command line has a part."""
+    return f"""
 import os, pathlib, signal
 for entry in pathlib.Path("/proc").iterdir():
-    if entry.name.isdecimal() and int(entry.name) not in (1, os.getpid()):
-        if b"kfp.dsl.executor_main" in (entry / "cmdline").read_bytes() and b"bash" not in (entry / "cmdline").read_bytes()[:8]:
-            os.kill(int(entry.name), signal.SIGTERM)
+    if entry.name.isdecimal() and int(entry.name) != os.getpid():
+        if (entry / "comm").read_text().startswith("python") and b"{part}" in (entry / "cmdline").read_bytes():
+            os.kill(int(entry.name), signal.{name})
 """
+
+
+TERMINATE = signal_to("SIGTERM", "kfp.dsl.executor_main")
+STOP = signal_to("SIGSTOP", "main.py")
 
 
 @pytest.mark.selection

@@ -45,12 +45,15 @@ class Store:
 class Bench:
     """A runner in front of the fake server."""
 
-    def __init__(self, server: FakeKubernetes, folder: Path) -> None:
+    def __init__(self, server: FakeKubernetes, folder: Path, **limits: float) -> None:
         self.server, self.folder, self.store = server, folder, Store()
         self.said: list[str] = []
         template = (PROJECT / "spark-operator/base/spark-application.yaml").read_text()
-        data = {"spark-application.yaml": template, "steps.yaml": "{}", "limits.yaml": yaml.safe_dump(FAST)}
+        data = {"spark-application.yaml": template, "steps.yaml": "{}", "limits.yaml": yaml.safe_dump(FAST | limits)}
         server.put("configmaps", {"metadata": {"name": "spark-kfp"}, "data": data})
+        server.update(
+            "configmaps", "spark-kfp", lambda _: None
+        )  # a stale answer knows it too: it was there long before
         server.operator.on_driver_end = self.end_driver
         self.failure: Failure | None = None
 
