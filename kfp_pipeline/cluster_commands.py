@@ -28,6 +28,7 @@ from kfp_pipeline.runtime.application import (
     why_failed,
 )
 from kfp_pipeline.runtime.driver_log import DriverLog
+from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.following import driver_of, events_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.lease import Reaper
@@ -98,25 +99,34 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     cluster = _cluster(arguments, settings)
     application = _one(cluster, arguments.name)
     driver = driver_of(cluster, application)
-    kept = ""
     if driver and has_started(driver):
         with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
-            log = DriverLog(cluster, Path(scratch) / LOG_NAME, print)
-            with log:
-                if arguments.follow and is_alive(driver):
-                    log.follow(driver["metadata"]["name"], lambda: not is_alive(driver_of(cluster, application)))
-                else:
-                    log.follow(driver["metadata"]["name"], lambda: True)
-            kept = log.tail
+            with DriverLog(cluster, Path(scratch) / LOG_NAME, print) as log:
+                follows = arguments.follow and is_alive(driver)
+                log.follow(
+                    driver["metadata"]["name"], lambda: not follows or not is_alive(driver_of(cluster, application))
+                )
+            told = log.tail
+        application = cluster.get(APPLICATIONS, application["metadata"]["name"]) or application
+        driver = driver_of(cluster, application)
     else:
-        uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
-        kept = (object_store.read_text(f"{uri}/{LOG_NAME}") or "") if uri else ""
-        print(kept or f"no log: the driver {driver_name(application)} has not started")
-    if state_of(application) == "FAILED":
-        error = why_failed(application, driver, events_of(cluster, application), "")
+        told = _kept_log(application)
+        print(told or f"no log: the driver {driver_name(application)} has not started")
+    if state_of(application) in ("FAILED", "FAILING") and not is_alive(driver):
+        error = why_failed(application, driver, events_of(cluster, application), told)
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_FAULT
     return 0
+
+
+def _kept_log(application: dict[str, Any]) -> str:
+    """The log beside the step's output; empty if there is none or it cannot be had."""
+    uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
+    try:
+        return (object_store.read_text(f"{uri}/{LOG_NAME}") or "") if uri else ""
+    except (InputError, StepError) as error:
+        print(f"spark-kfp: the log that was kept cannot be read: {error}", file=sys.stderr)
+        return ""
 
 
 def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -126,7 +136,7 @@ def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
         raise InputError("name one SparkApplication, or a run with --run; spark-kfp status lists them")
     found = [_one(cluster, arguments.name)] if arguments.name else _of_run(_applications(cluster), arguments.run)
     for application in found:
-        if state_of(application) not in ENDED:
+        if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
             print(f"cancelled {application['metadata']['name']}")
     return 0

@@ -77,9 +77,7 @@ class ObjectStore:
         return self._ask(uri, get)
 
     def open(self, uri: str) -> IO[bytes]:
-        answer: Any = self._ask(uri, lambda: self._client.get_object(*bucket_and_key(uri)))
-        answer.auto_close = False  # else it is closed at its last byte, and reading on is an error
-        return io.BufferedReader(answer)
+        return io.BufferedReader(_Stream(uri, self._ask(uri, lambda: self._client.get_object(*bucket_and_key(uri)))))
 
     def write(self, uri: str, content: bytes) -> None:
         bucket, key = bucket_and_key(uri)
@@ -92,8 +90,10 @@ class ObjectStore:
 
     def remove(self, uri: str) -> None:
         bucket, key = bucket_and_key(uri)
-        # A directory marker of S3A ends with a slash, so the prefix without one finds it too.
-        names = [name for name in self._names(uri, bucket, key) if name == key or name.startswith(f"{key}/")]
+        base = key.rstrip("/")
+        if not base:  # never a whole bucket
+            return
+        names = [name for name in self._names(uri, bucket, base) if name == base or name.startswith(f"{base}/")]
         if names:
             doomed = [DeleteObject(name) for name in names]
             errors = self._ask(uri, lambda: list(self._client.remove_objects(bucket, doomed)))
@@ -102,25 +102,22 @@ class ObjectStore:
 
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
         bucket, key = bucket_and_key(uri)
-        scheme = urlparse(uri).scheme
-        pattern = any(sign in key for sign in "*?[")
-        start = key[: min(key.find(sign) for sign in "*?[" if sign in key)] if pattern else key
-        names = self._names(uri, bucket, start)
-        if pattern:
-            found = [name for name in names if fnmatch.fnmatchcase(name, key) and not name.endswith("/")]
-        elif key in names:
+        signs = [key.find(sign) for sign in "*?[" if sign in key]
+        names = self._names(uri, bucket, key[: min(signs)] if signs else key)
+        base = f"{key.rstrip('/')}/" if key.strip("/") else ""
+        below = [name.removeprefix(base) for name in names if name.startswith(base) and name != base]
+        if key in names and not key.endswith("/"):
             found = [key]
+        elif signs:
+            found = [name for name in names if matches(name, key) and not name.endswith("/")]
         else:
-            below = [
-                name.removeprefix(key.rstrip("/") + "/") for name in names if name.startswith(key.rstrip("/") + "/")
-            ]
             visible = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
-            found = [f"{key.rstrip('/')}/{name}" for name in visible if name.endswith(tuple(suffixes))]
-            if below and not found:
-                return []
+            found = [f"{base}{name}" for name in visible if name.endswith(tuple(suffixes))]
+            if base in names or (below and not found):
+                return sorted(f"{urlparse(uri).scheme}://{bucket}/{name}" for name in found)
         if not found:
             raise InputError(f"{uri}: no such object in bucket {bucket!r}")
-        return sorted(f"{scheme}://{bucket}/{name}" for name in found)
+        return sorted(f"{urlparse(uri).scheme}://{bucket}/{name}" for name in found)
 
     def spark_uri(self, uri: str) -> str:
         return "s3a://" + "/".join(bucket_and_key(uri))
@@ -188,5 +185,49 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name matches as it would on a disk: a star crosses no slash, two stars do, and hidden names must be asked for."""
+    return _match(name.split("/"), pattern.split("/"))
+
+
+def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not parts or not patterns:
+        return not parts and not patterns
+    if patterns[0] == "**":
+        return _match(parts, patterns[1:]) or (not _hidden(parts[0], "") and _match(parts[1:], patterns))
+    first = not _hidden(parts[0], patterns[0]) and fnmatch.fnmatchcase(parts[0], patterns[0])
+    return first and _match(parts[1:], patterns[1:])
+
+
+def _hidden(part: str, pattern: str) -> bool:
+    return part.startswith((".", "_")) and not pattern.startswith(part[0])
+
+
+class _Stream(io.RawIOBase):
+    """What is read of an object as it comes; a cut connection is the store being away."""
+
+    def __init__(self, uri: str, answer: Any) -> None:
+        self._uri, self._answer = uri, answer
+        answer.auto_close = False  # else it is closed at its last byte, and reading on is an error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._answer.read(len(buffer))
+        except urllib3.exceptions.HTTPError as error:
+            raise UnavailableError(f"{self._uri}: the object store broke off ({_short(error)}); run again") from error
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._answer.close()
+        self._answer.release_conn()
+        super().close()
+
+
 def _short(error: Exception) -> str:
+    if isinstance(error, S3Error):
+        return f"{error.code}: {error.message}"
     return str(error).split("\n")[0].rpartition(": ")[2][:200] or type(error).__name__

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
@@ -171,6 +172,8 @@ class Cluster:
             for chunk in answer.stream(65536, decode_content=False):
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from (line for line in whole if line)
+            if rest:  # a log may end without an end of line
+                yield rest
         finally:
             answer.close()
             answer.release_conn()
@@ -205,7 +208,7 @@ def connect(namespace: str = "", patience_seconds: float = 300.0) -> Cluster:
         try:
             config.load_kube_config(client_configuration=settings)
             _, context = config.list_kube_config_contexts()
-        except (config.ConfigException, OSError) as error:
+        except (config.ConfigException, OSError, yaml.YAMLError) as error:
             raise InputError(f"no cluster to talk to ({error}); set KUBECONFIG, or use --spark='local[*]'") from error
         found = context["context"].get("namespace", "")
     if not namespace and not found:

@@ -199,13 +199,11 @@ def test_a_folder_may_be_named_with_a_slash(s3: FakeS3, store: ObjectStore) -> N
     assert store.find("s3://kfp/t/", SUFFIXES) == ["s3://kfp/t/b.csv"]
 
 
-@pytest.mark.xfail(reason="the directory marker itself is taken for the file", raises=AssertionError)
 def test_a_folder_with_a_marker_may_be_named_with_a_slash(s3: FakeS3, store: ObjectStore) -> None:
     s3.put("t/", "t/b.csv")
     assert store.find("s3://kfp/t/", SUFFIXES) == ["s3://kfp/t/b.csv"]
 
 
-@pytest.mark.xfail(reason="the names below the root are sought below a slash", raises=InputError)
 @pytest.mark.parametrize("uri", ["s3://kfp", "s3://kfp/"])
 def test_a_whole_bucket_is_a_folder_too(s3: FakeS3, store: ObjectStore, uri: str) -> None:
     s3.put("b.csv")
@@ -228,13 +226,11 @@ def test_a_pattern_finds_what_it_matches_over_many_pages_of_a_listing(s3: FakeS3
         store.find("s3://kfp/day-*/none", SUFFIXES)
 
 
-@pytest.mark.xfail(reason="fnmatch: a star crosses slashes and takes hidden names, on a disk it does neither")
 def test_a_star_neither_crosses_a_slash_nor_takes_hidden_files(s3: FakeS3, store: ObjectStore) -> None:
     s3.put(*FOLDER)
     assert store.find("s3://kfp/t/*.csv", SUFFIXES) == ["s3://kfp/t/b.csv"]
 
 
-@pytest.mark.xfail(reason="a disk looks for the very name first, the store does not", raises=InputError)
 def test_an_object_whose_name_looks_like_a_pattern_is_found(s3: FakeS3, store: ObjectStore) -> None:
     s3.put("bank[1].csv")
     assert store.find("s3://kfp/bank[1].csv", SUFFIXES) == ["s3://kfp/bank[1].csv"]
@@ -262,7 +258,6 @@ def test_a_whole_bucket_is_never_removed(s3: FakeS3, store: ObjectStore, uri: st
     assert sorted(s3.objects) == ["a", "b/c"]
 
 
-@pytest.mark.xfail(reason="with a slash at its end only the directory marker is removed", raises=AssertionError)
 def test_a_folder_that_is_named_with_a_slash_is_removed_too(s3: FakeS3, store: ObjectStore) -> None:
     s3.put("a/b/", "a/b/c", "a/bc")
     store.remove("s3://kfp/a/b/")
@@ -369,9 +364,6 @@ def test_an_address_at_which_nobody_listens_is_away(monkeypatch: pytest.MonkeyPa
             store.check("s3://kfp/a")
 
 
-@pytest.mark.xfail(
-    reason="_short keeps what is after the last colon, which is the object's name", raises=AssertionError
-)
 def test_a_store_that_is_overloaded_says_so(s3: FakeS3, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "FIRST_CONTACT_SECONDS", 0.1)
     s3.always = "503"
@@ -380,7 +372,6 @@ def test_a_store_that_is_overloaded_says_so(s3: FakeS3, store: ObjectStore, monk
     assert "SlowDown" in str(caught.value)
 
 
-@pytest.mark.xfail(reason="a stream that is cut lets the HTTP client's own error through")
 def test_a_stream_that_is_cut_is_the_store_being_away(s3: FakeS3, store: ObjectStore) -> None:
     s3.put("a")
     s3.faults = ["half"]

@@ -305,3 +305,39 @@ def test_labels_of_the_template_stay_and_without_a_run_there_is_no_label_for_it(
     document["metadata"]["labels"]["team"] = "risk"
     labels = build(template=yaml.safe_dump(document), run="")["metadata"]["labels"]
     assert labels == {"app.kubernetes.io/managed-by": "spark-kfp", STEP_LABEL: "load", "team": "risk"}
+
+
+@pytest.mark.xfail(reason="spec_hash and the check of names come before the check of types", raises=TypeError)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sparkConf: {1: x}",
+        "nodeSelector: {1: x, b: c}",
+        "driver: {memory: 2024-01-01}",
+        "nodeSelector: {a: 2024-01-01}",
+    ],
+)
+def test_what_yaml_takes_for_a_number_or_a_date_is_refused_as_bad_input(text: str) -> None:
+    with pytest.raises(InputError):
+        build({}, {"load": yaml.safe_load(text)})
+
+
+@pytest.mark.xfail(reason="setdefault keeps a null", raises=TypeError)
+@pytest.mark.parametrize("where", ["metadata", "spec", "labels"])
+def test_an_empty_part_of_the_template_is_filled_or_refused_but_no_crash(where: str) -> None:
+    document = yaml.safe_load(TEMPLATE)
+    (document["metadata"] if where == "labels" else document)[where] = None
+    try:
+        assert build(template=yaml.safe_dump(document))["metadata"]["labels"][STEP_LABEL] == "load"
+    except InputError:
+        assert where == "spec"
+
+
+@pytest.mark.xfail(reason="RUN_MAY_CONFIGURE lets whole families through, classes to load among them")
+@pytest.mark.parametrize(
+    "key",
+    ["spark.shuffle.manager", "spark.shuffle.sort.io.plugin.class", "spark.sql.adaptive.customCostEvaluatorClass"],
+)
+def test_a_run_may_not_name_a_class_to_load(key: str) -> None:
+    with pytest.raises(InputError, match="may not set"):
+        build({}, {"load": {"sparkConf": {key: "evil.Class"}}})
