@@ -135,8 +135,17 @@ def describe_failure(error: Exception) -> Failure:
         if sign in text:
             line = next(line for line in text.splitlines() if sign in line)
             return Failure(kind="input", type=type(error).__name__, message=f"{line.strip()[:300]}: {advice}")
+    text = java_cause(text) or text
     frames = tuple(traceback.format_exception(error)[-8:])
     return Failure(kind="fault", type=type(error).__name__, message=text.strip()[:2000] or repr(error), frames=frames)
+
+
+def java_cause(text: str) -> str:
+    """What went wrong in Spark, of an error's text that holds a stack of the JVM; empty if it holds none."""
+    lines = text.splitlines()
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    first = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
+    return ", caused by ".join(dict.fromkeys((*first[:1], *causes[-1:])))
 
 
 def leave(args: Any, result: Result) -> None:

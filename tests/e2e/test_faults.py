@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -34,11 +35,24 @@ def note() -> Iterator[Note]:
 
     def add(fault: str, seen: str, seconds: float | None, *, lost: str = "nothing", left: str = "nothing") -> None:
         after = "" if seconds is None else f"{seconds:.0f} s"
+        seen = re.sub(r"/[0-9a-f]{8}-[0-9a-f-]{27}/", "/RUN/", re.sub(r"-[0-9a-f]{12}\b", "-HASH", seen))[:240]
         ROWS.append({"fault": fault, "what the user sees": seen, "after": after, "left behind": left, "lost": lost})
 
     yield add
     if os.environ.get("SPARK_KFP_FAULT_TABLE") and ROWS:
-        Path(os.environ["SPARK_KFP_FAULT_TABLE"]).write_text(_table(ROWS), encoding="utf-8")
+        path = Path(os.environ["SPARK_KFP_FAULT_TABLE"])
+        earlier = _rows(path.read_text(encoding="utf-8")) if path.exists() else []
+        new = {row["fault"]: row for row in ROWS}
+        kept = [new.pop(row["fault"], row) for row in earlier]
+        path.write_text(_table([*kept, *new.values()]), encoding="utf-8")
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    """The lines of a table that was written before; a run of some tests replaces only theirs."""
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
 def _table(rows: list[dict[str, str]]) -> str:
@@ -76,7 +90,9 @@ def nothing_goes_on(e2e: E2E, run: TaskRun) -> None:
     """No application, driver or executor of this run is alive, and none comes to life."""
 
     def dead() -> bool:
-        live = json.loads(kubectl("get", "pods", "-l", f"spark-app-name={run.application}", "-o", "json"))["items"]
+        live = json.loads(
+            kubectl("get", "pods", "-l", f"sparkoperator.k8s.io/app-name={run.application}", "-o", "json")
+        )["items"]
         going = [pod for pod in live if pod["status"].get("phase") in ("Pending", "Running")]
         return not going and e2e.state(run) in ("", "COMPLETED", "FAILED")
 
@@ -211,7 +227,7 @@ def test_a_driver_that_is_killed_is_told_and_a_retry_succeeds(e2e: E2E, run_id: 
 
 def test_an_executor_that_is_killed_is_replaced(e2e: E2E, run_id: str, note: Note) -> None:
     run = start(e2e, run_id)
-    found = until(lambda: kubectl("get", "pods", "-l", f"spark-role=executor,spark-app-name={run.application}", "-o", "name"), 120,
+    found = until(lambda: kubectl("get", "pods", "-l", f"spark-role=executor,sparkoperator.k8s.io/app-name={run.application}", "-o", "name"), 120,
                   "no executor")  # fmt: skip
     began = time.monotonic()
     kill(found.split()[0].removeprefix("pod/"))

@@ -372,7 +372,7 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
             "install the Kubeflow",
         ),
         (operator_gone, "Spark operator", "no controller runs", "spark-operator/README.md"),
-        (operator_watches("default,spark-kf"), "Spark operator", "not spark-kfp", "spark.jobNamespaces"),
+        (operator_watches("default,spark-kfp-2"), "Spark operator", "not spark-kfp", "spark.jobNamespaces"),
         (
             deny("create", "sparkapplications"),
             "rights of who submits",

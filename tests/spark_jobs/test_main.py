@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from spark_jobs.__main__ import describe_failure, java_cause
 from spark_jobs.contract import Result
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -117,3 +118,14 @@ def test_no_such_step_and_wrong_arguments_end_with_code_2() -> None:
         assert done.returncode == 2
         assert done.stderr.startswith("spark-kfp: error: ")
         assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:
+    text = (
+        "An error occurred while calling o96.parquet.\n: org.apache.spark.SparkException: Job aborted\n\tat org.apache.spark.X.y(Z:1)\n"
+        "Caused by: java.io.IOException: read failed\n\tat a.b(C:2)\nCaused by: java.lang.RuntimeException: t.parquet is not a Parquet file\n"
+    )
+    told = "org.apache.spark.SparkException: Job aborted, caused by java.lang.RuntimeException: t.parquet is not a Parquet file"
+    assert java_cause(text) == told
+    assert java_cause("no column x") == ""
+    assert describe_failure(RuntimeError(text)).message == told

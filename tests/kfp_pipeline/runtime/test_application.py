@@ -99,6 +99,7 @@ def test_a_pod_of_an_earlier_application_of_the_name_is_anothers(metadata: dict[
 
 def test_a_pod_without_a_submission_is_not_that_of_an_application_without_one() -> None:
     assert not belongs_to({"metadata": {"labels": {"sparkoperator.k8s.io/submission-id": ""}}}, application())
+    assert not belongs_to({"metadata": {}}, application())
 
 
 def test_a_driver_is_alive_until_it_ends_or_is_being_deleted() -> None:

@@ -191,6 +191,7 @@ def test_a_run_may_not_give_itself_other_rights(where: str, change: dict[str, An
         "spark.pyspark.python",
         "spark.eventLog.dir",
         "spark.network.timeout.more",
+        "spark.default.parallelism.more",
         "spark.serializer.more",
         "xspark.memory.fraction",
         "spark.memoryX",
