@@ -227,8 +227,8 @@ def test_a_driver_that_is_killed_is_told_and_a_retry_succeeds(e2e: E2E, run_id: 
 
 def test_an_executor_that_is_killed_is_replaced(e2e: E2E, run_id: str, note: Note) -> None:
     run = start(e2e, run_id)
-    found = until(lambda: kubectl("get", "pods", "-l", f"spark-role=executor,sparkoperator.k8s.io/app-name={run.application}", "-o", "name"), 120,
-                  "no executor")  # fmt: skip
+    label = f"spark-role=executor,sparkoperator.k8s.io/app-name={run.application}"
+    found = until(lambda: kubectl("get", "pods", "-l", label, "-o", "name"), 120, "no executor")
     began = time.monotonic()
     kill(found.split()[0].removeprefix("pod/"))
     ended, log, _ = e2e.wait(run)

@@ -59,7 +59,7 @@ def call(kubeconfig: Path, server: FakeKubernetes, capsys: pytest.CaptureFixture
     return run
 
 
-def submit(server: FakeKubernetes, name: str, script: str = "success", steps: int = 0, *, run: str = "r1") -> None:
+def submit(server: FakeKubernetes, name: str, script: Any = "success", steps: int = 0, *, run: str = "r1") -> None:
     """Submits an application and moves it by hand."""
     server.operator.script(name, script)
     metadata = {
@@ -118,6 +118,23 @@ def test_logs_of_a_failed_application_end_with_the_reason_and_exit_code_1(server
     assert "INFO Step: line 19\n" in out
     assert "ValueError: no column x\n" in out
     assert err == "spark-kfp: error: the driver ended with exit code 1\n"
+
+
+def test_logs_of_a_driver_that_has_just_failed_tell_the_line_of_the_log_that_names_the_error(
+    server: FakeKubernetes, call: Call
+) -> None:
+    from fake_operator import NEW, RUNNING, SUBMITTED, Stage
+
+    last = Stage(1, "FAILING", "Failed", log=("Caused by: no column x", "INFO the end"), reason="Error", exit_code=1)
+    submit(server, "app-1", [NEW, SUBMITTED, RUNNING, last], 4)
+    code, _, err = call("logs", "app-1")
+    assert (code, err) == (1, "spark-kfp: error: the driver ended with exit code 1: Caused by: no column x\n")
+
+
+def test_logs_do_not_call_an_application_failed_whose_driver_runs(server: FakeKubernetes, call: Call) -> None:
+    submit(server, "app-1", "operator_restart", 4)
+    code, out, err = call("logs", "app-1")
+    assert (code, out.count("INFO Step"), err) == (0, 20, "")
 
 
 def test_logs_of_one_that_succeeded_and_of_one_that_runs_are_exit_code_0(server: FakeKubernetes, call: Call) -> None:

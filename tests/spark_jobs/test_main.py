@@ -122,8 +122,10 @@ def test_no_such_step_and_wrong_arguments_end_with_code_2() -> None:
 
 def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:
     text = (
-        "An error occurred while calling o96.parquet.\n: org.apache.spark.SparkException: Job aborted\n\tat org.apache.spark.X.y(Z:1)\n"
-        "Caused by: java.io.IOException: read failed\n\tat a.b(C:2)\nCaused by: java.lang.RuntimeException: t.parquet is not a Parquet file\n"
+        "An error occurred while calling o96.parquet.\n"
+        ": org.apache.spark.SparkException: Job aborted\n\tat org.apache.spark.X.y(Z:1)\n"
+        "Caused by: java.io.IOException: read failed\n\tat a.b(C:2)\n"
+        "Caused by: java.lang.RuntimeException: t.parquet is not a Parquet file\n"
     )
     told = "org.apache.spark.SparkException: Job aborted, caused by java.lang.RuntimeException: t.parquet is not a Parquet file"
     assert java_cause(text) == told
