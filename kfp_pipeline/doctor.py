@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,8 @@ def _check(name: str, check: Callable[[], str], fix: str) -> Finding:
     except ApiException as error:
         known = {403: "this user may not look", 404: "not there"}.get(error.status, f"{error.status} {error.reason}")
         return Finding(name, None if error.status == 403 else False, known, fix)
+    except (KeyError, TypeError, json.JSONDecodeError):
+        return Finding(name, False, "answers, but not as an API server does", fix)
     except (StepError, InputError, HTTPError) as error:
         return Finding(name, False, str(error).split("\n")[0][:200], fix)
 

@@ -59,7 +59,8 @@ class LocalFiles:
             )
             visible = [entry for entry in found if not entry.relative_to(path).as_posix().startswith((".", "_"))]
             return [str(entry) for entry in visible if not entry.name.startswith((".", "_"))]
-        matches = sorted(match for match in glob.glob(str(path), recursive=True) if Path(match).is_file())  # noqa: PTH207 - of any root
+        names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - of any root
+        matches = sorted(match for match in names if Path(match).is_file() and not _is_hidden(match, str(path)))
         if not matches:
             beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if (close := similar(path.name, beside)) else ""
@@ -68,6 +69,12 @@ class LocalFiles:
 
     def spark_uri(self, uri: str) -> str:
         return "file:" + str(_path(uri))
+
+
+def _is_hidden(match: str, pattern: str) -> bool:
+    """Whether a part begins with an underscore, as what Spark writes beside its data does, and the pattern does not ask for it."""
+    asked = {part[0] for part in pattern.split("/") if part}
+    return "_" not in asked and any(part.startswith("_") for part in set(match.split("/")) - set(pattern.split("/")))
 
 
 def _path(uri: str) -> Path:

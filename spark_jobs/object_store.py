@@ -192,7 +192,7 @@ def matches(name: str, pattern: str) -> bool:
 
 def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
     if not parts or not patterns:
-        return not parts and not patterns
+        return not parts and all(pattern == "**" for pattern in patterns)
     if patterns[0] == "**":
         return _match(parts, patterns[1:]) or (not _hidden(parts[0], "") and _match(parts[1:], patterns))
     first = not _hidden(parts[0], patterns[0]) and fnmatch.fnmatchcase(parts[0], patterns[0])
@@ -208,7 +208,6 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, uri: str, answer: Any) -> None:
         self._uri, self._answer = uri, answer
-        answer.auto_close = False  # else it is closed at its last byte, and reading on is an error
 
     def readable(self) -> bool:
         return True

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfp_pipeline.runtime.application import ENDED, state_of
+from kfp_pipeline.runtime.application import DRIVER_EXISTS, ENDED, driver_name, error_of, is_alive, state_of
 from kfp_pipeline.runtime.errors import StepError
-from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, LEASES, Cluster, ConflictError
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, LEASES, PODS, Cluster, ConflictError
 from kfp_pipeline.runtime.manifest import MANAGED_BY
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Reaper:
         expired, alive = [], set()
         for application in applications:
             name, uid = application["metadata"]["name"], application["metadata"]["uid"]
-            if state_of(application) in ENDED or application["metadata"].get("deletionTimestamp"):
+            if self._has_ended(application) or application["metadata"].get("deletionTimestamp"):
                 continue
             alive.add(uid)
             spec = leases.get(name, {}).get("spec", {})
@@ -102,6 +102,11 @@ class Reaper:
                 expired.append(name)
         self._seen = {uid: seen for uid, seen in self._seen.items() if uid in alive}
         return expired
+
+    def _has_ended(self, application: Mapping[str, Any]) -> bool:
+        if state_of(application) == "FAILED" and DRIVER_EXISTS in error_of(application):  # not to be believed at once
+            return not is_alive(self.cluster.get(PODS, driver_name(application)))
+        return state_of(application) in ENDED
 
     def run(self, interval_seconds: float) -> None:
         """Looks again and again, for ever."""

@@ -37,7 +37,7 @@ RUN_MAY_SET: Mapping[str, Sequence[str] | None] = {
 }
 """What a run may change, and which fields of it (None: all; for sparkConf the keys below)."""
 RUN_MAY_CONFIGURE = re.compile(
-    r"spark\.(sql\.(shuffle|files|adaptive|autoBroadcastJoinThreshold|parquet\.compression)|memory\.|default\.parallelism$|locality\."
+    r"(?!.*(Class|class|shuffle\.manager)$)spark\.(sql\.(shuffle|files|adaptive|autoBroadcastJoinThreshold|parquet\.compression)|memory\.|default\.parallelism$|locality\."
     r"|task\.|speculation|network\.timeout$|rpc\.|shuffle\.|reducer\.|executor\.heartbeatInterval$|kryoserializer\.|serializer$|log\.level$)"
 )
 
@@ -72,10 +72,10 @@ def build_application(
         InputError: template or changes are not valid, or the run may not change that.
     """
     application = _document(config, TEMPLATE_KEY)
-    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY, "").strip() else {}
+    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
     _check_steps(platform, f"{STEPS_KEY} of the ConfigMap")
     _check_steps(overrides, "the run's Spark settings")
-    spec = application.setdefault("spec", {})
+    spec = application["spec"] = application.get("spec") or {}
     for change in (platform.get("all"), platform.get(step)):
         _merge(spec, change or {})
     for change in (overrides.get("all"), overrides.get(step)):
@@ -83,12 +83,13 @@ def build_application(
         _merge(spec, change or {})
     spec["arguments"] = [str(step), *to_argv(args)]
     output = str(vars(args)["output_uri"])
-    metadata = application.setdefault("metadata", {})
+    metadata = application["metadata"] = application.get("metadata") or {}
     metadata["name"] = application_name(step, output)
     labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: _label(run)} if run else {})}
-    metadata["labels"] = {**metadata.get("labels", {}), **labels}
-    metadata["annotations"] = {**metadata.get("annotations", {}), OUTPUT_URI: output, HASH: spec_hash(spec)}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
     _validate(application)
+    noted = {OUTPUT_URI: output, HASH: spec_hash(spec)}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), **noted}
     return application
 
 
@@ -107,6 +108,8 @@ def _document(config: Mapping[str, str], key: str) -> Document:
         found = yaml.safe_load(config[key])
     except yaml.YAMLError as error:
         raise InputError(f"{key} of the ConfigMap is not YAML: {error}") from error
+    if found is None and key != TEMPLATE_KEY:  # comments only
+        return {}
     if not isinstance(found, dict):
         raise InputError(f"{key} of the ConfigMap must hold a mapping")
     return found
@@ -131,7 +134,7 @@ def _check_allowed(change: Mapping[str, Any]) -> None:
         if not isinstance(value, Mapping) and key != "memoryOverheadFactor":
             raise InputError(f"{key!r} of the run's Spark settings must be a mapping")
         allowed = RUN_MAY_SET[key]
-        for name in value if isinstance(value, Mapping) else ():
+        for name in map(str, value if isinstance(value, Mapping) else ()):
             if allowed is not None and name not in allowed:
                 raise InputError(f"a run may not set {key}.{name}; of {key} it may set {', '.join(allowed)}")
             if key == "sparkConf" and not RUN_MAY_CONFIGURE.match(name):
@@ -153,6 +156,8 @@ def _merge(target: Document, change: Mapping[str, Any]) -> None:
 
 def _validate(application: Document) -> None:
     """Checks types and names of fields by the operator's own schema."""
+    if wrong := _no_json(application, ""):
+        raise InputError(f"the SparkApplication is not valid: {wrong}; put it in quotes")
     try:
         typed = SparkV1beta2SparkApplication.from_dict(application)
     except ValidationError as error:
@@ -163,6 +168,19 @@ def _validate(application: Document) -> None:
     unknown = _unknown(application, typed.to_dict(), "")
     if unknown:
         raise InputError(f"the SparkApplication has an unknown field {unknown}; check its spelling in spark-operator/")
+
+
+def _no_json(given: Any, path: str) -> str:
+    """The first name or value that YAML has made something of which JSON does not know, such as a date."""
+    if isinstance(given, Mapping):
+        odd = next((name for name in given if not isinstance(name, str)), None)
+        if odd is not None:
+            return f"{path}{odd} is a name that is no text"
+        return next((found for name, value in given.items() if (found := _no_json(value, f"{path}{name}."))), "")
+    if isinstance(given, list):
+        return next((found for n, value in enumerate(given) if (found := _no_json(value, f"{path}{n}."))), "")
+    known = given is None or isinstance(given, str | int | float | bool)
+    return "" if known else f"{path.rstrip('.')} is {given!r}"
 
 
 def _unknown(given: Any, known: Any, path: str) -> str:

@@ -154,7 +154,7 @@ def _ask(request: Callable[[Minio], Answer], patience_seconds: float = PATIENCE_
         except S3Error as error:
             if error.code == "NoSuchKey":
                 raise FileNotFoundError(error.resource) from error
-            if error.code and error.code not in ("InternalError", "SlowDown", "ServiceUnavailable"):
+            if error.response.status < 500:
                 where = _settings().endpoint_url
                 raise InputError(f"the object store at {where} refuses: {error.code}: {error.message}") from error
             reason: Exception = error

@@ -163,7 +163,10 @@ def test_a_task_that_is_killed_for_good_takes_its_application_with_it(e2e: E2E, 
     until(is_running(e2e, run), 90, "does not run")
     kill(run.pod)
     began = time.monotonic()
-    kubectl("exec", f"{run.application}-driver", "--", "python", "-c", STOP)  # it must not end by itself
+    driver = f"{run.application}-driver"  # it must not end by itself
+    until(
+        lambda: "sent" in kubectl("exec", driver, "--", "python", "-c", STOP, check=False), 30, "no step in the driver"
+    )
     until(lambda: e2e.application(run) is None, LEASE_SECONDS + 60, "the application is still there")
     note(
         "task's pod killed for good",
@@ -200,10 +203,14 @@ def signal_to(name: str, part: str) -> str:
     """A program that sends a signal to the Python processes whose command line has a part."""
     return f"""
 import os, pathlib, signal
-for entry in pathlib.Path("/proc").iterdir():
-    if entry.name.isdecimal() and int(entry.name) != os.getpid():
-        if (entry / "comm").read_text().startswith("python") and b"{part}" in (entry / "cmdline").read_bytes():
-            os.kill(int(entry.name), signal.{name})
+found = [
+    int(entry.name) for entry in pathlib.Path("/proc").iterdir()
+    if entry.name.isdecimal() and int(entry.name) != os.getpid()
+    and (entry / "comm").read_text().startswith("python") and b"{part}" in (entry / "cmdline").read_bytes()
+]
+for number in found:
+    os.kill(number, signal.{name})
+print("sent" if found else "nobody")
 """
 
 

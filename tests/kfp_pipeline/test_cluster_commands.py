@@ -482,9 +482,6 @@ def test_where_the_server_does_not_answer_the_doctor_says_only_that(server: Fake
     assert "check the network and the kubeconfig" in line
 
 
-@pytest.mark.xfail(
-    reason="_check lets JSONDecodeError through, so main prints only the parser's words", raises=AssertionError
-)
 def test_where_something_else_than_an_api_server_answers_the_doctor_says_so(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

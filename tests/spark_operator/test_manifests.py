@@ -64,6 +64,7 @@ EXPECTED_RIGHTS = {
     "spark-kfp-driver": {(CORE, "pods", ()): {"create", "get", "list", "watch", "delete", "deletecollection"}},
     "spark-kfp-reaper": {
         (SPARK, "sparkapplications", ()): {"get", "list", "delete"},
+        ("", "pods", ()): {"get"},
         (LEASES, "leases", ()): {"get", "list"},
     },
 }
