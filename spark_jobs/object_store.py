@@ -136,6 +136,7 @@ class ObjectStore:
             "spark.hadoop.fs.s3a.aws.credentials.provider": (
                 "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
             ),
+            "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",  # a step alone writes below its output
             "spark.hadoop.fs.s3a.committer.name": "magic",
             "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
             "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
