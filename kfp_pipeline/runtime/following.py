@@ -35,6 +35,7 @@ from spark_jobs.contract import Failure, InputError
 
 Document = dict[str, Any]
 TELL_SECONDS = 30.0
+TIMES_MISSING = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class Following:
         """
         name, uid = self.application["metadata"]["name"], self.application["metadata"]["uid"]
         while True:
-            found = self.cluster.get(APPLICATIONS, name)
+            found = self._found(name)
             if not found or found["metadata"]["uid"] != uid:
                 message = f"SparkApplication {name} was deleted while it ran; run the step again"
                 raise TemporaryError(Failure(kind="fault", type="Deleted", message=message), self.log.tail)
@@ -118,6 +119,15 @@ class Following:
                 raise over
             self.lease.renew()
             self._wait_for_change(name)
+
+    def _found(self, name: str) -> Document | None:
+        """The application; that it is gone is believed only when it is said several times in a row."""
+        for _ in range(TIMES_MISSING):
+            found = self.cluster.get(APPLICATIONS, name)
+            if found:
+                return found
+            time.sleep(min(0.3, self.limits.window))
+        return None
 
     def _has_ended(self, driver: Document | None) -> bool:
         state, more = state_of(self.application), error_of(self.application)
