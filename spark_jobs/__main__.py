@@ -102,9 +102,10 @@ def carry_out(step: Step, args: Any, began: float) -> Result:
     from spark_jobs import storage  # noqa: PLC0415
     from spark_jobs.session import build_session  # noqa: PLC0415
 
+    uris = [value for name, value in vars(args).items() if name.endswith("_uri")]
+    storage.check_reachable(uris)
     clear(step, args)  # until the step is done, nothing here is whole
     storage.make_directory(args.output_uri)  # where nothing can be written, say so before Spark starts
-    uris = [value for name, value in vars(args).items() if name.endswith("_uri")]
     session = build_session(step, storage.session_settings(uris))
     try:
         return perform(session, step, args, began)

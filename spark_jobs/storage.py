@@ -78,6 +78,18 @@ def files_of(uri: str) -> Files:
     )
 
 
+def check_reachable(uris: Sequence[str]) -> None:
+    """Makes sure, before Spark starts, that the object store answers and has the buckets of these URIs.
+
+    Raises:
+        InputError: the key is refused, or there is no such bucket.
+        UnavailableError: it does not answer.
+    """
+    for uri in uris:
+        if urlparse(uri).scheme in OBJECT_STORE_SCHEMES:
+            _object_store().check(uri)
+
+
 def session_settings(uris: Sequence[str]) -> dict[str, str]:
     """What a Spark session must know to read and write these URIs."""
     stored = any(urlparse(uri).scheme in OBJECT_STORE_SCHEMES for uri in uris)

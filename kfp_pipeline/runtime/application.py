@@ -164,7 +164,8 @@ def why_failed(application: Document, driver: Document | None, events: Sequence[
             event for event in events if event.get("type") == "Warning" and event.get("reason") not in PASSING_EVENTS
         ]
         warnings = [f"{event.get('reason')}: {event.get('message')}" for event in telling]
-        message = "; ".join([error or "the driver's pod is gone", *warnings[-3:]])
+        gone = "the driver's pod is gone: it was deleted, or its node was lost; run again"
+        message = "; ".join([error if error and "pod not found" not in error else gone, *warnings[-3:]])
     return TemporaryError(Failure(kind="fault", type="DriverFailed", message=message[:2000]), log)
 
 

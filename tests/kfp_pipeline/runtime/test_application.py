@@ -215,7 +215,8 @@ def test_without_a_driver_the_operator_and_the_last_three_warnings_have_the_word
     events = [{"type": "Warning", "reason": f"R{number}", "message": "m"} for number in range(5)]
     events.append({"type": "Normal", "reason": "Fine", "message": "m"})
     assert str(why(None, "spark-submit failed", events)) == "spark-submit failed; R2: m; R3: m; R4: m"
-    assert str(why(None)) == "the driver's pod is gone"
+    assert str(why(None)).startswith("the driver's pod is gone: it was deleted")
+    assert str(why(None, "driver pod not found")).startswith("the driver's pod is gone: it was deleted")
     assert len(str(why(None, "x" * 9000))) == 2000
 
 
