@@ -104,6 +104,12 @@ def has_started(pod: Document) -> bool:
     return "running" in state or "terminated" in state
 
 
+def exit_code_of(pod: Document | None) -> int | None:
+    """With what the driver's container has ended; None if it has not, or nothing is known of it."""
+    code = ((_container(pod).get("state") or {}).get("terminated") or {}).get("exitCode")
+    return None if code is None else int(code)
+
+
 def trouble(pod: Document) -> Trouble | None:
     """Why a driver that is still pending does not start, if the cluster says so."""
     waiting = (_container(pod).get("state") or {}).get("waiting") or {}

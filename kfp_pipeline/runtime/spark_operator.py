@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kfp_pipeline.runtime import object_store
-from kfp_pipeline.runtime.application import ENDED, belongs_to, driver_name, is_alive, phase_of, state_of, why_failed
+from kfp_pipeline.runtime.application import (
+    ENDED,
+    belongs_to,
+    driver_name,
+    exit_code_of,
+    is_alive,
+    state_of,
+    why_failed,
+)
 from kfp_pipeline.runtime.driver_log import DriverLog
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.following import Following, Limits, driver_of, events_of
@@ -158,10 +166,13 @@ class SparkOperatorRunner:
         raise TemporaryError(Failure(kind="fault", type="NotGone", message=message))
 
     def _conclude(self, application: Document, log: DriverLog, args: StepArgs) -> Result:
-        """The result document: the step is done only if it is there and says so."""
+        """The result document: the step is done only if it is there and says so.
+
+        An application that the operator calls failed is done all the same if its driver did not fail and has left one for these arguments.
+        """
         driver = driver_of(self._cluster, application)
         log.finish(LOG_SECONDS)
-        if state_of(application) != "COMPLETED" and not (driver and phase_of(driver) == "Succeeded"):
+        if exit_code_of(driver) not in (None, 0):
             raise self._why(application, log.tail)
         uri = f"{vars(args)['output_uri']}/{RESULT_NAME}"
         text = self._documents.read_text(uri)
@@ -169,10 +180,12 @@ class SparkOperatorRunner:
             result = Result.from_json(text) if text else None
         except ValueError as error:
             raise PermanentError(Failure(kind="fault", type="DamagedResult", message=f"{uri}: {error}")) from error
-        if result is None or result.status != "succeeded":
-            message = f"the driver ended well but left no result document at {uri}; what it was to do is not done"
-            raise TemporaryError(Failure(kind="fault", type="NoResult", message=message), log.tail)
-        return result
+        if result and result.status == "succeeded" and dict(result.arguments) == vars(args):
+            return result
+        if state_of(application) == "FAILED" and exit_code_of(driver) is None:
+            raise self._why(application, log.tail)
+        message = f"the driver ended well but left no result document at {uri}; what it was to do is not done"
+        raise TemporaryError(Failure(kind="fault", type="NoResult", message=message), log.tail)
 
     def _why(self, application: Document, log: str) -> StepError:
         return why_failed(

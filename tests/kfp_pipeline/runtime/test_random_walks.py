@@ -26,7 +26,7 @@ from spark_jobs.contract import Failure, Result
 
 WALKS = int(os.environ.get("SPARK_KFP_WALKS", "200"))
 LONGEST_SECONDS = 60.0
-SEEDS = (1, 448, 8299)
+SEEDS = (448, 1201, 8299)
 """Ways that are always walked; those that once found a fault stay here."""
 PASSING = [state for state in STATES if state not in ("COMPLETED", "FAILED")]
 

@@ -65,7 +65,11 @@ class Bench:
             return json.dumps({**vars(self.failure), "frames": []})
         if application["status"]["applicationState"]["state"] in ("SUCCEEDING", "FAILED"):
             result = Result(
-                step=step, status="succeeded", rows_out={"rows": 7}, uris={"output": vars(args)["output_uri"]}
+                step=step,
+                status="succeeded",
+                arguments=dict(vars(args)),
+                rows_out={"rows": 7},
+                uris={"output": vars(args)["output_uri"]},
             )
             self.store.documents[f"{vars(args)['output_uri']}/result.json"] = result.to_json().encode()
         return None
@@ -221,6 +225,14 @@ def test_a_server_that_is_away_for_good_ends_the_run_as_temporary(bench: Bench) 
     bench.server.faults.add("503", method="GET", path="sparkapplications", times=10**6)
     with pytest.raises(TemporaryError, match="has not answered for 1 s"):
         bench.run(patience_seconds=1.0)
+
+
+def test_a_result_document_of_other_arguments_is_not_taken_for_this_steps(bench: Bench) -> None:
+    other = Result(step="load", status="succeeded", arguments={**vars(ARGS), "label": "y"})
+    bench.store.documents[f"{ARGS.output_uri}/result.json"] = other.to_json().encode()
+    bench.server.operator.script("*", "quota_exceeded")
+    with pytest.raises(TemporaryError, match="quota is used up"):
+        bench.run()
 
 
 def test_what_someone_deletes_is_told_as_deleted(bench: Bench) -> None:
