@@ -16,6 +16,7 @@ from rich.text import Text
 from kfp_pipeline import cluster_cli, data_cli, display, runs
 from kfp_pipeline.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.archive import make_archive
+from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import (
@@ -168,7 +169,7 @@ def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
     """
     if arguments.data:
         return {
-            "data_uri": data_cli.absolute(arguments.data),
+            "data_uri": data_cli.absolute(fill_date(arguments.data, "")),
             "specification_uri": data_cli.absolute(arguments.specification_uri),
         }
     if not SAMPLE.exists():

@@ -27,6 +27,7 @@ from kfp_pipeline.runtime.application import (
     state_of,
     why_failed,
 )
+from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.driver_log import DriverLog
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.following import driver_of, events_of
@@ -56,7 +57,7 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
 def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs the training pipeline on the cluster."""
     given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
-    given |= {"data_uri": arguments.data_uri}
+    given |= {"data_uri": fill_date(arguments.data_uri, "")}
     run = arguments.run_id or runs.new_id()
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)

@@ -20,7 +20,8 @@ class Settings:
 
     Attributes:
         runs: directory that holds one directory for each run.
-        run: directory of the run that this process is part of; empty outside a run.
+        run: directory of the run on this machine that this process is part of; empty outside one.
+        run_id: id of KFP's run that this task is part of; empty outside one.
         cache: directory for the class-data archive; it may be removed at any time.
         reuse: whether a step whose inputs, data and code are the same as before is taken over instead of run again.
         driver_memory_mib: heap of the driver; 2 GiB handles ten million rows of the bank data.
@@ -32,6 +33,7 @@ class Settings:
 
     runs: Path = Path("runs")
     run: str = ""
+    run_id: str = ""
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True
     driver_memory_mib: int = 2048

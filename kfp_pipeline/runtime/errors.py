@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from spark_jobs.contract import Failure
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from spark_jobs.contract import EXIT_FAULT, EXIT_INPUT, Failure, InputError
 
 
 class StepError(Exception):
@@ -27,3 +30,26 @@ class PermanentError(StepError):
 
 class TemporaryError(StepError):
     """The step was stopped from outside, for example killed; repeating it may help."""
+
+
+@contextmanager
+def told_plainly(before: Callable[[StepError], None] = lambda _: None) -> Iterator[None]:
+    """Lets what goes wrong in a task end it with one line for the log pane of KFP's UI, and an exit code: 2 for bad input, else 1.
+
+    Args:
+        before: called with the error first.
+    """
+    try:
+        yield
+    except InputError as raised:
+        error = StepError(Failure(kind="input", type="InputError", message=str(raised)))
+    except OSError as raised:  # a full disk, most often
+        message = f"{raised.filename or 'this machine'}: {raised.strerror or raised}"
+        error = StepError(Failure(kind="input", type=type(raised).__name__, message=message))
+    except StepError as raised:
+        error = raised
+    else:
+        return
+    before(error)
+    print(f"spark-kfp: error: {error}", flush=True)  # noqa: T201 - the log pane
+    raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT)

@@ -18,6 +18,7 @@ from kubeflow_spark_api.models import SparkV1beta2SparkApplication
 from pydantic import ValidationError
 
 from kfp_pipeline.runtime.kubernetes_api import CONFIG_MAPS, Cluster
+from kfp_pipeline.runtime.task_config import apply_task_config
 from spark_jobs.contract import InputError, Step, StepArgs, to_argv
 
 Document = dict[str, Any]
@@ -57,7 +58,13 @@ def read_config(cluster: Cluster, name: str) -> dict[str, str]:
 
 
 def build_application(
-    config: Mapping[str, str], step: Step, args: StepArgs, *, run: str, overrides: Mapping[str, Any]
+    config: Mapping[str, str],
+    step: Step,
+    args: StepArgs,
+    *,
+    run: str,
+    overrides: Mapping[str, Any],
+    task_config: Mapping[str, Any] | None = None,
 ) -> Document:
     """The SparkApplication of a step.
 
@@ -67,6 +74,7 @@ def build_application(
         args: its arguments.
         run: name of the run, for a label.
         overrides: what the run changes, step to a partial SparkApplication spec; of `all` for every step.
+        task_config: what the pipeline's author has set on the task; the run's changes come after it.
 
     Raises:
         InputError: template or changes are not valid, or the run may not change that.
@@ -78,6 +86,7 @@ def build_application(
     spec = application["spec"] = application.get("spec") or {}
     for change in (platform.get("all"), platform.get(step)):
         _merge(spec, change or {})
+    apply_task_config(spec, task_config or {})
     for change in (overrides.get("all"), overrides.get(step)):
         _check_allowed(change or {})
         _merge(spec, change or {})
@@ -85,7 +94,7 @@ def build_application(
     output = str(vars(args)["output_uri"])
     metadata = application["metadata"] = application.get("metadata") or {}
     metadata["name"] = application_name(step, output)
-    labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: _label(run)} if run else {})}
+    labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: label_of(run)} if run else {})}
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
     _validate(application)
     noted = {OUTPUT_URI: output, HASH: spec_hash(spec)}
@@ -200,6 +209,6 @@ def _unknown(given: Any, known: Any, path: str) -> str:
     return ""
 
 
-def _label(text: str) -> str:
+def label_of(text: str) -> str:
     """A text as a label's value."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote, urlparse
@@ -77,6 +77,30 @@ def upload(path: Path, uri: str, on_progress: Callable[[int], None] = lambda _: 
     if kept.size != size:
         raise InputError(f"{uri}: {kept.size} bytes arrived of {size}; {path} changed meanwhile? Upload it again")
     return digest
+
+
+Listed = tuple[str, int, str, str]
+"""An object's name, bytes, ETag and version."""
+
+
+def list_objects(uri: str, *, whole_names: bool = True) -> list[Listed]:
+    """What lies at or below a URI, by name.
+
+    Args:
+        uri: of an object or a folder.
+        whole_names: whether its last word is a whole name; else names that begin with it count too.
+    """
+    bucket, prefix = bucket_and_key(uri)
+    listed = _ask(lambda store: list(store.list_objects(bucket, prefix, recursive=True)))
+    found = [(item.object_name, item.size or 0, item.etag or "", item.version_id or "") for item in listed]
+    return at_or_below(found, prefix, whole_names=whole_names)
+
+
+def at_or_below(listed: Sequence[Listed], prefix: str, *, whole_names: bool) -> list[Listed]:
+    """Those of the objects that have a name or lie in its folder; without `whole_names` all whose name begins with it."""
+    folder = prefix.rstrip("/") + "/"
+    found = [item for item in listed if item[0].startswith(prefix)]
+    return sorted(item for item in found if not whole_names or item[0] == prefix or item[0].startswith(folder))
 
 
 def make_bucket(bucket: str) -> bool:

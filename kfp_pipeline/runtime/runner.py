@@ -33,7 +33,14 @@ class Runner(Protocol):
         """
 
 
-def runner_for(spark: str, settings: Settings, *, run: str = "", overrides: Mapping[str, Any] | None = None) -> Runner:
+def runner_for(
+    spark: str,
+    settings: Settings,
+    *,
+    run: str = "",
+    overrides: Mapping[str, Any] | None = None,
+    task_config: Mapping[str, Any] | None = None,
+) -> Runner:
     """The runner that a `--spark` value names.
 
     Args:
@@ -41,6 +48,7 @@ def runner_for(spark: str, settings: Settings, *, run: str = "", overrides: Mapp
         settings: of the platform.
         run: name of the run, for the labels of what is made in a cluster.
         overrides: the run's Spark settings, step to a partial SparkApplication spec.
+        task_config: what the pipeline's author has set on the task, as fields of `dsl.TaskConfig`.
 
     Raises:
         InputError: no runner has that name, it is not there yet, or there is no cluster.
@@ -52,7 +60,9 @@ def runner_for(spark: str, settings: Settings, *, run: str = "", overrides: Mapp
         from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner  # noqa: PLC0415
 
         cluster = connect(settings.namespace, settings.patience_seconds)
-        return SparkOperatorRunner(cluster, config_name=settings.config_map, run=run, overrides=overrides)
+        return SparkOperatorRunner(
+            cluster, config_name=settings.config_map, run=run, overrides=overrides, task_config=task_config
+        )
     if spark.startswith("sc://"):
         raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]' or --spark=operator")
     raise InputError(f"--spark={spark} is none of local, local[N], local[*], operator")

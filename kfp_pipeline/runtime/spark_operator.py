@@ -58,12 +58,24 @@ class SparkOperatorRunner:
         config_name: str = "spark-kfp",
         run: str = "",
         overrides: Mapping[str, Any] | None = None,
+        task_config: Mapping[str, Any] | None = None,
         documents: Documents = object_store,
         say: Callable[[str], None] = print,
     ) -> None:
-        """Args: cluster, the namespace; config_name, of the platform's ConfigMap; run, its name; overrides, the run's Spark settings."""
+        """Makes a runner.
+
+        Args:
+            cluster: the namespace.
+            config_name: of the platform's ConfigMap.
+            run: its name.
+            overrides: the run's Spark settings.
+            task_config: what the pipeline's author has set on the task.
+            documents: the object store.
+            say: takes a line for whoever waits.
+        """
         self._cluster, self._config_name, self._run = cluster, config_name, run
-        self._overrides, self._documents, self._say = overrides or {}, documents, say
+        self._changes = {"overrides": overrides or {}, "task_config": task_config or {}}
+        self._documents, self._say = documents, say
         self._attempt = uuid.uuid4().hex
 
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
@@ -73,7 +85,7 @@ class SparkOperatorRunner:
             raise InputError(f"{output}: --spark=operator writes to an object store; give a URI like s3://BUCKET/NAME")
         config = read_config(self._cluster, self._config_name)
         limits = Limits.from_yaml(config.get(LIMITS_KEY, ""))
-        wanted = build_application(config, step, args, run=self._run, overrides=self._overrides)
+        wanted = build_application(config, step, args, run=self._run, **self._changes)
         wanted["metadata"]["annotations"][ATTEMPT] = self._attempt
         self._add_owners(wanted)
         with DriverLog(self._cluster, log_path, self._say) as log:

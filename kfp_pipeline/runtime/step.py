@@ -11,16 +11,19 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, get_type_hints
 
 from kfp_pipeline.runtime import fingerprint
-from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.data_version import version_of
+from kfp_pipeline.runtime.errors import StepError, told_plainly
 from kfp_pipeline.runtime.events import emit
 from kfp_pipeline.runtime.object_store import is_stored, read_text
+from kfp_pipeline.runtime.places import place_of
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
 from kfp_pipeline.runtime.runner import Runner, runner_for
+from kfp_pipeline.runtime.summary import evaluation_summary
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, Failure, InputError, Result, Step, StepArgs, flag
+from spark_jobs.contract import ARGUMENTS, InputError, Result, Step, StepArgs, flag
 
 OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
     Step.LOAD: {"output_uri": "table"},
@@ -33,6 +36,7 @@ OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
 
 OUTSIDE = ("data_uri", "specification_uri")
 """Inputs that no step of the run has made."""
+OUTPUTS = ("output_uri", "report_uri")
 
 
 def run_task(name: str, inputs: Mapping[str, Any]) -> str:
@@ -50,21 +54,31 @@ def run_task(name: str, inputs: Mapping[str, Any]) -> str:
     """
     step, settings = Step(name), Settings.from_environment()
     die_with_parent()
-    try:
-        with signals_raise():
-            args = step_arguments(step, inputs)
-            check_paths(args, inputs["run_id"])
-            runner = runner_for(inputs["spark"], settings, run=inputs["run_id"], overrides=inputs["spark_settings"])
-            result = run_step(step, args, runner, settings)
-    except InputError as error:
-        fail(step, settings, StepError(Failure(kind="input", type="InputError", message=str(error))))
-    except OSError as error:  # a full disk, most often
-        message = f"{error.filename or settings.run}: {error.strerror or error}"
-        fail(step, settings, StepError(Failure(kind="input", type=type(error).__name__, message=message)))
-    except StepError as error:
-        fail(step, settings, error)
-    record(result, inputs)
+    with told_plainly(lambda error: tell(step, settings, error)), signals_raise():
+        args = step_arguments(step, inputs)
+        check_paths(args, settings.run_id)
+        runner = runner_for(
+            inputs["spark"],
+            settings,
+            run=settings.run_id,
+            overrides=inputs["spark_settings"],
+            task_config=vars(inputs["task_config"]),
+        )
+        result = run_step(step, args, runner, settings)
+        check_data(inputs)
+        record(result, inputs)
     return str(vars(args)["output_uri"])
+
+
+def check_data(inputs: Mapping[str, Any]) -> None:
+    """Refuses the outcome of a load whose data have changed since they were looked at; KFP's cache would keep it for the old ones.
+
+    Raises:
+        InputError: with the URI.
+    """
+    looked_at = inputs.get("data_version")
+    if looked_at and looked_at != version_of(inputs["data_uri"], inputs["specification_uri"]):
+        raise InputError(f"{inputs['data_uri']} has changed while the run read it; start the run again")
 
 
 def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
@@ -90,25 +104,27 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def check_paths(args: StepArgs, run_id: str) -> None:
-    """Refuses a step that would read another run's outputs, or a path that climbs out of where it starts.
+    """Refuses a step that would write outside its run, read outside its pipeline, or follow a path that climbs out of where it starts.
+
+    It may read what another run of the same pipeline has made: KFP's cache hands that on.
 
     Raises:
         InputError: with the URI.
+        PermanentError: the output does not lie in a folder named after the run.
     """
     output = str(vars(args)["output_uri"])
     if not is_stored(output):
         return
-    end = output.find(f"/{run_id}/")
-    root = output[: end + len(run_id) + 2] if run_id and end > 0 else ""
+    place = place_of(output, run_id)
+    pipeline = place.removesuffix(run_id)
     for name, uri in vars(args).items():
         if not name.endswith("_uri") or not uri:
             continue
         if ".." in str(uri).split("/"):
             raise InputError(f"{flag(name)} is {uri!r}; a URI must not hold ..")
-        if root and name not in OUTSIDE and not str(uri).startswith(root):
-            raise InputError(
-                f"{flag(name)} is {uri!r}, outside this run's {root}; a step reads what its own run has made"
-            )
+        allowed = f"{place}/" if name in OUTPUTS else pipeline
+        if name not in OUTSIDE and not str(uri).startswith(allowed):
+            raise InputError(f"{flag(name)} is {uri!r}, outside of {allowed}; a step stays with its own pipeline")
 
 
 def run_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> Result:
@@ -132,12 +148,10 @@ def run_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> 
     return result
 
 
-def fail(step: Step, settings: Settings, error: StepError) -> NoReturn:
-    """Tells why the step failed, and ends the task."""
+def tell(step: Step, settings: Settings, error: StepError) -> None:
+    """Tells whoever follows the run on this machine why the step failed."""
     facts = {"kind": error.failure.kind, "message": error.failure.message, "log": error.log, "log_path": error.log_path}
     emit(settings.run, step, "failed", **facts)
-    print(f"spark-kfp: error: {error}", flush=True)  # noqa: T201 - the log pane of KFP's UI
-    raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT)
 
 
 def record(result: Result, artifacts: Mapping[str, Any]) -> None:
@@ -157,6 +171,7 @@ def record(result: Result, artifacts: Mapping[str, Any]) -> None:
         text = read_text(f"{result.uris['output']}/evaluation.json")
         assert text is not None, "evaluate has written it"
         record_curves(json.loads(text), artifacts["curves"])
+        write_local(artifacts["summary"], evaluation_summary(json.loads(text)))
 
 
 def record_curves(document: Mapping[str, Any], curves: Any) -> None:
@@ -166,3 +181,10 @@ def record_curves(document: Mapping[str, Any], curves: Any) -> None:
         false, true, thresholds = zip(*points, strict=True)
         curves.log_roc_curve(list(false), list(true), list(thresholds))
     curves.log_confusion_matrix(document["confusion"]["labels"], document["confusion"]["matrix"])
+
+
+def write_local(artifact: Any, text: str) -> None:
+    """Writes a small artifact where KFP's launcher looks for it, to upload it."""
+    path = Path(artifact.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -21,11 +21,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ir import MARK, CompiledTask, executor_input, pod_of, read_tasks
+from ir import Compiled, CompiledTask, PodOutput, executor_input, pod_of
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, PODS, Cluster, connect
 from kfp_pipeline.runtime.manifest import application_name
+from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
 from spark_jobs.contract import Step
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -64,39 +65,49 @@ class E2E:
     """The cluster and the compiled pipeline."""
 
     cluster: Cluster
-    tasks: Mapping[str, CompiledTask]
-    defaults: Mapping[str, Any]
+    compiled: Compiled
     data_uri: str
     specification_uri: str
     pods: list[str] = field(default_factory=list)
+    root: str = f"minio://{BUCKET}/v2/artifacts/spark-kfp-training"
 
     def inputs(self, **more: Any) -> dict[str, Any]:
         """The pipeline's inputs."""
-        given = {**self.defaults, "data_uri": self.data_uri, "specification_uri": self.specification_uri}
-        return {**given, **more}
+        return {"data_uri": self.data_uri, "specification_uri": self.specification_uri, **more}
 
-    def start(
-        self, step: str, inputs: Mapping[str, Any], outputs: Mapping[str, str], run_id: str, **change: Any
-    ) -> TaskRun:
-        """Starts a task's pod; what `change` names replaces fields of the pod's container."""
-        task, root = self.tasks[step], f"minio://{BUCKET}/v2/artifacts/spark-kfp-training"
-        document = executor_input(task, inputs, outputs, root=root, run_id=run_id)
-        name = f"task-{step}-{uuid.uuid4().hex[:8]}"
-        body = pod_of(task, name, document, service_account="spark-kfp-task")
+    def task(self, name: str) -> CompiledTask:
+        return next(task for task in self.compiled.tasks() if task.name == name)
+
+    def start(self, step: str, inputs: Mapping[str, Any], run_id: str, **change: Any) -> TaskRun:
+        """Starts one step's task by itself, with the pipeline's inputs; what `change` names replaces fields of the pod's container."""
+        task = self.task(step)
+        given = {**self.compiled.defaults, **inputs, "data_version": ""}
+        known = task.component["inputDefinitions"]["parameters"]
+        return self.start_task(task, {name: given[name] for name in known if name in given}, run_id, **change)
+
+    def start_task(self, task: CompiledTask, values: Mapping[str, Any], run_id: str, **change: Any) -> TaskRun:
+        """Starts a task's pod."""
+        document = executor_input(task, values, root=self.root, run_id=run_id)
+        name = f"task-{task.name}-{uuid.uuid4().hex[:8]}"
+        body = pod_of(task, name, document, run_id=run_id, service_account="spark-kfp-task")
         body["spec"]["containers"][0].update(change)
         self.cluster.create(PODS, body)
         self.pods.append(name)
-        main = next(iter(task.artifacts)) if step != "train" else "model"
-        main = {"load": "table", "preprocess": "features", "train": "model", "evaluate": "evaluation"}.get(step, main)
-        uri = f"{root}/{run_id}/{task.name}/{main}"
-        return TaskRun(name, application_name(Step(step), uri), uri)
+        if task.name not in list(Step):
+            return TaskRun(name, "", "")
+        step = Step(task.name)
+        uri = task.uri(OUTPUT_ARTIFACTS[step]["output_uri"], self.root, run_id)
+        return TaskRun(name, application_name(step, uri), uri)
 
     def wait(self, run: TaskRun, seconds: float = 400) -> tuple[str, str, dict[str, Any]]:
-        """The pod's phase at its end, its log, and what the task has put out."""
-        until(lambda: self.phase(run) in ("Succeeded", "Failed"), seconds, f"pod {run.pod} has not ended")
-        log = kubectl("logs", run.pod)
-        told, _, rest = log.partition(MARK)
-        return self.phase(run), told, json.loads(rest) if rest.strip() else {}
+        """The pod's phase at its end, its log, and what the task has put out; uploads what KFP's launcher would."""
+        until(lambda: self.phase(run) in ("Succeeded", "Failed", "gone"), seconds, f"pod {run.pod} has not ended")
+        if self.phase(run) == "gone":
+            return "gone", "", {}
+        found = PodOutput.parse(kubectl("logs", run.pod))
+        for uri, content in found.uploads.items():
+            object_store.write_bytes(uri, content)
+        return self.phase(run), found.log, found.output
 
     def phase(self, run: TaskRun) -> str:
         pod = self.cluster.get(PODS, run.pod)
@@ -137,11 +148,8 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     image = kubectl("get", "deployment", "spark-kfp-reaper", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
     compiled = folder / "pipeline.yaml"
     subprocess.run([sys.executable, "-m", "kfp_pipeline", "compile", "-o", str(compiled), "--image", image], check=True)
-    tasks, defaults = read_tasks(compiled)
     cluster = connect(NAMESPACE, 30)
-    found = E2E(
-        cluster, {t.name: t for t in tasks}, defaults, f"s3://{BUCKET}/e2e/{DATA.name}", f"s3://{BUCKET}/e2e/bank.toml"
-    )
+    found = E2E(cluster, Compiled.read(compiled), f"s3://{BUCKET}/e2e/{DATA.name}", f"s3://{BUCKET}/e2e/bank.toml")
     yield found
     for pod in found.pods:
         cluster.delete(PODS, pod)

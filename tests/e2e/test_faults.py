@@ -79,7 +79,7 @@ def error_of(log: str) -> str:
 
 def start(e2e: E2E, run_id: str, **more: Any) -> TaskRun:
     """Starts load, the shortest step."""
-    return e2e.start("load", e2e.inputs(**more), {}, run_id)
+    return e2e.start("load", e2e.inputs(**more), run_id)
 
 
 def is_running(e2e: E2E, run: TaskRun) -> Callable[[], bool]:

@@ -6,32 +6,83 @@ import json
 import os
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUCKET, DATA, E2E, PROJECT, kubectl
+from conftest import BUCKET, DATA, E2E, PROJECT, TaskRun, kubectl, until
+from ir import CompiledTask
+from walker import Walker
 
 from kfp_pipeline.runtime import object_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.selection]
 STEPS = ("load", "preprocess", "train", "evaluate")
+TASKS = ("find-data", *STEPS, "finish")
+
+
+@dataclass
+class Whole:
+    """A run of the whole pipeline: each attempt of each task, with its log and what it put out."""
+
+    e2e: E2E
+    cache: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
+    disturb: Callable[[CompiledTask, TaskRun], None] | None = None
+    runs: dict[str, list[TaskRun]] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    state: str = ""
+
+    def run(self) -> Whole:
+        self.walker = Walker(self.e2e.compiled, self.launch, self.run_id, self.cache)
+        self.state = self.walker.run(self.e2e.inputs(**self.inputs))
+        return self
+
+    def launch(self, task: CompiledTask, values: Mapping[str, Any], attempt: int) -> tuple[bool, dict[str, Any]]:
+        """One attempt of one task in a pod; the first may be disturbed."""
+        run = self.e2e.start_task(task, values, self.run_id)
+        self.runs.setdefault(task.name, []).append(run)
+        if self.disturb and attempt == 0:
+            self.disturb(task, run)
+        phase, self.logs[task.name], self.outputs[task.name] = self.e2e.wait(run)
+        return phase == "Succeeded", self.outputs[task.name].get("parameterValues", {})
+
+    def artifact(self, task: str, name: str) -> dict[str, Any]:
+        """An output artifact as the task has put it out."""
+        found: dict[str, Any] = self.outputs[task]["artifacts"][name]["artifacts"][0]
+        return found
+
+    def document(self, task: str, name: str) -> str:
+        """The content of a small artifact in the object store."""
+        return object_store.read_text(self.artifact(task, name)["uri"]) or ""
+
+    def summary(self) -> dict[str, Any]:
+        text = object_store.read_text(f"{self.e2e.root}/{self.run_id}/summary.json")
+        found: dict[str, Any] = json.loads(text or "{}")
+        return found
 
 
 @pytest.fixture(scope="module")
-def finished(e2e: E2E) -> dict[str, Any]:
-    """Every task's log and output of one run."""
-    run_id, returned, found = "whole-" + os.urandom(4).hex(), dict[str, str](), dict[str, Any]()
-    for step in STEPS:
-        run = e2e.start(step, e2e.inputs(), returned, run_id)
-        phase, log, output = e2e.wait(run)
-        assert phase == "Succeeded", log[-3000:]
-        returned[step] = output["parameterValues"]["Output"]
-        found[step] = {"run": run, "log": log, "output": output}
-    return found
+def cache() -> dict[str, Any]:
+    """KFP's cache, shared by the runs."""
+    return {}
 
 
-def test_the_metrics_are_those_of_a_run_on_one_machine(finished: dict[str, Any], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finished(e2e: E2E, cache: dict[str, Any]) -> Whole:
+    """A run that nothing disturbs."""
+    whole = Whole(e2e, cache).run()
+    assert whole.state == "SUCCEEDED", (whole.walker.states, whole.logs)
+    return whole
+
+
+def test_the_metrics_are_those_of_a_run_on_one_machine(finished: Whole, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -44,47 +95,94 @@ def test_the_metrics_are_those_of_a_run_on_one_machine(finished: dict[str, Any],
     ]
     done = subprocess.run([*command, "--runs", str(tmp_path)], capture_output=True, text=True, check=True)
     local = json.loads(done.stdout)["metrics"]
-    artifacts = finished["evaluate"]["output"]["artifacts"]
-    remote = artifacts["metrics"]["artifacts"][0]["metadata"]
+    remote = finished.artifact("evaluate", "metrics")["metadata"]
     assert remote.keys() == local.keys()
     assert {name: abs(remote[name] - local[name]) < 1e-9 for name in local} == dict.fromkeys(local, True)
 
 
-def test_each_artifact_keeps_its_uri_and_can_be_read(finished: dict[str, Any]) -> None:
-    for step in STEPS:
-        for name, item in finished[step]["output"]["artifacts"].items():
-            assert item["artifacts"][0]["uri"].startswith(f"minio://{BUCKET}/v2/artifacts/"), name
-    report = finished["evaluate"]["output"]["artifacts"]["report"]["artifacts"][0]["uri"]
-    assert "<html" in (object_store.read_text(report) or "")
-    curves = finished["evaluate"]["output"]["artifacts"]["curves"]["artifacts"][0]["metadata"]
+def test_each_artifact_keeps_its_uri_and_can_be_read(finished: Whole) -> None:
+    for task in (*STEPS, "finish"):
+        for name, item in finished.outputs[task]["artifacts"].items():
+            assert item["artifacts"][0]["uri"].startswith(f"{finished.e2e.root}/{finished.run_id}/{task}/"), name
+    assert "<html" in finished.document("evaluate", "report")
+    assert "| areaUnderROC | 0." in finished.document("evaluate", "summary")
+    curves = finished.artifact("evaluate", "curves")["metadata"]
     assert "confidenceMetrics" in curves
     assert "confusionMatrix" in curves
 
 
-def test_the_drivers_log_is_in_the_tasks_log_and_beside_the_artifacts(finished: dict[str, Any]) -> None:
+def test_the_drivers_log_is_in_the_tasks_log_and_beside_the_artifacts(finished: Whole) -> None:
     for step in STEPS:
-        assert f"INFO spark_jobs: step {step}:" in finished[step]["log"]
-        kept = object_store.read_text(f"{finished[step]['run'].output_uri}/driver.log") or ""
+        assert f"INFO spark_jobs: step {step}:" in finished.logs[step]
+        kept = object_store.read_text(f"{finished.runs[step][0].output_uri}/driver.log") or ""
         assert f"INFO spark_jobs: step {step}:" in kept
 
 
-def test_no_secret_is_in_any_object_event_or_log(finished: dict[str, Any]) -> None:
+def test_the_last_task_says_how_it_went(finished: Whole) -> None:
+    summary = finished.summary()
+    assert summary["status"] == "SUCCEEDED"
+    assert [(item["step"], item["state"]) for item in summary["applications"]] == [(s, "COMPLETED") for s in STEPS]
+    assert summary["metrics"] == finished.artifact("evaluate", "metrics")["metadata"]
+    assert summary["report"] == finished.artifact("evaluate", "report")["uri"]
+    assert "# SUCCEEDED" in finished.document("finish", "summary")
+
+
+def test_no_secret_is_in_any_object_event_or_log(finished: Whole) -> None:
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     shown = kubectl("get", "sparkapplications,pods,configmaps,events,leases", "-o", "yaml")
     assert len(shown) > 1000
     assert secret not in shown
     for step in STEPS:
-        assert secret not in finished[step]["log"]
-        for pod in (finished[step]["run"].pod, f"{finished[step]['run'].application}-driver"):
+        assert secret not in finished.logs[step]
+        for pod in (finished.runs[step][0].pod, f"{finished.runs[step][0].application}-driver"):
             assert secret not in kubectl("logs", pod)
 
 
-def test_a_second_attempt_of_a_finished_task_takes_it_as_it_is(e2e: E2E, finished: dict[str, Any]) -> None:
-    before = finished["load"]["run"]
-    uid = (e2e.application(before) or {})["metadata"]["uid"]
-    run_id = before.output_uri.split("/")[-3]
-    again = e2e.start("load", e2e.inputs(), {}, run_id)
-    phase, log, _ = e2e.wait(again)
-    assert phase == "Succeeded"
-    assert "found, following it" in log
-    assert (e2e.application(before) or {})["metadata"]["uid"] == uid
+def test_with_the_same_data_only_the_evaluation_is_made_again(finished: Whole, cache: dict[str, Any]) -> None:
+    again = Whole(finished.e2e, cache).run()
+    assert again.state == "SUCCEEDED", again.logs
+    assert list(again.runs) == ["find-data", "evaluate", "finish"]
+    assert again.artifact("evaluate", "metrics")["metadata"] == finished.artifact("evaluate", "metrics")["metadata"]
+    assert again.artifact("evaluate", "report")["uri"] != finished.artifact("evaluate", "report")["uri"]
+
+
+def test_every_task_is_killed_once_and_repeated_and_nothing_is_submitted_twice(e2e: E2E) -> None:
+    made: dict[str, str] = {}
+
+    def disturb(task: CompiledTask, run: TaskRun) -> None:
+        """Kills the pod: a step's once its application is there, another's once it runs."""
+        if run.application:
+            found = until(lambda: e2e.application(run), 90, f"{task.name} has submitted nothing")
+            made[task.name] = found["metadata"]["uid"]
+        else:
+            until(lambda: e2e.phase(run) != "Pending", 60, f"{task.name} does not run")
+        kubectl("delete", "pod", run.pod, "--grace-period=0", "--force", check=False)
+
+    dated = time.strftime("%Y-%m-%d", time.gmtime())
+    object_store.upload(DATA, f"s3://{BUCKET}/e2e/{dated}/{DATA.name}")
+    uri = f"s3://{BUCKET}/e2e/{{{{date}}}}/{DATA.name}"
+    whole = Whole(e2e, {}, {"data_uri": uri}, disturb).run()
+    assert whole.state == "SUCCEEDED", (whole.walker.states, whole.logs)
+    assert {name: len(runs) for name, runs in whole.runs.items()} == dict.fromkeys(TASKS, 2)
+    for step in STEPS:
+        assert (e2e.application(whole.runs[step][1]) or {})["metadata"]["uid"] == made[step], step
+    assert f"data: s3://{BUCKET}/e2e/{dated}/{DATA.name}, version " in whole.logs["find-data"]
+
+
+def test_a_run_that_fails_is_ended_and_says_why(e2e: E2E) -> None:
+    whole = Whole(e2e, {}, {"label": "nobody"}).run()
+    assert whole.state == "FAILED"
+    assert list(whole.runs) == ["find-data", "load", "finish"]
+    assert "spark-kfp: error: " in whole.logs["load"]
+    summary = whole.summary()
+    assert summary["status"] == "FAILED"
+    assert summary["metrics"] == {}
+    assert [item["step"] for item in summary["applications"]] == ["load"]
+
+
+def test_data_that_are_not_there_are_told_before_anything_is_submitted(e2e: E2E) -> None:
+    whole = Whole(e2e, {}, {"data_uri": f"s3://{BUCKET}/nothing/{{{{date}}}}.csv"}).run()
+    assert whole.state == "FAILED"
+    assert list(whole.runs) == ["find-data", "finish"]
+    assert "there is nothing in the object store" in whole.logs["find-data"]
+    assert whole.summary()["applications"] == []

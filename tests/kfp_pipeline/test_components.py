@@ -5,14 +5,19 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
 from kfp.compiler import Compiler
+from kfp.kubernetes import kubernetes_executor_config_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from kfp_pipeline import components, training
 from kfp_pipeline.components import COMPONENTS, component_source, inputs_of
@@ -49,8 +54,9 @@ def test_a_components_inputs_are_the_contracts_fields_but_the_outputs(step: Step
         name: (value["parameterType"], value.get("defaultValue"))
         for name, value in compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"].items()
     }
-    platform = {"spark": ("STRING", None), "spark_settings": ("STRUCT", None), "run_id": ("STRING", None)}
-    assert found == {**expected, **platform}
+    platform = {"spark": ("STRING", None), "spark_settings": ("STRUCT", None), "task_config": ("TASK_CONFIG", None)}
+    looked_at = {"data_version": ("STRING", None)} if step == Step.LOAD else {}
+    assert found == {**expected, **platform, **looked_at}
 
 
 @pytest.mark.parametrize("step", Step)
@@ -95,7 +101,7 @@ def test_the_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     settings = {name: default for kind in ARGUMENTS.values() for name, default in settings_of(kind).items()}
     found = {name: value.get("defaultValue") for name, value in parameters.items()}
-    assert found == {**settings, "data_uri": None, "spark": "operator", "spark_settings": {}}
+    assert found == {**settings, "data_uri": None, "scheduled_time": "", "spark": "operator", "spark_settings": {}}
 
 
 def test_no_setting_of_two_steps_has_the_same_name() -> None:
@@ -103,22 +109,80 @@ def test_no_setting_of_two_steps_has_the_same_name() -> None:
     assert len(names) == len(set(names))
 
 
-def test_kfps_own_cache_is_off_for_every_task(compiled: Mapping[str, Any]) -> None:
-    tasks = compiled["root"]["dag"]["tasks"]
+def tasks_of(compiled: Mapping[str, Any]) -> dict[str, Any]:
+    """Every task, of the pipeline and of the graph that its exit handler watches."""
+    return {
+        **compiled["root"]["dag"]["tasks"],
+        **compiled["components"]["comp-exit-handler-1"]["dag"]["tasks"],
+    }
+
+
+def test_the_costly_steps_are_cached_and_what_looks_at_the_world_is_not(compiled: Mapping[str, Any]) -> None:
+    cached = {
+        name for name, task in tasks_of(compiled).items() if (task.get("cachingOptions") or {}).get("enableCache")
+    }
+    assert cached == {"load", "preprocess", "train"}
+
+
+def test_no_cached_task_has_an_input_that_differs_from_run_to_run(compiled: Mapping[str, Any]) -> None:
+    for name in ("load", "preprocess", "train"):
+        sources = tasks_of(compiled)[name]["inputs"]["parameters"].values()
+        assert [source for source in sources if "{{$" in str(source)] == [], name
+
+
+def test_every_task_has_a_name_to_show_and_is_repeated_with_backoff(compiled: Mapping[str, Any]) -> None:
+    tasks = tasks_of(compiled)
+    assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == {
+        "exit-handler-1": "Steps",
+        "finish": "Finish",
+        "find-data": "Find the data",
+        "load": "Load",
+        "preprocess": "Preprocess",
+        "train": "Train",
+        "evaluate": "Evaluate",
+    }
+    policies = {name: task.get("retryPolicy") for name, task in tasks.items() if name != "exit-handler-1"}
+    again = {"backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "3600s", "maxRetryCount": 2}
+    assert policies == dict.fromkeys(policies, again)
+
+
+def test_on_one_machine_the_graph_is_the_steps_alone(tmp_path: Path) -> None:
+    Compiler().compile(training.make_pipeline(training.THIS_MACHINE), str(tmp_path / "local.yaml"))
+    document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text()))
+    tasks = document["root"]["dag"]["tasks"]
     assert set(tasks) == set(Step)
     assert [name for name, task in tasks.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
 
 
-def test_every_task_has_a_name_to_show(compiled: Mapping[str, Any]) -> None:
-    names = {name: task["taskInfo"]["name"] for name, task in compiled["root"]["dag"]["tasks"].items()}
-    assert names == {"load": "Load", "preprocess": "Preprocess", "train": "Train", "evaluate": "Evaluate"}
+def test_the_yaml_is_what_kfps_own_schema_takes_field_by_field(tmp_path: Path) -> None:
+    Compiler().compile(training.training_pipeline, str(tmp_path / "pipeline.yaml"))
+    document, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
+    kept = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(kept) == {f"exec-{name}" for name in ("find-data", *Step, "finish")}
+    for executor in kept.values():
+        json_format.ParseDict(executor, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+    with pytest.raises(json_format.ParseError):
+        json_format.ParseDict({**document, "nobody": 1}, pipeline_spec_pb2.PipelineSpec())
+
+
+GOLDEN = Path(__file__).parent / "training_pipeline.yaml"
+
+
+def test_the_yaml_is_the_one_that_was_reviewed(tmp_path: Path) -> None:
+    locked = tomllib.loads((Path(__file__).parents[2] / "uv.lock").read_text())["package"]
+    if version("kfp") != next(package["version"] for package in locked if package["name"] == "kfp"):
+        pytest.skip("another compiler than the locked one writes other YAML")
+    Compiler().compile(training.training_pipeline, str(tmp_path / "pipeline.yaml"))
+    compiled = (tmp_path / "pipeline.yaml").read_text()
+    assert compiled == GOLDEN.read_text(), f"read the difference, then: spark-kfp compile -o {GOLDEN}"
 
 
 def test_uris_travel_between_tasks_and_no_artifact_does(compiled: Mapping[str, Any]) -> None:
-    for name, task in compiled["root"]["dag"]["tasks"].items():
+    for name, task in tasks_of(compiled).items():
         assert "artifacts" not in task["inputs"], name
         assert "artifacts" not in compiled["components"][f"comp-{name}"]["inputDefinitions"], name
-    evaluate = compiled["root"]["dag"]["tasks"]["evaluate"]
+    evaluate = tasks_of(compiled)["evaluate"]
     assert sorted(evaluate["dependentTasks"]) == ["preprocess", "train"]
     source = evaluate["inputs"]["parameters"]["train_uri"]["taskOutputParameter"]
     assert source == {"producerTask": "train", "outputParameterKey": "Output"}
@@ -138,6 +202,7 @@ def test_the_output_artifacts_are_of_the_kinds_that_the_ui_shows(compiled: Mappi
         "evaluation": "system.Artifact",
         "curves": "system.ClassificationMetrics",
         "report": "system.HTML",
+        "summary": "system.Markdown",
     }
 
 
@@ -169,8 +234,8 @@ def test_a_new_field_of_the_contract_is_an_input_of_component_and_pipeline_with_
     parameter = compiled["root"]["inputDefinitions"]["parameters"]["momentum"]
     assert parameter["defaultValue"] == 0.25
     assert parameter["description"].startswith("a new hyperparameter, planted by a test")
-    given = compiled["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]["momentum"]
-    assert given == {"componentInputParameter": "momentum"}
+    given = tasks_of(compiled)["train"]["inputs"]["parameters"]["momentum"]
+    assert given == {"componentInputParameter": "pipelinechannel--momentum"}
 
 
 def test_without_the_new_field_the_pipeline_does_not_know_it(compiled: Mapping[str, Any]) -> None:

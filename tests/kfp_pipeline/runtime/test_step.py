@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from kfp import dsl
 
+from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.events import all_events, emit, read_events
 from kfp_pipeline.runtime.step import check_paths, record, record_curves, run_task, step_arguments
-from spark_jobs.contract import InputError, LoadArgs, PreprocessArgs, Result, Step
+from spark_jobs.contract import EvaluateArgs, InputError, LoadArgs, PreprocessArgs, Result, Step
 
 
 def artifacts(folder: Path) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def artifacts(folder: Path) -> dict[str, Any]:
         "metrics": dsl.Metrics(name="metrics", uri=f"{folder}/metrics", metadata={}),
         "curves": dsl.ClassificationMetrics(name="curves", uri=f"{folder}/curves", metadata={}),
         "report": dsl.HTML(name="report", uri=f"{folder}/report", metadata={}),
+        "summary": dsl.Markdown(name="summary", uri=f"{folder}/summary", metadata={}),
     }
 
 
@@ -45,6 +47,11 @@ def evaluation(folder: Path, document: dict[str, Any], metrics: dict[str, float]
 
 
 DOCUMENT = {
+    "title": "Predicting label",
+    "metrics": [{"name": "accuracy", "value": 0.75, "low": 0.5, "high": 0.9}],
+    "baseline": {"metrics": {}},
+    "without_known_afterwards": None,
+    "warnings": [],
     "curves": {"roc": [[0.0, 0.0, 1.0], [0.25, 0.75, 0.5], [1.0, 1.0, 0.0]]},
     "confusion": {"labels": ["no", "yes"], "matrix": [[3, 1], [2, 4]]},
 }
@@ -78,6 +85,12 @@ def test_without_a_curve_the_confusion_matrix_is_recorded_alone(tmp_path: Path, 
     assert list(found.metadata) == ["confusionMatrix"]
 
 
+def test_the_summary_is_written_where_kfps_launcher_looks_for_it(tmp_path: Path) -> None:
+    found = artifacts(tmp_path)
+    record(evaluation(tmp_path, DOCUMENT, {}), found)
+    assert Path(found["summary"].path).read_text().startswith("# Predicting label\n")
+
+
 def test_the_artifacts_keep_their_uris_and_gain_metadata(tmp_path: Path) -> None:
     found = artifacts(tmp_path)
     before = {name: artifact.uri for name, artifact in found.items()}
@@ -104,7 +117,8 @@ def inputs(tmp_path: Path) -> dict[str, Any]:
         "data_uri": str(tmp_path / "data.csv"),
         "spark": "local[1]",
         "spark_settings": {},
-        "run_id": "",
+        "data_version": "",
+        "task_config": dsl.TaskConfig(),
         "table": table,
     }
 
@@ -127,13 +141,35 @@ def test_kfps_floats_become_the_contracts_whole_numbers(tmp_path: Path) -> None:
         step_arguments(Step.PREPROCESS, {**given, "seed": 42.5})
 
 
-@pytest.mark.parametrize("uri", ["minio://b/p/other-run/load/t", "s3://elsewhere/x", "minio://b/p/run-1/../other/t"])
-def test_a_step_reads_nothing_outside_its_own_run(uri: str) -> None:
-    check_paths(
-        PreprocessArgs(load_uri="minio://b/p/run-1/load/t", output_uri="minio://b/p/run-1/preprocess/f"), "run-1"
-    )
+@pytest.mark.parametrize("uri", ["minio://b/q/run-1/load/t", "s3://elsewhere/x", "minio://b/p/run-1/../other/t"])
+def test_a_step_reads_nothing_outside_its_own_pipeline(uri: str) -> None:
+    output = "minio://b/p/run-1/preprocess/f"
+    check_paths(PreprocessArgs(load_uri="minio://b/p/run-1/load/t", output_uri=output), "run-1")
+    check_paths(PreprocessArgs(load_uri="minio://b/p/run-0/load/t", output_uri=output), "run-1")  # KFP's cache
     with pytest.raises(InputError, match="--load-uri is"):
-        check_paths(PreprocessArgs(load_uri=uri, output_uri="minio://b/p/run-1/preprocess/f"), "run-1")
+        check_paths(PreprocessArgs(load_uri=uri, output_uri=output), "run-1")
+
+
+def test_a_step_writes_nothing_outside_its_own_run() -> None:
+    given = {"preprocess_uri": "minio://b/p/run-1/f", "train_uri": "minio://b/p/run-1/m"}
+    output = "minio://b/p/run-1/evaluate/e"
+    check_paths(EvaluateArgs(**given, output_uri=output, report_uri="minio://b/p/run-1/evaluate/r"), "run-1")
+    with pytest.raises(InputError, match="--report-uri is"):
+        check_paths(EvaluateArgs(**given, output_uri=output, report_uri="minio://b/p/run-0/evaluate/r"), "run-1")
+    with pytest.raises(PermanentError, match="does not lie in a folder named after the run"):
+        check_paths(LoadArgs(data_uri="s3://x/y", output_uri="minio://b/p/run-0/load/t"), "run-1")
+
+
+@pytest.mark.usefixtures("submit_here", "run")
+def test_data_that_change_while_they_are_read_fail_the_task(
+    inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kfp_pipeline.runtime.step.version_of", lambda *_: "now")
+    assert run_task("load", {**inputs, "data_version": "now"})
+    with pytest.raises(SystemExit) as end:
+        run_task("load", {**inputs, "data_version": "then"})
+    assert end.value.code == 2
+    assert "has changed while the run read it" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("submit_here")

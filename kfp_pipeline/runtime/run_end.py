@@ -1,0 +1,81 @@
+"""What happens when a run has ended, well or not: ends what still runs of it, and says in one place how it went.
+
+The task of KFP's exit handler; it gets nothing from the other tasks but how they ended, and finds the rest by the run's label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kfp_pipeline.runtime.application import ENDED, error_of, is_alive, state_of
+from kfp_pipeline.runtime.following import driver_of
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster
+from kfp_pipeline.runtime.manifest import OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
+from kfp_pipeline.runtime.spark_operator import Documents, cancel
+from kfp_pipeline.runtime.summary import run_summary
+from spark_jobs.contract import RESULT_NAME, Result, Step
+
+SUMMARY_NAME = "summary.json"
+
+
+def end_run(
+    cluster: Cluster, documents: Documents, *, run: str, place: str, status: str, message: str, shown_at: Path
+) -> dict[str, Any]:
+    """Ends a run's applications that still run, and writes how it went: JSON below the run, Markdown for KFP's UI.
+
+    Args:
+        cluster: where its applications are.
+        documents: the object store.
+        run: its id.
+        place: URI below which all of the run lies.
+        status: SUCCEEDED, FAILED or CANCELLED, as KFP says.
+        message: why, as KFP says; may be empty.
+        shown_at: file for the Markdown.
+
+    Returns:
+        What was written: `status`, `message`, `applications`, `metrics`, `report`.
+    """
+    applications = cluster.list(APPLICATIONS, labelSelector=f"{RUN_LABEL}={label_of(run)}")
+    applications.sort(key=lambda item: str(item["metadata"]["creationTimestamp"]))
+    for application in applications:
+        if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
+            cancel(cluster, application["metadata"]["name"])
+    metrics, report = _evaluation(documents, applications)
+    document = {
+        "run": run,
+        "status": status,
+        "message": message,
+        "applications": [_described(item) for item in applications],
+        "metrics": metrics,
+        "report": report,
+    }
+    documents.write_bytes(f"{place}/{SUMMARY_NAME}", json.dumps(document, indent=1, ensure_ascii=False).encode())
+    shown_at.parent.mkdir(parents=True, exist_ok=True)
+    shown_at.write_text(run_summary(document), encoding="utf-8")
+    return document
+
+
+def _described(application: Mapping[str, Any]) -> dict[str, str]:
+    state = state_of(application) or "NEW"
+    return {
+        "step": (application["metadata"].get("labels") or {}).get(STEP_LABEL, ""),
+        "name": application["metadata"]["name"],
+        "state": state if state in ENDED else f"{state}, ended now",
+        "error": error_of(application).split("\n")[0],
+    }
+
+
+def _evaluation(documents: Documents, applications: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], str]:
+    """The metrics and the report of the run's last evaluation; none if it did not get that far."""
+    for application in reversed(applications):
+        if (application["metadata"].get("labels") or {}).get(STEP_LABEL) != Step.EVALUATE:
+            continue
+        uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
+        text = documents.read_text(f"{uri}/{RESULT_NAME}") if uri else None
+        result = Result.from_json(text) if text else None
+        if result and result.status == "succeeded":
+            return dict(result.metrics), str(result.arguments["report_uri"])
+    return {}, ""

@@ -1,0 +1,68 @@
+"""Short texts in Markdown, for the panes of KFP's UI: how good the model is, how the run ended. Plain values in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def evaluation_summary(evaluation: Mapping[str, Any]) -> str:
+    """The metrics on the test rows with their intervals, beside the majority class and the model without what is known only afterwards.
+
+    Args:
+        evaluation: the document that evaluate has written.
+    """
+    without = evaluation["without_known_afterwards"]
+    others = {item["name"]: item["value"] for item in without["metrics"]} if without else {}
+    baseline = evaluation["baseline"]["metrics"]
+    head = ["metric", "value", "95 % interval", "majority class"]
+    head += [f"without {', '.join(without['columns'])}"] if without else []
+    rows = []
+    for item in evaluation["metrics"]:
+        row = [
+            item["name"],
+            _number(item["value"]),
+            f"{_number(item['low'])} to {_number(item['high'])}",
+            _number(baseline.get(item["name"])),
+        ]
+        rows.append([*row, _number(others.get(item["name"]))] if without else row)
+    lines = [f"# {plain(evaluation['title'])}", "", *_table(head, rows)]
+    lines += ["", *(f"- warning: {plain(text)}" for text in evaluation["warnings"])] if evaluation["warnings"] else []
+    return "\n".join(lines) + "\n"
+
+
+def run_summary(document: Mapping[str, Any]) -> str:
+    """How a run ended.
+
+    Args:
+        document: `status`, `message`, `applications` (each `step`, `name`, `state`, `error`), `metrics`, `report`.
+    """
+    lines = [f"# {document['status']}", ""]
+    lines += [plain(document["message"]), ""] if document["message"] else []
+    shown = [[item[key] for key in ("step", "name", "state", "error")] for item in document["applications"]]
+    lines += [*_table(["step", "SparkApplication", "state", "error"], shown), ""] if shown else []
+    metrics = [[name, _number(value)] for name, value in document["metrics"].items()]
+    lines += [*_table(["metric", "value"], metrics), ""] if metrics else []
+    lines += [f"report: `{document['report']}`"] if document["report"] else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell if cell == '---' else plain(cell) for cell in cells)} |"
+
+
+def plain(text: str) -> str:
+    r"""A text that Markdown shows as it is, on one line.
+
+    A backslash before each sign that could mean something, and `&lt;` for the one that could begin HTML.
+    """
+    return re.sub(r"([\\`*_{}\[\]()#+!|>~])", r"\\\1", " ".join(str(text).split())).replace("<", "&lt;")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

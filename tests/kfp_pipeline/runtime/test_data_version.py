@@ -1,0 +1,112 @@
+"""Which data a run reads: the date in its URI, and a version that changes whenever the data do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from kfp_pipeline.runtime import around, object_store
+from kfp_pipeline.runtime.data_version import fill_date, version_of
+from spark_jobs.contract import InputError
+
+Listed = tuple[str, int, str, str]
+
+
+@pytest.mark.parametrize(
+    ("uri", "filled"),
+    [
+        ("s3://b/{{date}}/bank.csv", "s3://b/2026-11-23/bank.csv"),
+        ("s3://b/{{ date }}.csv", "s3://b/2026-11-23.csv"),
+        ("s3://b/{{date:%Y/%m/%d}}/{{date:%H}}.csv", "s3://b/2026/11/23/02.csv"),
+        ("s3://b/bank.csv", "s3://b/bank.csv"),
+        ("s3://b/{a,b}.csv", "s3://b/{a,b}.csv"),
+    ],
+)
+def test_the_date_is_that_for_which_the_run_was_due(uri: str, filled: str) -> None:
+    assert fill_date(uri, "20261123020000") == filled
+
+
+def test_without_a_time_the_date_is_todays() -> None:
+    assert re.fullmatch(r"s3://b/20\d\d-\d\d-\d\d\.csv", fill_date("s3://b/{{date}}.csv", ""))
+
+
+@pytest.mark.parametrize(
+    ("uri", "time", "told"),
+    [
+        ("s3://b/{{date}}.csv", "[[ScheduledTime]]", "KFP fills in"),
+        ("s3://b/{{date}}.csv", "2026-11-23", "must be like 20261231235959"),
+        ("s3://b/{{day}}.csv", "", "only {{date}}"),
+        ("s3://b/{{date:../%Y}}.csv", "", "is no format of a date"),
+        ("s3://b/{{date:%c}}.csv", "", "is no format of a date"),
+        ("s3://b/{{date}.csv", "", "only {{date}}"),
+    ],
+)
+def test_what_cannot_be_filled_in_is_told(uri: str, time: str, told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        fill_date(uri, time)
+
+
+class Store:
+    """What an object store lists."""
+
+    def __init__(self, *listed: Listed) -> None:
+        self.listed = list(listed)
+        self.asked: list[str] = []
+
+    def __call__(self, uri: str, *, whole_names: bool = True) -> list[Listed]:
+        self.asked.append(uri)
+        return object_store.at_or_below(self.listed, object_store.bucket_and_key(uri)[1], whole_names=whole_names)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    found = Store(("data/bank.csv", 10, "e1", ""), ("data/bank.csv.bak", 5, "e2", ""), ("data/spec.toml", 3, "e3", ""))
+    monkeypatch.setattr(object_store, "list_objects", found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "changed", [("data/bank.csv", 11, "e1", ""), ("data/bank.csv", 10, "e9", ""), ("data/bank.csv", 10, "e1", "v2")]
+)
+def test_the_version_changes_with_size_etag_and_version(store: Store, changed: Listed) -> None:
+    before = version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml")
+    assert before == version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml")
+    store.listed[0] = changed
+    assert version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml") != before
+
+
+def test_the_version_changes_with_the_specification_and_not_with_a_neighbour(store: Store) -> None:
+    before = version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml")
+    store.listed[1] = ("data/bank.csv.bak", 6, "other", "")
+    assert version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml") == before
+    store.listed[2] = ("data/spec.toml", 3, "other", "")
+    assert version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml") != before
+
+
+def test_a_folder_and_a_glob_have_the_version_of_all_below_them(store: Store) -> None:
+    folder, glob = version_of("s3://b/data"), version_of("s3://b/data/*.csv")
+    store.listed.append(("data/more.csv", 1, "e4", ""))
+    assert version_of("s3://b/data") != folder
+    assert version_of("s3://b/data/*.csv") != glob
+    assert store.asked[1] == "s3://b/data/"
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("uri", "told"), [("s3://b/data/nobody.csv", "there is nothing"), ("/tmp/bank.csv", "spark-kfp data upload")]
+)
+def test_data_that_a_task_cannot_read_end_it_with_code_2(
+    uri: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        around.find(uri, "", "")
+    assert end.value.code == 2
+    assert told in capsys.readouterr().out
+
+
+def test_the_task_returns_the_filled_uri_and_the_version(store: Store) -> None:
+    store.listed.append(("2026-11-23/bank.csv", 1, "e5", ""))
+    found: Any = around.find("s3://b/{{date}}/bank.csv", "", "20261123000000")
+    assert found == ("s3://b/2026-11-23/bank.csv", version_of("s3://b/2026-11-23/bank.csv"))
