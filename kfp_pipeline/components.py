@@ -112,7 +112,7 @@ COMPONENTS: Mapping[Step, Any] = {step: make_component(step) for step in Step}
 @described()  # type: ignore[untyped-decorator]
 def find_data(data_uri: str, specification_uri: str, scheduled_time: str) -> NamedTuple(
     "Found", [("uri", str), ("version", str)]
-):  # type: ignore[valid-type]
+):
     """Fills in the date in the data's URI, and asks the object store for the data's version.
 
     Args:
