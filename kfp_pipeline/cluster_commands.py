@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kfp_pipeline import runs
-from kfp_pipeline.doctor import Finding, examine
+from kfp_pipeline.doctor import examine
+from kfp_pipeline.findings import Finding
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.application import (
     ENDED,

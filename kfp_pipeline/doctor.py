@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
-
+from kfp_pipeline.findings import Finding, MissingError, finding
+from kfp_pipeline.kubeflow_checks import CRD, katib, pipelines
 from kfp_pipeline.runtime import object_store
-from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import PODS, Cluster
 from kfp_pipeline.runtime.manifest import TEMPLATE_KEY, build_application, read_config
-from spark_jobs.contract import InputError, LoadArgs, Step
+from spark_jobs.contract import LoadArgs, Step
 
 APPLY = "kubectl apply -k spark-operator/"
 OPERATOR = "install the Kubeflow Spark operator, see spark-operator/README.md"
-CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SUBMITTER_NEEDS = (
     *(("sparkoperator.k8s.io", "sparkapplications", verb) for verb in ("create", "get", "list", "watch", "delete")),
     *(("", "pods", verb) for verb in ("get", "list", "watch")),
@@ -30,34 +25,9 @@ SUBMITTER_NEEDS = (
 """What a task may have to do: group, resource, verb."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        name: of what was checked.
-        ok: True; False; None if it could not be found out.
-        detail: what is there.
-        fix: the next thing to do; empty if it is well.
-    """
-
-    name: str
-    ok: bool | None
-    detail: str
-    fix: str = ""
-
-
-class _MissingError(Exception):
-    """A check found that something is missing."""
-
-    def __init__(self, detail: str, fix: str, *, ok: bool | None = False) -> None:
-        super().__init__(detail)
-        self.fix, self.ok = fix, ok
-
-
 def examine(cluster: Cluster, config_map: str) -> Iterator[Finding]:
     """Runs the checks, each finding as it comes; where the API server is away, only that."""
-    first = _check("API server", lambda: _server(cluster), "check the network and the kubeconfig: kubectl version")
+    first = finding("API server", lambda: _server(cluster), "check the network and the kubeconfig: kubectl version")
     yield first
     if first.ok is False:
         return
@@ -72,29 +42,11 @@ def examine(cluster: Cluster, config_map: str) -> Iterator[Finding]:
         ("quota", lambda: _quota(cluster), "raise the quota, or ask for less in spark-operator/"),
         ("reaper", lambda: _reaper(cluster), APPLY),
         ("object store", _object_store, "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-        (
-            "Kubeflow Pipelines",
-            lambda: _definition_of(cluster, "workflows.argoproj.io"),
-            "needed for runs from KFP only",
-        ),
-        ("Katib", lambda: _definition_of(cluster, "experiments.kubeflow.org"), "needed for tuning with Katib only"),
+        ("Kubeflow Pipelines", lambda: pipelines(cluster), "needed for runs from KFP only"),
+        ("Katib", lambda: katib(cluster), "needed for tuning with Katib only"),
     ]
     for name, check, fix in checks:
-        yield _check(name, check, fix)
-
-
-def _check(name: str, check: Callable[[], str], fix: str) -> Finding:
-    try:
-        return Finding(name, True, check())
-    except _MissingError as error:
-        return Finding(name, error.ok, str(error), error.fix or fix)
-    except ApiException as error:
-        known = {403: "this user may not look", 404: "not there"}.get(error.status, f"{error.status} {error.reason}")
-        return Finding(name, None if error.status == 403 else False, known, fix)
-    except (KeyError, TypeError, json.JSONDecodeError):
-        return Finding(name, False, "answers, but not as an API server does", fix)
-    except (StepError, InputError, HTTPError) as error:
-        return Finding(name, False, str(error).split("\n")[0][:200], fix)
+        yield finding(name, check, fix)
 
 
 def _server(cluster: Cluster) -> str:
@@ -105,18 +57,8 @@ def _definition(cluster: Cluster) -> str:
     found = cluster.text(f"{CRD}/sparkapplications.sparkoperator.k8s.io")
     versions = [version["name"] for version in found["spec"]["versions"] if version["served"]]
     if "v1beta2" not in versions:
-        raise _MissingError(f"serves {', '.join(versions)}, not v1beta2", OPERATOR)
+        raise MissingError(f"serves {', '.join(versions)}, not v1beta2", OPERATOR)
     return ", ".join(versions)
-
-
-def _definition_of(cluster: Cluster, name: str) -> str:
-    try:
-        found = cluster.text(f"{CRD}/{name}")
-    except ApiException as error:
-        if error.status == 404:
-            raise _MissingError("not installed", "", ok=None) from error
-        raise
-    return ", ".join(version["name"] for version in found["spec"]["versions"])
 
 
 def _operator(cluster: Cluster) -> str:
@@ -125,11 +67,11 @@ def _operator(cluster: Cluster) -> str:
     controllers = [pod for pod in pods if "controller" in pod["metadata"]["name"]]
     running = [pod for pod in controllers if pod["status"].get("phase") == "Running"]
     if not running:
-        raise _MissingError("no controller runs" if pods else "not installed", OPERATOR)
+        raise MissingError("no controller runs" if pods else "not installed", OPERATOR)
     arguments = [word for item in running[0]["spec"]["containers"] for word in (item.get("args") or [])]
     watched = next((word.partition("=")[2] for word in arguments if word.startswith("--namespaces=")), "")
     if watched.strip('"') and cluster.namespace not in watched.strip('"').split(","):
-        raise _MissingError(
+        raise MissingError(
             f"watches {watched}, not {cluster.namespace}", "add it to spark.jobNamespaces of its Helm values"
         )
     image = running[0]["spec"]["containers"][0]["image"]
@@ -150,7 +92,7 @@ def _rights(cluster: Cluster) -> str:
         if not answer["status"]["allowed"]:
             lacking.append(f"{verb} {resource}")
     if lacking:
-        raise _MissingError(f"may not {', '.join(lacking)}", "")
+        raise MissingError(f"may not {', '.join(lacking)}", "")
     return f"all {len(SUBMITTER_NEEDS)}"
 
 
@@ -173,8 +115,8 @@ def _image(cluster: Cluster, config_map: str) -> str:
     if any(name == image or name.endswith(f"/{image}") for name in held):
         return f"{image} is on a node"
     if spec.get("imagePullPolicy") == "Never":
-        raise _MissingError(f"{image} is on no node, and the template forbids to pull it", "")
-    raise _MissingError(f"{image} is on no node yet; it will be pulled", "", ok=None)
+        raise MissingError(f"{image} is on no node, and the template forbids to pull it", "")
+    raise MissingError(f"{image} is on no node yet; it will be pulled", "", ok=None)
 
 
 def _service_account(cluster: Cluster, config_map: str) -> str:
@@ -196,7 +138,7 @@ def _secrets(cluster: Cluster, config_map: str) -> str:
         found = cluster.text(f"/api/v1/namespaces/{cluster.namespace}/secrets/{name}")
         lacking = [key for secret, key in wanted if secret == name and key not in (found.get("data") or {})]
         if lacking:
-            raise _MissingError(f"secret {name} lacks {', '.join(lacking)}", "")
+            raise MissingError(f"secret {name} lacks {', '.join(lacking)}", "")
     return ", ".join(f"{name}/{key}" for name, key in wanted) or "none needed"
 
 
@@ -208,7 +150,7 @@ def _quota(cluster: Cluster) -> str:
         for key, hard in (status.get("hard") or {}).items():
             used = (status.get("used") or {}).get(key, "0")
             if used == hard and hard != "0":
-                raise _MissingError(f"{quota['metadata']['name']}: {key} is used up ({used} of {hard})", "")
+                raise MissingError(f"{quota['metadata']['name']}: {key} is used up ({used} of {hard})", "")
             parts.append(f"{key} {used}/{hard}")
     return ", ".join(parts[:4]) or "none set"
 
@@ -216,7 +158,7 @@ def _quota(cluster: Cluster) -> str:
 def _reaper(cluster: Cluster) -> str:
     pods = cluster.text(PODS, {"labelSelector": "spark-kfp/role=reaper"})["items"]
     if not any(pod["status"].get("phase") == "Running" for pod in pods):
-        raise _MissingError("does not run: what an outright killed task leaves behind goes on", "")
+        raise MissingError("does not run: what an outright killed task leaves behind goes on", "")
     return "runs: an application that nobody follows is deleted"
 
 

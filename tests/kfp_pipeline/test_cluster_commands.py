@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from kfp_pipeline.cli import main
 from kfp_pipeline.runtime import kubernetes_api, object_store
@@ -292,6 +293,41 @@ def test_rights_that_lack_are_bad_input_with_advice(server: FakeKubernetes, call
     assert "apply spark-operator/ in this namespace" in err
 
 
+KFP_HEALTH = "/api/v1/namespaces/spark-kfp/services/ml-pipeline:8888/proxy/apis/v2beta1/healthz"
+
+
+def katib_config(trials: str = "Job.v1.batch", algorithm: str = "tpe") -> dict[str, str]:
+    """Katib's settings, as its ConfigMap holds them."""
+    suggestions = [{"algorithmName": name, "image": "x"} for name in ("random", algorithm)]
+    controller = {"trialResources": [trials, "TFJob.v1.kubeflow.org"]}
+    text = yaml.safe_dump({"init": {"controller": controller}, "runtime": {"suggestions": suggestions}})
+    return {"katib-config.yaml": text}
+
+
+def kfp_elsewhere(server: FakeKubernetes) -> None:
+    server.remove("services", "ml-pipeline")
+    server.put("services", {"metadata": {"name": "ml-pipeline", "namespace": "kubeflow"}})
+    server.proxied[KFP_HEALTH.replace("spark-kfp", "kubeflow")] = {"tag_name": "2.15.0", "multi_user": False}
+
+
+def kfp_says(**health: Any) -> Callable[[FakeKubernetes], None]:
+    return lambda server: server.proxied.update({KFP_HEALTH: health})
+
+
+def katib_says(**settings: str) -> Callable[[FakeKubernetes], None]:
+    def apply(server: FakeKubernetes) -> None:
+        server.put(
+            "configmaps",
+            {"metadata": {"name": "katib-config", "namespace": "kubeflow"}, "data": katib_config(**settings)},
+        )
+
+    return apply
+
+
+def metrics_not_collected(server: FakeKubernetes) -> None:
+    server.put("namespaces", {"metadata": {"name": "spark-kfp", "namespace": ""}})
+
+
 @pytest.fixture
 def healthy(server: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> FakeKubernetes:
     """A cluster that lacks nothing."""
@@ -319,6 +355,11 @@ def healthy(server: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> FakeKube
     for name in ("workflows.argoproj.io", "experiments.kubeflow.org"):
         versions = [{"name": "v1", "served": True}]
         server.put("customresourcedefinitions", {"metadata": {"name": name}, "spec": {"versions": versions}})
+    server.put("services", {"metadata": {"name": "ml-pipeline", "namespace": "spark-kfp"}})
+    server.proxied[KFP_HEALTH] = {"tag_name": "2.17.0", "multi_user": False}
+    server.put("configmaps", {"metadata": {"name": "katib-config", "namespace": "kubeflow"}, "data": katib_config()})
+    labels = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
+    server.put("namespaces", {"metadata": {"name": "spark-kfp", "namespace": "", "labels": labels}})
     monkeypatch.setattr(object_store, "bucket_exists", lambda _: True)
     return server
 
@@ -414,6 +455,23 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
             "secret spark-kfp-object-store lacks secretkey",
             "make the secret",
         ),
+        (kfp_says(tag_name="2.14.3"), "Kubeflow Pipelines", "version 2.14.3", "upgrade it to 2.15"),
+        (lambda server: server.proxied.clear(), "Kubeflow Pipelines", "not there", "needed for runs"),
+        (
+            without("services", "ml-pipeline"),
+            "Kubeflow Pipelines",
+            "there is no service ml-pipeline",
+            "install the API",
+        ),
+        (
+            kfp_elsewhere,
+            "Kubeflow Pipelines",
+            "namespace kubeflow, which has no spark-kfp-object-store",
+            "apply spark-op",
+        ),
+        (katib_says(trials="MPIJob.v1"), "Katib", "its trials may be MPIJob.v1, TFJob", "add Job.v1.batch"),
+        (katib_says(algorithm="grid"), "Katib", "it knows no tpe", "add them to suggestions"),
+        (metrics_not_collected, "Katib", "does not collect metrics", "kubectl label namespace spark-kfp"),
         (quota_used_up, "quota", "quota: pods is used up (4 of 4)", "raise the quota"),
         (without("pods", "reaper-1"), "reaper", "does not run", "kubectl apply"),
         (

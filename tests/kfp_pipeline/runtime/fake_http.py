@@ -207,6 +207,8 @@ class HttpHandler(BaseHTTPRequestHandler):
             allowed = (asked.get("verb"), resource) not in self.fake.denied
             head = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
             return 201, {**head, "spec": self.body.get("spec", {}), "status": {"allowed": allowed}}
+        if path in self.fake.proxied:
+            return 200, self.fake.proxied[path]
         groups: dict[str, str] = {group: version for group, version, _ in KINDS.values() if group}
         name = path.removeprefix("/apis").strip("/")
         if path.startswith("/apis") and (not name or name in groups):

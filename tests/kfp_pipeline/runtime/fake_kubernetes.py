@@ -63,6 +63,8 @@ class FakeKubernetes:
         self.requests: list[Request] = []
         self.created: Counter[str] = Counter()
         self.denied: set[tuple[str, str]] = set()
+        self.proxied: dict[str, Document] = {}
+        """What services answer through the proxy, by path."""
         self.changed = threading.Condition(threading.RLock())
         self.stopped = threading.Event()
         self.operator = FakeOperator(self, speed)

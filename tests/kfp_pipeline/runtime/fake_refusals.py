@@ -23,6 +23,7 @@ KINDS = {  # plural: (group, version, kind)
     "resourcequotas": ("", "v1", "ResourceQuota"),
     "namespaces": ("", "v1", "Namespace"),
     "nodes": ("", "v1", "Node"),
+    "services": ("", "v1", "Service"),
 }
 CLUSTER_WIDE = ("customresourcedefinitions", "namespaces", "nodes")
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"

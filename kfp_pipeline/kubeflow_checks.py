@@ -1,0 +1,100 @@
+"""Checks of Kubeflow Pipelines and of Katib, which only some runs need. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from kubernetes.client.exceptions import ApiException
+
+from kfp_pipeline.findings import MissingError
+from kfp_pipeline.runtime.kubernetes_api import Cluster
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+KFP_SERVICE, KFP_PORT = "ml-pipeline", 8888
+OLDEST_KFP = (2, 15)
+OBJECT_STORE = "spark-kfp-object-store"
+KATIB_CONFIG, KATIB_CONFIG_KEY = "katib-config", "katib-config.yaml"
+INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
+TRIAL = "Job.v1.batch"
+ALGORITHMS = ("random", "tpe")
+
+
+def pipelines(cluster: Cluster) -> str:
+    """Whether KFP answers, is new enough, and runs its tasks where this platform is set up.
+
+    Raises:
+        MissingError: it is not, with the fix.
+    """
+    if not _defined(cluster, "workflows.argoproj.io"):
+        raise MissingError("not installed", "needed for runs from KFP only", ok=None)
+    services = cluster.text("/api/v1/services", {"fieldSelector": f"metadata.name={KFP_SERVICE}"})["items"]
+    if not services:
+        raise MissingError(
+            f"workflows are known, but there is no service {KFP_SERVICE}", "install the API server of KFP"
+        )
+    home = services[0]["metadata"]["namespace"]
+    health = cluster.text(f"/api/v1/namespaces/{home}/services/{KFP_SERVICE}:{KFP_PORT}/proxy/apis/v2beta1/healthz")
+    version = str(health.get("tag_name") or "unknown")
+    if _numbers(version) and _numbers(version) < OLDEST_KFP:
+        raise MissingError(f"version {version}", "upgrade it to 2.15 or newer")
+    if not health.get("multi_user") and home != cluster.namespace:
+        _require_settings(cluster, home)
+    return f"API server {version} in namespace {home} answers"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.lstrip("v").split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
+
+
+def _require_settings(cluster: Cluster, home: str) -> None:
+    """Tasks run in the namespace of KFP: what they read by name must be there."""
+    for kind in ("secrets", "configmaps"):
+        try:
+            cluster.text(f"/api/v1/namespaces/{home}/{kind}/{OBJECT_STORE}")
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            raise MissingError(
+                f"its tasks run in namespace {home}, which has no {OBJECT_STORE} among its {kind}",
+                f"apply spark-operator/ to namespace {home}, see docs/kind.md",
+            ) from error
+
+
+def katib(cluster: Cluster) -> str:
+    """Whether Katib is there and set up for trials that are Jobs of this namespace.
+
+    Raises:
+        MissingError: it is not, with the fix.
+    """
+    if not _defined(cluster, "experiments.kubeflow.org"):
+        raise MissingError("not installed", "needed for tuning with Katib only", ok=None)
+    found = cluster.text("/api/v1/configmaps", {"fieldSelector": f"metadata.name={KATIB_CONFIG}"})["items"]
+    if not found:
+        raise MissingError(f"there is no ConfigMap {KATIB_CONFIG}", "install Katib's controller")
+    settings: dict[str, Any] = yaml.safe_load((found[0].get("data") or {}).get(KATIB_CONFIG_KEY, "")) or {}
+    trials = ((settings.get("init") or {}).get("controller") or {}).get("trialResources") or []
+    if trials and TRIAL not in trials:
+        raise MissingError(f"its trials may be {', '.join(trials)}", f"add {TRIAL} to trialResources in {KATIB_CONFIG}")
+    known = {item["algorithmName"] for item in (settings.get("runtime") or {}).get("suggestions") or []}
+    lacking = [name for name in ALGORITHMS if name not in known]
+    if lacking:
+        raise MissingError(f"it knows no {', '.join(lacking)}", f"add them to suggestions in {KATIB_CONFIG}")
+    labels = cluster.text(f"/api/v1/namespaces/{cluster.namespace}")["metadata"].get("labels") or {}
+    if labels.get(INJECTION_LABEL) != "enabled":
+        raise MissingError(
+            "it does not collect metrics in this namespace",
+            f"kubectl label namespace {cluster.namespace} {INJECTION_LABEL}=enabled",
+        )
+    return f"trials may be {TRIAL}; {', '.join(ALGORITHMS)}; metrics are collected in this namespace"
+
+
+def _defined(cluster: Cluster, name: str) -> bool:
+    try:
+        cluster.text(f"{CRD}/{name}")
+    except ApiException as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
