@@ -84,7 +84,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         )
     trained = read_trained(args)
     test = read_set(session, storage.join(args.preprocess_uri, "features"), "test", preprocessed.rows_in)
-    classifier = storage.read_classifier(storage.join(args.train_uri, "model"))
+    classifier = storage.read_classifier_of(storage.join(args.train_uri, "model"))
     judged = judge(classifier.transform(test), trained, args.bootstrap_samples)
     without = None
     slicer = slicer_without(trained.features["features"], trained.specification.known_afterwards)

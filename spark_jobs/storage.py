@@ -206,10 +206,15 @@ def read_model(uri: str) -> PipelineModel:
 
 
 def read_classifier(uri: str) -> LogisticRegressionModel:
+    """A saved classifier."""
+    return LogisticRegressionModel.load(spark_paths([uri])[0])
+
+
+def read_classifier_of(uri: str) -> LogisticRegressionModel:
     """The classifier of a saved PipelineModel; the stages that compute its features are left unread."""
     return LogisticRegressionModel.load(spark_paths([uri])[0] + "/stages/*_LogisticRegression_*")
 
 
-def write_model(model: PipelineModel, uri: str) -> None:
-    """Saves a PipelineModel, in place of what was there."""
+def write_model(model: PipelineModel | LogisticRegressionModel, uri: str) -> None:
+    """Saves a model, in place of what was there. Each stage, and its data, is a Spark job of its own and many requests in S3."""
     model.write().overwrite().save(spark_uri(uri))

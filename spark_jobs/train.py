@@ -121,9 +121,9 @@ def hyperparameters(args: TrainArgs) -> dict[str, Any]:
 
 
 def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:
-    """Fits and saves the same model on fewer features; it takes `features` to a probability."""
+    """Fits and saves the same classifier on fewer features; it takes what the slicer has kept to a probability."""
     fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT)
-    storage.write_model(PipelineModel(stages=[slicer, fitted.model]), uri)
+    storage.write_model(fitted.model, uri)
 
 
 def run(session: SparkSession, args: TrainArgs) -> Result:
