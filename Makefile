@@ -1,5 +1,7 @@
 # Each target sets up what it needs first: see tools/with_setup.sh.
 IN_SETUP := bash tools/with_setup.sh
+# What make image calls the tasks' image in the registry of PREFIX; without PREFIX spark-kfp names it itself.
+TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run compile gate upload test lint fmt fuzz e2e image tag deps bench ci hooks
@@ -13,8 +15,8 @@ setup: ## uv, the Python packages and Java, where they are missing; every other 
 run: ## the whole pipeline on the bundled sample
 	@$(IN_SETUP) spark-kfp run
 
-compile: ## the pipeline for KFP, training_pipeline.yaml; ARGS=--image=NAME for the tasks' image
-	@$(IN_SETUP) spark-kfp compile $(ARGS)
+compile: ## the pipeline for KFP, training_pipeline.yaml; PREFIX as for make image
+	@$(IN_SETUP) spark-kfp compile $(TASK_IMAGE) $(ARGS)
 
 gate: ## the whole pipeline on the bundled sample, judged by data/floors.toml
 	@$(IN_SETUP) spark-kfp run
