@@ -62,6 +62,11 @@ def tests(environment: Path) -> list[str]:
     return [str(environment / "bin" / "python"), *QUICK_TESTS, *WITHOUT_JAVA]
 
 
+def is_test(command: Sequence[str]) -> bool:
+    """Whether a command is the one that runs the quick tests."""
+    return tuple(command[1:]) == (*QUICK_TESTS, *WITHOUT_JAVA)
+
+
 def oldest_python(specifier: str) -> str:
     """The lower bound of requires-python, as `3.11` of `>=3.11,<4`."""
     found = re.search(r">=\s*([\d.]+)", specifier)
@@ -110,14 +115,14 @@ def count_packages(environment: Path) -> int:
 
 def check(name: str, folder: Path) -> bool:
     """Installs and tests a resolution, and prints its line."""
-    environment, began, size, command = folder / name, time.monotonic(), "nothing installed", [""]
+    environment, began, size, command = folder / name, time.monotonic(), "nothing installed", [name]
     try:
         for command in RESOLUTIONS[name](environment):
-            if command[-2:] == list(WITHOUT_JAVA):
+            if is_test(command):
                 size = f"{count_packages(environment)} packages"
             run(command, environment)
     except FaultError as fault:
-        shown = " ".join(command).replace(str(environment), name)
+        shown = "quick tests" if is_test(command) else " ".join(command).replace(str(environment), name)
         print(f"{name}: {size}, did not pass: {shown}: {fault}", flush=True)
         return False
     print(f"{name}: {size}, passed in {time.monotonic() - began:.0f} s", flush=True)
