@@ -85,6 +85,7 @@ def run(command: Sequence[str], environment: Path) -> str:
     variables |= {
         "UV_PROJECT_ENVIRONMENT": str(environment),
         "PATH": f"{environment / 'bin'}{os.pathsep}{variables.get('PATH', '')}",
+        "COLUMNS": str(MOST_CHARACTERS),  # else pytest leaves the reason out
     }
     try:
         done = subprocess.run(
