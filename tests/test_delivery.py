@@ -163,7 +163,7 @@ def test_a_tag_must_be_the_packages_version(tag: str, code: int) -> None:
 
 
 def test_a_tag_that_looks_like_a_command_is_not_run_by_make(tmp_path: Path) -> None:
-    line = run_tool("make", "-n", "tag", TAG=f"'; touch {tmp_path / 'made'}; '").stdout
+    line = run_tool("make", "--no-print-directory", "-n", "tag", TAG=f"'; touch {tmp_path / 'made'}; '").stdout
     assert line.strip().endswith('tools/check_tag.py "$TAG"')
 
 
@@ -172,7 +172,12 @@ def test_a_tag_that_looks_like_a_command_is_not_run_by_make(tmp_path: Path) -> N
     [("", ""), ("registry.example.com/team/", f"--image=registry.example.com/team/spark-kfp-task:{VERSION}")],
 )
 def test_the_compiled_pipeline_names_the_image_that_is_pushed(prefix: str, image: str) -> None:
-    assert run_tool("make", "-n", "compile", PREFIX=prefix).stdout.split("spark-kfp compile")[1].strip() == image
+    assert (
+        run_tool("make", "--no-print-directory", "-n", "compile", PREFIX=prefix)
+        .stdout.split("spark-kfp compile")[1]
+        .strip()
+        == image
+    )
 
 
 @pytest.fixture
