@@ -1,8 +1,10 @@
 # Each target sets up what it needs first: see tools/with_setup.sh.
 IN_SETUP := bash tools/with_setup.sh
+# What make image calls the tasks' image in the registry of PREFIX; without PREFIX spark-kfp names it itself.
+TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt fuzz e2e image bench ci hooks
+.PHONY: help setup run compile gate upload test lint fmt fuzz e2e image tag deps bench ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -12,6 +14,16 @@ setup: ## uv, the Python packages and Java, where they are missing; every other 
 
 run: ## the whole pipeline on the bundled sample
 	@$(IN_SETUP) spark-kfp run
+
+compile: ## the pipeline for KFP, training_pipeline.yaml; PREFIX as for make image
+	@$(IN_SETUP) spark-kfp compile $(TASK_IMAGE) $(ARGS)
+
+gate: ## the whole pipeline on the bundled sample, judged by data/floors.toml
+	@$(IN_SETUP) spark-kfp run
+	@$(IN_SETUP) spark-kfp gate last
+
+upload: ## the pipeline to a KFP server; ARGS as for spark-kfp upload
+	@$(IN_SETUP) spark-kfp upload $(ARGS)
 
 test: ## every test that needs no cluster
 	@$(IN_SETUP) pytest -n 2 --dist loadfile -m "not cluster"
@@ -32,8 +44,14 @@ fuzz: ## ten thousand random walks of the runner for the operator through states
 e2e: ## the compiled pipeline and faults on the cluster of KUBECONFIG; writes docs/faults.md; see tests/e2e/conftest.py
 	@$(IN_SETUP) env SPARK_KFP_FAULT_TABLE=docs/faults.md pytest -m cluster tests/e2e $(ARGS)
 
-image: ## the three images, by docker, podman or buildah
+image: ## the three images, by docker, podman or buildah; PUSH=true sends them to the registry of PREFIX
 	@bash tools/make_image.sh
+
+tag: ## is TAG the package's version, as v1.2.3?
+	@$(IN_SETUP) python tools/check_tag.py "$$TAG"
+
+deps: ## do the locked and the oldest allowed packages resolve and pass the quick tests?
+	@$(IN_SETUP) python tools/check_dependencies.py $(ARGS)
 
 bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
 	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)

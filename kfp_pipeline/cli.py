@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline import cluster_cli, data_cli, display, runs
+from kfp_pipeline import cluster_cli, data_cli, display, gate_cli, runs
 from kfp_pipeline.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.archive import make_archive
 from kfp_pipeline.runtime.data_version import fill_date
@@ -34,7 +34,7 @@ GIVEN_OTHERWISE = ("data_uri", "specification_uri")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault."""
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault or a closed gate."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
     try:
@@ -82,6 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     compiled.set_defaults(command=compile_command)
     data_cli.add_commands(commands)
     _add_runs(commands)
+    gate_cli.add_commands(commands)
     cluster_cli.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"

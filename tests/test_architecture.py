@@ -26,7 +26,7 @@ from spark_jobs.contract import ARGUMENTS, Step, flag
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("spark_jobs", "kfp_pipeline", "serving")
-SCRIPTS = ("benchmarks", "data", "tests")
+SCRIPTS = ("benchmarks", "data", "tests", "tools")
 GROUND = ("spark_jobs.contract", "spark_jobs.dataset")
 MOST_STATEMENTS = 10
 LOOKUPS = (ast.Attribute, ast.Subscript, ast.Compare)

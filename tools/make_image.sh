@@ -4,6 +4,8 @@
 #   PREFIX       put before the names, such as registry.example.com/team/ (default none)
 #   TARGETS      which images (default "spark task serving")
 #   BUILD_ARGS   further flags for the builder, such as "--build-arg CLASS_ARCHIVE=false --secret id=maven,src=settings.xml"
+#   PUSH         true sends each image to the registry that PREFIX begins with (default false)
+#   REGISTRY_USER, REGISTRY_PASSWORD   who logs in there first; without them the builder's own login counts
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -15,6 +17,18 @@ done
 if [ -z "$builder" ]; then
   echo "make image: none of docker, podman, buildah works here; install one of them, or start docker's daemon" >&2
   exit 2
+fi
+if [ "${PUSH:-false}" = true ]; then
+  case ${PREFIX:-} in
+  */) ;;
+  *)
+    echo "make image: PUSH=true needs PREFIX, such as registry.example.com/team/; it is '${PREFIX:-}'" >&2
+    exit 2
+    ;;
+  esac
+  if [ -n "${REGISTRY_USER:-}" ]; then
+    printf %s "${REGISTRY_PASSWORD:-}" | $builder login --username "$REGISTRY_USER" --password-stdin "${PREFIX%%/*}"
+  fi
 fi
 # The files' and the image's times are the commit's, not the build's; docker takes them from the environment.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
@@ -28,4 +42,5 @@ for target in ${TARGETS:-spark task serving}; do
   echo "make image: $image by $builder"
   # shellcheck disable=SC2086
   $command ${BUILD_ARGS:-} --build-arg "BASE_IMAGE=$base" -f Dockerfile.spark --target "$target" -t "$image" .
+  if [ "${PUSH:-false}" = true ]; then $builder push "$image"; fi
 done
