@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -128,12 +129,12 @@ def tasks(run: Document) -> list[Document]:
 
 def is_shown(run: Document, item: Document) -> bool:
     """Whether a task is one of the pipeline's, not one of Argo's nodes below or above it."""
-    name = str(item.get("display_name", ""))
-    plain = name.partition("(")[0]
-    whole = not item.get("parent_task_id") and name == (run.get("display_name") or "")
-    # The node of the whole run is called after its workflow, which ends with a random word and has no pod of its own.
-    workflow = str((run.get("run_details") or {}).get("pipeline_context_id", ""))
-    return bool(plain) and plain not in HIDDEN and not plain.endswith(("-driver", workflow or "\0")) and not whole
+    name = str(item.get("display_name", "")).partition("(")[0]
+    if not name or name in HIDDEN or name.endswith("-driver"):
+        return False
+    # The node of the whole run is called after its workflow, which ends with a random word, and is nobody's child.
+    children = {child.get("pod_name") for other in tasks(run) for child in other.get("child_tasks") or []}
+    return not re.fullmatch(r".+-[a-z0-9]{5}", name) or item.get("pod_name") in children
 
 
 def seconds_between(start: str | None, end: str | None) -> float:
