@@ -28,6 +28,8 @@ FIRST_CONTACT_SECONDS = 10.0
 """How long the first question is repeated: a wrong URL is told soon."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 PAGE_SIZE = 100
+NAMESPACED = ("experiments", "pipelines", "runs", "recurringruns")
+"""What a server of many users lists by namespace; versions go with their pipeline."""
 AUTHENTICATION = "set KFP_TOKEN or give --token-file FILE, or, for a session of the browser, set KFP_COOKIES"
 PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
 
@@ -70,11 +72,11 @@ class Server:
         """
         return self.patiently(lambda: self._call("GET", path, query))
 
-    def list(self, path: str, key: str, limit: int = 0, **query: str) -> list[Document]:
+    def collect(self, path: str, key: str, query: Mapping[str, str], limit: int = 0) -> list[Document]:
         """The documents of a kind, page by page; with `limit` the first ones."""
         found = list[Document]()
         pages = {**query, "page_size": str(min(limit or PAGE_SIZE, PAGE_SIZE))}
-        if self.namespace:
+        if self.namespace and path in NAMESPACED:
             pages["namespace"] = self.namespace
         while True:
             page = self.get(path, **pages)
@@ -83,10 +85,10 @@ class Server:
                 return found[:limit] if limit else found
             pages["page_token"] = page["next_page_token"]
 
-    def named(self, path: str, key: str, name: str, **query: str) -> list[Document]:
+    def named(self, path: str, key: str, name: str) -> list[Document]:
         """The documents of a kind that people see by this name."""
         predicate = {"operation": "EQUALS", "key": "display_name", "string_value": name}
-        found = self.list(path, key, filter=json.dumps({"predicates": [predicate]}), **query)
+        found = self.collect(path, key, {"filter": json.dumps({"predicates": [predicate]})})
         return [item for item in found if item.get("display_name") == name]
 
     def create(

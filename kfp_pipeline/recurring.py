@@ -49,18 +49,13 @@ class Plan:
         return [time for _, time in zip(range(count), self.cron.times(after, self.zone, self.end), strict=False)]
 
 
-def plan(
-    line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1
-) -> Plan:
+def plan(line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1) -> Plan:
     """Reads when runs come.
 
     Raises:
         InputError: a line, a time or a zone is wrong, or no time would ever come.
     """
-    try:
-        zone = ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InputError(f"--time-zone={time_zone!r} is no zone; give one such as Europe/Berlin") from error
+    zone = zone_of(time_zone)
     if not 1 <= max_concurrency <= MOST_AT_ONCE:
         raise InputError(f"--max-concurrency is {max_concurrency}; allowed: 1 to {MOST_AT_ONCE}")
     found = Plan(
@@ -74,6 +69,18 @@ def plan(
     if found.end and not found.next_times(datetime.now(UTC), 1):
         raise InputError(f"--cron={line!r} does not come before --end={end}; give a later end")
     return found
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """A time zone.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InputError(f"--time-zone={name!r} is no zone; give one such as Europe/Berlin") from error
 
 
 def body(
@@ -192,8 +199,8 @@ def _content(item: Document) -> dict[str, Any]:
     account = item.get("service_account")
     found = {
         "cron": schedule.get("cron"),
-        "start": _instant(schedule.get("start_time")),
-        "end": _instant(schedule.get("end_time")),
+        "start": _text(instant(schedule.get("start_time"))),
+        "end": _text(instant(schedule.get("end_time"))),
         "catch-up": not item.get("no_catchup"),
         "max-concurrency": int(item.get("max_concurrency") or 1),
         "experiment": item.get("experiment_id"),
@@ -205,14 +212,14 @@ def _content(item: Document) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def _instant(text: str | None) -> str | None:
-    """A time as this side writes it; the server writes the year 1970 for none."""
+def instant(text: str | None) -> datetime | None:
+    """A time of the server's; it writes the year 1970 for none."""
     time = datetime.fromisoformat(text) if text else None
-    return _text(time) if time and time.timestamp() else None
+    return time if time and time.timestamp() else None
 
 
-def _text(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _text(time: datetime | None) -> str:
+    return "" if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _time(flag: str, text: str, zone: ZoneInfo) -> datetime | None:

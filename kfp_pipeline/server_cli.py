@@ -150,7 +150,9 @@ def _add_time_zone(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: Any) -> None:
     parser.add_argument("--experiment", default="", help="of the runs; made if missing (default spark-kfp)")
     parser.add_argument("--service-account", default="", help="of the tasks (default: the server's)")
-    parser.add_argument("--pipeline-root", default="", metavar="URI", help="below which outputs lie (default: the server's)")
+    parser.add_argument(
+        "--pipeline-root", default="", metavar="URI", help="below which outputs lie (default: the server's)"
+    )
 
 
 def _add_image(parser: Any) -> None:

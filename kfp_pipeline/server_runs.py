@@ -148,10 +148,14 @@ def why_failed(run: Document) -> str:
     """Which tasks failed, and the error of the innermost: the others only say that a child of theirs did."""
     failed = [item for item in tasks(run) if item.get("state") == "FAILED"]
     names = [item["display_name"] for item in failed if is_shown(run, item)]
-    told = [str((item.get("error") or {}).get("message", "")) for item in sorted(failed, key=lambda i: is_shown(run, i))]
+    told = [
+        str((item.get("error") or {}).get("message", "")) for item in sorted(failed, key=lambda i: is_shown(run, i))
+    ]
     message = next((text for text in told if text), str((run.get("error") or {}).get("message", "")))
     where = f"at {', '.join(names)}" if names else ""
-    return " ".join(part for part in (where, f"({message})" if message else "") if part) or "for no reason that it tells"
+    return (
+        " ".join(part for part in (where, f"({message})" if message else "") if part) or "for no reason that it tells"
+    )
 
 
 def link(server: Server, run_id: str) -> str:

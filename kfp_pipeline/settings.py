@@ -115,7 +115,9 @@ class KfpSettings:
     def __post_init__(self) -> None:
         if self.url and not re.fullmatch(r"https?://[^/@\s]+(/[^\s#?]*)?", self.url):
             shown = "not a URL, or one with a user in it" if "@" in self.url else repr(self.url)
-            raise ValueError(f"--kfp is {shown}; it must be like http://localhost:8080, and a token goes into KFP_TOKEN")
+            raise ValueError(
+                f"--kfp is {shown}; it must be like http://localhost:8080, and a token goes into KFP_TOKEN"
+            )
         for name, value in (("token", self.token), ("cookies", self.cookies)):
             if not value.isprintable():  # a line break would end the header, and Python would print all of it
                 raise ValueError(f"KFP_{name.upper()} must be one line")

@@ -146,8 +146,7 @@ def _pipeline_body(made: Package) -> Document:
 
 
 def _version(server: Server, pipeline_id: str, made: Package) -> Document | None:
-    # Versions inherit the pipeline's namespace, so the server ignores one here.
-    known = server.list(f"pipelines/{pipeline_id}/versions", "pipeline_versions")
+    known = server.collect(f"pipelines/{pipeline_id}/versions", "pipeline_versions", {})
     return next((item for item in known if DIGEST + made.digest in str(item.get("description", ""))), None)
 
 
@@ -175,13 +174,14 @@ def parse_parameter(made: Package, name: str, text: str) -> Any:
         value = json.loads(text)
     except ValueError:
         value = None
-    wanted, label = {
+    kinds: dict[str, tuple[Any, str]] = {
         "NUMBER_INTEGER": (int, "a whole number"),
         "NUMBER_DOUBLE": ((int, float), "a number"),
         "BOOLEAN": (bool, "true or false"),
         "STRUCT": (dict, "a JSON object"),
         "LIST": (list, "a JSON list"),
-    }[kind]
+    }
+    wanted, label = kinds[kind]
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "BOOLEAN"):
         raise InputError(f"--param={name}={text}: it must be {label}")
     return value
