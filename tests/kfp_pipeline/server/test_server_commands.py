@@ -1,24 +1,20 @@
-"""`spark-kfp upload`, `run --kfp` and `runs --kfp`, called as a person calls them, against a fake KFP server over real HTTP."""
+"""`spark-kfp upload`, `run --kfp` and `runs --kfp`, called as a person calls them, against a fake KFP server."""
 
 from __future__ import annotations
 
-import functools
 import json
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kfp_pipeline import kfp_server, schedule_commands, server_commands, server_runs, uploading
-from kfp_pipeline.cli import main
+from kfp_pipeline import kfp_server, server_commands, server_runs, uploading
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.settings import KfpSettings
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from fake_kfp_server import FakeKfp
@@ -27,48 +23,12 @@ Call = Callable[..., tuple[int, str, str]]
 DATA = "s3://bank/bank.csv"
 TOKEN, COOKIES = "t0ken-nobody-may-see", "session=c00kie-nobody-may-see"
 FIRST, LAST = "2026-11-23T10:00:00Z", "2026-11-23T10:00:30Z"
-package = functools.cache(uploading.package)
 
 
 def fault(kind: str, **given: Any) -> Any:
     from fake_kfp_server import Fault
 
     return Fault(kind, **given)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting, no settings of the person who runs the tests, and one compilation for all."""
-    monkeypatch.setattr(kfp_server, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(kfp_server, "FIRST_CONTACT_SECONDS", 0.2)
-    monkeypatch.setattr(server_runs, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_commands, "package", package)
-    monkeypatch.setattr(schedule_commands, "package", package)
-    for name in ("SPARK_KFP_KFP", "KFP_TOKEN", "KFP_COOKIES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SPARK_KFP_PATIENCE_SECONDS", "5")
-
-
-@pytest.fixture
-def server() -> Iterator[FakeKfp]:
-    from fake_kfp_server import FakeKfp
-
-    with FakeKfp() as running:
-        yield running
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Calls the command; its exit code, output and errors, none of which may hold a secret."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        code = main(argv)
-        said = capsys.readouterr()
-        for secret in (TOKEN, COOKIES):
-            assert secret not in said.out + said.err
-        return code, said.out, said.err
-
-    return run
 
 
 def task(name: str, state: str = "SUCCEEDED", **also: Any) -> dict[str, Any]:
@@ -83,7 +43,7 @@ def test_upload_makes_the_pipeline_and_a_version_once(server: FakeKfp, call: Cal
     code, out, _ = call("upload", "--kfp", server.url)
     (pipeline,), (version,) = server.all("pipelines"), server.all("versions")
     assert (code, pipeline["name"], version["pipeline_id"]) == (0, "spark-kfp-training", pipeline["pipeline_id"])
-    made = package()
+    made = server_commands.package()
     assert version["name"] == f"0.1.0-{made.digest[:12]}" in out
     assert f"sha256:{made.digest}" in version["description"]
     assert server.specs[version["pipeline_version_id"]]["pipelineInfo"]["name"] == "spark-kfp-training"
@@ -155,7 +115,7 @@ def test_upload_dry_run_needs_no_server(call: Call) -> None:
     code, out, _ = call("upload", "--dry-run", "--name", "mine")
     assert code == 0
     assert json.loads(out)["pipeline"]["name"] == "mine"
-    assert package().digest in json.loads(out)["version"]["description"]
+    assert server_commands.package().digest in json.loads(out)["version"]["description"]
 
 
 def test_without_a_server_the_setting_is_named(call: Call) -> None:
@@ -464,7 +424,7 @@ def test_two_uploads_at_once_give_one_version(server: FakeKfp) -> None:
     done: list[uploading.Uploaded] = []
 
     def work() -> None:
-        done.append(uploading.upload(kfp_server.connect(settings, 5), package()))
+        done.append(uploading.upload(kfp_server.connect(settings, 5), server_commands.package()))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
