@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import kfp_server_api
 import urllib3
@@ -87,8 +88,9 @@ class Server:
 
     def named(self, path: str, key: str, name: str) -> list[Document]:
         """The documents of a kind that people see by this name."""
-        predicate = {"operation": "EQUALS", "key": "display_name", "string_value": name}
-        found = self.collect(path, key, {"filter": json.dumps({"predicates": [predicate]})})
+        predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+        # The server decodes the filter once more than the rest of the URL.
+        found = self.collect(path, key, {"filter": quote(json.dumps({"predicates": [predicate]}))})
         return [item for item in found if item.get("display_name") == name]
 
     def create(
@@ -217,9 +219,8 @@ class Server:
         cause = getattr(error, "reason", None) or error
         text = self._without_secrets(str(cause))
         if isinstance(cause, urllib3.exceptions.SSLError):
-            raise InputError(
-                f"{self.url}: {text}; give --ca-file FILE with the certificate that signed the server's"
-            ) from None
+            advice = "give --ca-file FILE with the certificate that signed the server's, or http:// if it has none"
+            raise InputError(f"{self.url}: {text}; {advice}") from None
         return text
 
     def _without_secrets(self, text: str) -> str:

@@ -177,7 +177,8 @@ def _tell(arguments: argparse.Namespace, server: Server, run: Document, made: Pa
     seconds = server_runs.seconds_between(run.get("created_at"), run.get("finished_at"))
     console.print(f"{run['state'].lower()} after {seconds:.0f} s", highlight=False)
     if summary:
-        for name, value in (summary.get("metrics") or {}).items():
+        metrics = summary.get("metrics") or {}
+        for name, value in ((name, value) for name, value in metrics.items() if isinstance(value, (int, float))):
             console.print(f"{name} {display.number(value)}", highlight=False, markup=False)
         console.print(Text(f"report: {summary.get('report', '')}"), soft_wrap=True)
     elif succeeded:

@@ -119,8 +119,8 @@ class KfpSettings:
                 f"--kfp is {shown}; it must be like http://localhost:8080, and a token goes into KFP_TOKEN"
             )
         for name, value in (("token", self.token), ("cookies", self.cookies)):
-            if not value.isprintable():  # a line break would end the header, and Python would print all of it
-                raise ValueError(f"KFP_{name.upper()} must be one line")
+            if not (value.isprintable() and value.isascii()):  # it is a header; Python's own error would show it
+                raise ValueError(f"KFP_{name.upper()} must be one line of plain ASCII")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> KfpSettings:

@@ -24,12 +24,11 @@ from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
-import kfp_server_api
 import yaml
+from fake_kfp_models import Document, Refusal, check, check_parameters
 
-Document = dict[str, Any]
 MODELS = {
     "experiments": "V2beta1Experiment",
     "pipelines": "V2beta1Pipeline",
@@ -39,25 +38,7 @@ MODELS = {
 }
 KEYS = {"recurringruns": "recurringRuns", "versions": "pipeline_versions"}
 IDS = {"versions": "pipeline_version_id"}
-PLAIN = {"str": str, "int": int, "bool": bool, "object": object, "datetime": str}
-NUMBER = (int, float)
-PARAMETERS = {
-    "STRING": str,
-    "NUMBER_INTEGER": NUMBER,
-    "NUMBER_DOUBLE": NUMBER,
-    "BOOLEAN": bool,
-    "STRUCT": dict,
-    "LIST": list,
-}
 LIST_QUERY = {"page_token", "page_size", "sort_by", "filter", "namespace", "experiment_id"}
-
-
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer
-    """An answer that is no success."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Request(NamedTuple):
@@ -154,7 +135,7 @@ class FakeKfp:
         if unknown := set(query) - (LIST_QUERY - {"namespace"} if kind == "versions" else LIST_QUERY):
             raise Refusal(400, f"unknown query fields: {unknown}")
         found = [item for item in self.all(kind) if not parent or item["pipeline_id"] == parent]
-        for each in json.loads(query.get("filter") or "{}").get("predicates", []):
+        for each in json.loads(unquote_plus(query.get("filter") or "{}")).get("predicates", []):
             key, wanted = each["key"], each.get("string_value", each.get("stringValue"))
             if each["operation"] not in ("EQUALS", 1) or wanted is None:
                 raise Refusal(400, "Invalid filter")
@@ -236,42 +217,6 @@ ROUTES: tuple[tuple[str, str, Callable[..., Document]], ...] = (
     ("recurringruns/(?P<identity>[^/:]+):(?P<action>enable|disable)", "POST", FakeKfp.switch),
     ("recurringruns/(?P<identity>[^/:]+)", "DELETE", FakeKfp.remove),
 )
-
-
-def check(model: str, value: Any) -> None:
-    """Refuses what is not of a model of `kfp_server_api`."""
-    if model in PLAIN:
-        if not isinstance(value, PLAIN[model]):
-            raise Refusal(400, f"{value!r} is no {model}")
-        return
-    if found := re.fullmatch(r"(list|dict)[\[(](?:str, )?(.+)[\])]", model):
-        for item in value.values() if found[1] == "dict" else value:
-            check(found[2], item)
-        return
-    kind = getattr(kfp_server_api, model)
-    if not kind.openapi_types:
-        if value not in kind.allowable_values:
-            raise Refusal(400, f"{value!r} is not one of {kind.allowable_values}")
-        return
-    types = {kind.attribute_map[name]: type_ for name, type_ in kind.openapi_types.items()}
-    for name, item in value.items():
-        if name not in types:
-            raise Refusal(400, f"{model} has no field {name}")
-        check(types[name], item)
-
-
-def check_parameters(spec: Document, given: Document) -> None:
-    """Refuses what the pipeline does not take, as the server does when a run is made."""
-    inputs = spec["root"]["inputDefinitions"]["parameters"]
-    for name, item in inputs.items():
-        if name not in given and "defaultValue" not in item and not item.get("isOptional"):
-            raise Refusal(400, f"parameter {name} is required but is not provided")
-    for name, value in given.items():
-        if name not in inputs:
-            raise Refusal(400, f"unknown parameter: {name}")
-        wanted = PARAMETERS[inputs[name]["parameterType"]]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise Refusal(400, f"input parameter {name} requires type {inputs[name]['parameterType']}")
 
 
 class _Http(ThreadingHTTPServer):

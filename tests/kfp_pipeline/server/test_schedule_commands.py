@@ -78,9 +78,10 @@ def test_the_next_three_times_and_the_rules_are_told_before(create: Call, server
     assert (code, out.count("next: ")) == (2, 3)
 
 
-def test_created_twice_it_is_one(server: FakeKfp, create: Call) -> None:
-    create(*NIGHTLY, "--end", "2099-01-01")
-    code, out, _ = create(*NIGHTLY, "--end", "2099-01-01")
+@pytest.mark.parametrize("name", ["nightly", "50% + 1 & a/b?"])
+def test_created_twice_it_is_one(name: str, server: FakeKfp, create: Call) -> None:
+    create(name, *NIGHTLY[1:], "--end", "2099-01-01")
+    code, out, _ = create(name, *NIGHTLY[1:], "--end", "2099-01-01")
     assert (code, "unchanged" in out, len(server.sent("POST", "recurringruns"))) == (0, True, 1)
 
 

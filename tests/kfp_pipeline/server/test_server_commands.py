@@ -173,10 +173,18 @@ def test_token_and_cookies_are_sent_and_never_shown(
     assert COOKIES not in repr(KfpSettings(token=TOKEN, cookies=COOKIES))
 
 
-def test_a_token_of_two_lines_is_refused_and_not_shown(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KFP_TOKEN", f"{TOKEN}\nx")
+@pytest.mark.parametrize("token", [f"{TOKEN}\nx", f"{TOKEN}→"])
+def test_a_token_that_is_no_header_is_refused_and_not_shown(
+    token: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_TOKEN", token)
     code, _, err = call("upload", "--kfp", "http://127.0.0.1:9")
     assert (code, "KFP_TOKEN must be one line" in err) == (2, True)
+
+
+def test_a_server_without_a_certificate_that_is_trusted_is_told(server: FakeKfp, call: Call) -> None:
+    code, _, err = call("upload", "--kfp", server.url.replace("http:", "https:"))
+    assert (code, "--ca-file" in err, "http://" in err) == (2, True, True)
 
 
 @pytest.mark.parametrize("flag", ["--token-file", "--ca-file"])
