@@ -21,7 +21,7 @@ from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.processes import signals_raise
 from kfp_pipeline.settings import KfpSettings, Settings
 from kfp_pipeline.uploading import Package, bodies, package, upload
-from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, InputError, settings_of
+from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, InputError, settings_of
 
 EXIT_INTERRUPTED = 130
 EXPERIMENT = "spark-kfp"
@@ -162,9 +162,9 @@ def _wait(arguments: argparse.Namespace, server: Server, run: Document, made: Pa
     except server_runs.StillRunningError:
         print(f"spark-kfp: error: no end after {arguments.timeout:.0f} s; the run goes on; {again}", file=sys.stderr)
         return EXIT_FAULT
-    except StepError as error:
+    except (StepError, InputError) as error:  # the server is away, or a token has run out meanwhile
         print(f"spark-kfp: error: {error}; the run goes on; {again}", file=sys.stderr)
-        return EXIT_FAULT
+        return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAULT
     return _tell(arguments, server, run, made, console)
 
 

@@ -247,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(0.6)
         try:
             if fault and kind == "status":
-                raise Refusal(fault.status, "a fault that was asked for")
+                raise Refusal(fault.status, f"a fault that was asked for by {headers.get('authorization')}")
             document = fake.answer(request)
         except Refusal as refusal:
             upload = "upload" in split.path

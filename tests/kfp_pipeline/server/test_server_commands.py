@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -168,7 +170,8 @@ def test_token_and_cookies_are_sent_and_never_shown(
     monkeypatch.setenv("KFP_TOKEN", TOKEN)
     assert call("run", DATA, "--label=y", "--kfp", server.url)[0] == 0
     server.faults.append(fault("status", status=403, path="runs", times=9))
-    assert call("runs", "list", "--kfp", server.url)[0] == 2
+    code, _, err = call("runs", "list", "--kfp", server.url)  # the answer repeats what was sent
+    assert (code, "asked for by Bearer ***" in err) == (2, True)
     assert TOKEN not in repr(KfpSettings(token=TOKEN, cookies=COOKIES))
     assert COOKIES not in repr(KfpSettings(token=TOKEN, cookies=COOKIES))
 
@@ -334,6 +337,12 @@ def test_wait_gives_up_when_the_server_stays_away_and_the_run_goes_on(
     assert (code, "the run goes on" in err, "runs show" in err) == (1, True, True)
 
 
+def test_a_token_that_runs_out_while_waiting_is_named_and_the_run_goes_on(server: FakeKfp, call: Call) -> None:
+    server.faults.append(fault("status", status=401, method="GET", path="runs/"))
+    code, _, err = call("run", "--kfp", server.url, DATA, "--label=y", "--wait")
+    assert (code, "KFP_TOKEN" in err, "the run goes on" in err) == (2, True, True)
+
+
 def test_a_failed_run_tells_the_task_and_its_error(server: FakeKfp, call: Call) -> None:
     child = task("executor", "FAILED", error={"code": 2, "message": "Error (exit code 2)"})
     parent = task("train", "FAILED", error={"message": "child failed"}, child_tasks=[{"pod_name": "executor"}])
@@ -357,12 +366,12 @@ def test_wait_ends_after_its_time_and_the_run_goes_on(server: FakeKfp, call: Cal
     assert (code, "the run goes on" in err, server.sent("POST", ":terminate")) == (1, True, [])
 
 
-def test_an_interrupted_wait_leaves_the_run(server: FakeKfp, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_wait_leaves_the_run(
+    number: signal.Signals, server: FakeKfp, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.story = [tale("RUNNING")]
-    monkeypatch.setattr(server_runs.time, "sleep", interrupt)
+    monkeypatch.setattr(server_runs.time, "sleep", lambda _: signal.raise_signal(number))
     code, _, err = call("run", "--kfp", server.url, DATA, "--label=y", "--wait")
     identity = server.all("runs")[0]["run_id"]
     assert (code, server.sent("POST", ":terminate")) == (130, [])
@@ -441,3 +450,12 @@ def test_two_uploads_at_once_give_one_version(server: FakeKfp) -> None:
         thread.join()
     assert (len(done), len({item.version_id for item in done}), len(server.all("versions"))) == (4, 1, 1)
     assert sum(item.new for item in done) >= 1
+
+
+def test_the_parser_brings_no_client_along() -> None:
+    script = (
+        "import sys; from kfp_pipeline.cli import make_parser; make_parser();"
+        "print({'kfp', 'kfp_server_api', 'kubernetes'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
