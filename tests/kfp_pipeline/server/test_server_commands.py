@@ -372,7 +372,11 @@ def test_an_interrupted_wait_leaves_the_run(
 ) -> None:
     server.story = [tale("RUNNING")]
     monkeypatch.setattr(server_runs.time, "sleep", lambda _: signal.raise_signal(number))
-    code, _, err = call("run", "--kfp", server.url, DATA, "--label=y", "--wait")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        code, _, err = call("run", "--kfp", server.url, DATA, "--label=y", "--wait")
+    finally:
+        signal.signal(signal.SIGINT, before)
     identity = server.all("runs")[0]["run_id"]
     assert (code, server.sent("POST", ":terminate")) == (130, [])
     assert f"runs show --kfp {server.url} {identity}" in err
