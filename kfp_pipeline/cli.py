@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline import cluster_cli, data_cli, display, gate_cli, runs
+from kfp_pipeline import cluster_cli, data_cli, display, gate_cli, runs, server_cli
 from kfp_pipeline.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.archive import make_archive
 from kfp_pipeline.runtime.data_version import fill_date
@@ -84,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_runs(commands)
     gate_cli.add_commands(commands)
     cluster_cli.add_commands(commands)
+    server_cli.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )
@@ -94,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_run(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
-        help="run the training pipeline on this machine",
+        help="run the training pipeline on this machine, or with --kfp on a KFP server",
         description="Runs load, preprocess, train and evaluate.",
         allow_abbrev=False,
     )
@@ -109,6 +110,7 @@ def _add_run(commands: Any) -> None:
         "--no-cache", action="store_true", help="run every step, even if its inputs, data and code are as before"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    server_cli.add_run_flags(parser)
     for step, kind in ARGUMENTS.items():
         group = parser.add_argument_group(f"settings of {step}")
         unset = [name for name in kind.names() if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
@@ -117,7 +119,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_runs(commands: Any) -> None:
-    parser = commands.add_parser("runs", help="the runs on this machine")
+    parser = commands.add_parser("runs", help="the runs on this machine, or with --kfp on a KFP server")
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, ids, text in (
         ("list", 0, "one line each"),
@@ -129,11 +131,15 @@ def _add_runs(commands: Any) -> None:
         action.add_argument("--json", action="store_true", help="print JSON")
         if ids:
             action.add_argument("ids", nargs=ids, metavar="ID", help="name of a run, its beginning, or `last`")
+        server_cli.add_server_flags(action, "the runs there and not on this machine: URL of the KFP server or its UI")
         action.set_defaults(command=runs_command, ids=[], action=name)
+    server_cli.add_runs_commands(actions)
 
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs the pipeline and shows how it went."""
+    if server_cli.is_for_a_server(arguments):
+        return server_cli.run_command(arguments, settings)
     inputs = {
         name: value for kind in ARGUMENTS.values() for name in settings_of(kind) for value in [getattr(arguments, name)]
     }
@@ -205,6 +211,8 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
 
 def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Lists, shows or compares runs."""
+    if arguments.kfp:
+        return server_cli.runs_command(arguments, settings)
     found = [runs.find(settings.runs, name) for name in arguments.ids] or runs.list_runs(settings.runs)
     if arguments.json:
         print(json.dumps([asdict(run) for run in found], ensure_ascii=False))

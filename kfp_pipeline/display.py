@@ -16,6 +16,7 @@ from kfp_pipeline.runs import Run
 from spark_jobs.contract import Step
 
 MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
+MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # these only a KFP server knows
 
 
 class Progress:
@@ -54,7 +55,7 @@ class Progress:
 
     def _picture(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for step in Step:
+        for step in dict.fromkeys([*map(str, Step), *self._last]):
             event = self._last.get(step)
             if not event:
                 table.add_row(Text(" "), Text(step, style="dim"), Text(""))
@@ -68,9 +69,11 @@ class Progress:
 
 
 def describe(event: Mapping[str, Any]) -> str:
-    """An event's rows and seconds; why a step failed is told at the end."""
-    if event["state"] in ("running", "failed"):
+    """An event's rows and seconds; why a step failed is told at the end, and a KFP server does not know the rows."""
+    if event["state"] not in ("done", "reused"):
         return ""
+    if not event["rows"]:
+        return f"{event['seconds']:.1f} s"
     rows = ", ".join(f"{count:,} {name}" for name, count in event["rows"].items())
     return (
         f"{rows}; same inputs, data and code as before"

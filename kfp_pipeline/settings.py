@@ -96,6 +96,49 @@ class ObjectStoreSettings:
         return cls(**{name: value for name, value in given.items() if value})
 
 
+@dataclass(frozen=True, kw_only=True)
+class KfpSettings:
+    """Where the KFP server is and who asks.
+
+    Attributes:
+        url: of the API or of the UI, which passes requests on: http://localhost:8080.
+        token: bearer token; never printed.
+        cookies: of a session of multi-user Kubeflow, such as `authservice_session=...`; never printed.
+        namespace: profile of multi-user Kubeflow; empty for a server with one user.
+        ca_file: certificates to trust instead of the public ones.
+    """
+
+    url: str = ""
+    token: str = field(default="", repr=False)
+    cookies: str = field(default="", repr=False)
+    namespace: str = ""
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.url and not re.fullmatch(r"https?://[^/@\s]+(/[^\s#?]*)?", self.url):
+            shown = "not a URL, or one with a user in it" if "@" in self.url else repr(self.url)
+            raise ValueError(
+                f"--kfp is {shown}; it must be like http://localhost:8080, and a token goes into KFP_TOKEN"
+            )
+        for name, value in (("token", self.token), ("cookies", self.cookies)):
+            if not (value.isprintable() and value.isascii()):  # it is a header; Python's own error would show it
+                raise ValueError(f"KFP_{name.upper()} must be one line of plain ASCII")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> KfpSettings:
+        """Reads SPARK_KFP_KFP, KFP_TOKEN and KFP_COOKIES; namespace and certificates are flags.
+
+        Raises:
+            ValueError: one is wrong; the text names it.
+        """
+        environment = os.environ if environment is None else environment
+        return cls(
+            url=environment.get(PREFIX + "KFP", "").rstrip("/"),
+            token=environment.get("KFP_TOKEN", "").strip(),
+            cookies=environment.get("KFP_COOKIES", "").strip(),
+        )
+
+
 def _parse(name: str, text: str, kind: type) -> object:
     if kind is bool:
         if text.lower() not in ("true", "false"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_pipeline import cli
+from kfp_pipeline import cli, server_cli
 from kfp_pipeline.cli import main, make_parser
 from spark_jobs.contract import ARGUMENTS, LoadArgs, Step, flag, settings_of
 
@@ -50,6 +50,7 @@ def test_every_setting_of_the_contract_is_a_flag_of_run_with_its_default(step: S
 
 def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() -> None:
     of_the_command = {"-h", "--help", "--spec", "--spark", "--runs", "--run-id", "--no-cache", "--json"}
+    of_the_command |= {"--kfp", "--wait"} | {"--" + name.replace("_", "-") for name in server_cli.ONLY_ON_A_SERVER}
     assert set(flags("run")) - of_the_command == {flag(name) for _, name in SETTINGS if name != "specification_uri"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kfp_pipeline.settings import Settings
+from kfp_pipeline.settings import KfpSettings, Settings
 
 
 def test_the_defaults_are_what_the_documentation_says() -> None:
@@ -64,3 +64,10 @@ def test_a_wrong_value_is_named_with_its_variable(name: str, text: str) -> None:
 
 def test_variables_of_others_are_not_read() -> None:
     assert Settings.from_environment({"REUSE": "false", "RUNS": "/elsewhere", "SPARK_KFP_OTHER": "x"}) == Settings()
+
+
+def test_a_kfp_server_is_read_from_its_variables_and_no_other() -> None:
+    environment = {"SPARK_KFP_KFP": "http://localhost:8080/", "KFP_TOKEN": " one\n", "KFP_COOKIES": "a=b; c=d"}
+    found = KfpSettings.from_environment({**environment, "SPARK_KFP_NAMESPACE": "of SparkApplications"})
+    assert found == KfpSettings(url="http://localhost:8080", token="one", cookies="a=b; c=d")
+    assert KfpSettings.from_environment({}) == KfpSettings()

@@ -1,0 +1,245 @@
+"""A KFP server as its commands need it: plain documents, and patience with a server that blinks.
+
+It stands on `kfp_server_api`, the client under `kfp.Client`, and not on that one: `kfp.Client` waits without a time limit, prints stack
+traces while it waits, and reads sessions from ~/.config/kfp. It knows nothing of pipelines or runs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import kfp_server_api
+import urllib3
+
+from kfp_pipeline.runtime.errors import TemporaryError
+from kfp_pipeline.settings import KfpSettings
+from spark_jobs.contract import Failure, InputError
+
+Document = dict[str, Any]
+Answer = TypeVar("Answer")
+API = "/apis/v2beta1/"
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+FIRST_CONTACT_SECONDS = 10.0
+"""How long the first question is repeated: a wrong URL is told soon."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
+PAGE_SIZE = 100
+NAMESPACED = ("experiments", "pipelines", "runs", "recurringruns")
+"""What a server of many users lists by namespace; versions go with their pipeline."""
+AUTHENTICATION = "set KFP_TOKEN or give --token-file FILE, or, for a session of the browser, set KFP_COOKIES"
+PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
+
+
+class ConflictError(Exception):
+    """A thing of that name is there already."""
+
+
+class MissingError(InputError):
+    """The server knows no such thing."""
+
+
+class Server:
+    """A KFP server.
+
+    Attributes:
+        url: what people open, too.
+        namespace: profile; empty for a server with one user.
+        patience_seconds: how long requests are repeated while the server is away.
+    """
+
+    def __init__(self, settings: KfpSettings, patience_seconds: float, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.url, self.namespace, self.patience_seconds = settings.url, settings.namespace, patience_seconds
+        self._secrets = [value for value in (settings.token, settings.cookies) if value]
+        known = kfp_server_api.Configuration(host=settings.url)
+        known.ssl_ca_cert = settings.ca_file or None
+        # `patiently` repeats; a redirection leads to a page for logging in, which a person must see as that.
+        known.retries = urllib3.Retry(0, redirect=False)
+        if settings.token:
+            known.api_key = {"authorization": settings.token}
+            known.api_key_prefix = {"authorization": "Bearer"}
+        self._api = kfp_server_api.ApiClient(known, cookie=settings.cookies or None)
+
+    def get(self, path: str, **query: str) -> Document:
+        """A document.
+
+        Raises:
+            MissingError: there is none.
+        """
+        return self.patiently(lambda: self._call("GET", path, query))
+
+    def collect(self, path: str, key: str, query: Mapping[str, str], limit: int = 0) -> list[Document]:
+        """The documents of a kind, page by page; with `limit` the first ones."""
+        found = list[Document]()
+        pages = {**query, "page_size": str(min(limit or PAGE_SIZE, PAGE_SIZE))}
+        if self.namespace and path in NAMESPACED:
+            pages["namespace"] = self.namespace
+        while True:
+            page = self.get(path, **pages)
+            found += page.get(key) or []
+            if not page.get("next_page_token") or (limit and len(found) >= limit):
+                return found[:limit] if limit else found
+            pages["page_token"] = page["next_page_token"]
+
+    def named(self, path: str, key: str, name: str) -> list[Document]:
+        """The documents of a kind that people see by this name."""
+        predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+        # The server decodes the filter once more than the rest of the URL.
+        found = self.collect(path, key, {"filter": quote(json.dumps({"predicates": [predicate]}))})
+        return [item for item in found if item.get("display_name") == name]
+
+    def create(
+        self,
+        path: str,
+        look: Callable[[], Document | None],
+        body: Document | None = None,
+        query: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> Document:
+        """Makes a thing once: after an answer that was lost, or a refusal because it is there, `look` finds it.
+
+        Raises:
+            ConflictError: the name is taken, and not by what `look` finds.
+        """
+        sent = False
+
+        def make() -> Document:
+            nonlocal sent
+            found = look() if sent else None
+            sent = True
+            return found or self._call("POST", path, query or {}, body, file)
+
+        try:
+            return self.patiently(make)
+        except ConflictError:
+            if found := look():
+                return found
+            raise
+
+    def act(self, path: str, method: str = "POST") -> Document:
+        """Does what may be done twice: terminates, pauses, deletes."""
+        return self.patiently(lambda: self._call(method, path, {}))
+
+    def patiently(self, request: Callable[[], Answer], patience_seconds: float | None = None) -> Answer:
+        """Repeats a request while the server is away.
+
+        Raises:
+            TemporaryError: it stayed away.
+            InputError: it refuses.
+            ConflictError: a thing of that name is there.
+        """
+        patience = self.patience_seconds if patience_seconds is None else patience_seconds
+        give_up, pause, told = time.monotonic() + patience, FIRST_PAUSE_SECONDS, False
+        while True:
+            try:
+                return request()
+            except kfp_server_api.ApiException as error:
+                reason = self._message(error)
+                if not (error.status in (408, 429) or error.status >= 500):
+                    raise self._refusal(error, reason) from None  # what it came from shows headers
+            except urllib3.exceptions.HTTPError as error:
+                reason = self._reason(error)
+            if time.monotonic() + pause > give_up:
+                message = (
+                    f"the KFP server {self.url} has not answered for {patience:.0f} s ({reason}); check --kfp; "
+                    f"to reach a server in a cluster: {PORT_FORWARD}"
+                )
+                raise TemporaryError(Failure(kind="fault", type="KfpServerAway", message=message)) from None
+            if not told and patience > FIRST_CONTACT_SECONDS:
+                self._say(f"the KFP server does not answer ({reason}); asking again for {patience:.0f} s")
+            told = True
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def greet(self) -> None:
+        """Asks whether it is a KFP server, and what it needs to know.
+
+        Raises:
+            InputError: it serves many and no namespace is given.
+        """
+        patience = min(FIRST_CONTACT_SECONDS, self.patience_seconds)
+        answer = self.patiently(lambda: self._call("GET", "healthz", {}), patience)
+        if answer.get("multi_user") and not self.namespace:
+            raise InputError(f"{self.url} has one namespace for each user; give yours with --namespace NAME")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Document | None = None,
+        file: Path | None = None,
+    ) -> Document:
+        kind = "multipart/form-data" if file else "application/json"
+        answer = self._api.call_api(
+            API + path,
+            method,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json", "Content-Type": kind},
+            body=body,
+            files={"uploadfile": str(file)} if file else {},
+            response_type="object",
+            auth_settings=["Bearer"],
+            _request_timeout=(CONNECT_SECONDS, READ_SECONDS),
+            _return_http_data_only=True,
+        )
+        if not isinstance(answer, dict):
+            raise InputError(f"{self.url} answers, but not as a KFP server does; check --kfp, or {AUTHENTICATION}")
+        return answer
+
+    def _refusal(self, error: Any, message: str) -> Exception:
+        if error.status == 409:
+            return ConflictError(message)
+        if error.status == 404:
+            return MissingError(f"the KFP server {self.url}: {message}; check --kfp, --namespace and the name")
+        advice = {
+            401: f"it does not know who asks; {AUTHENTICATION}",
+            403: "whoever asks may not do this; give another --namespace, or ask who runs the server; "
+            f"to ask as somebody else {AUTHENTICATION}",
+        }.get(error.status, "it refuses the request")
+        if 300 <= error.status < 400:
+            advice = f"it wants a login; {AUTHENTICATION}"
+        return InputError(f"the KFP server {self.url}: {message}: {advice}")
+
+    def _message(self, error: Any) -> str:
+        """What the server says; the API and its upload say it in different fields."""
+        try:
+            said = json.loads(error.body)
+            text = next(str(said[name]) for name in ("message", "error_message", "error") if said.get(name))
+        except (TypeError, ValueError, AttributeError, StopIteration):
+            text = f"{error.status} {error.reason or ''}".strip()
+        return self._without_secrets(text)
+
+    def _reason(self, error: Exception) -> str:
+        cause = getattr(error, "reason", None) or error
+        text = self._without_secrets(str(cause))
+        if isinstance(cause, urllib3.exceptions.SSLError):
+            advice = "give --ca-file FILE with the certificate that signed the server's, or http:// if it has none"
+            raise InputError(f"{self.url}: {text}; {advice}") from None
+        return text
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:300]
+
+
+def connect(settings: KfpSettings, patience_seconds: float, say: Callable[[str], None] = lambda _: None) -> Server:
+    """The server that the settings name, if it answers; `say` takes a line for the person who waits.
+
+    Raises:
+        InputError: none is named, or it refuses.
+        TemporaryError: it does not answer.
+    """
+    if not settings.url:
+        raise InputError("which KFP server? Give --kfp URL or set SPARK_KFP_KFP, such as http://localhost:8080")
+    if settings.ca_file and not Path(settings.ca_file).is_file():
+        raise InputError(f"--ca-file={settings.ca_file}: no such file")
+    server = Server(settings, patience_seconds, say)
+    server.greet()
+    return server

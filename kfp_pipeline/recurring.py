@@ -1,0 +1,230 @@
+"""Recurring runs on a KFP server: one by its name, made, compared, replaced. Takes and returns the server's documents.
+
+KFP keeps no names apart, and cannot change a recurring run: here a name means one, and another content replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from kfp_pipeline.cron import Cron, parse
+from kfp_pipeline.kfp_server import ConflictError, Document, MissingError, Server
+from spark_jobs.contract import InputError
+
+SCHEDULED_TIME = "scheduled_time"
+SCHEDULED_TIME_MACRO = "[[ScheduledTime]]"
+"""KFP's controller fills it in: the time for which a run was made, YYYYMMDDhhmmss in UTC."""
+MOST_AT_ONCE = 10
+SERVER_DEFAULTS = ("pipeline-runner", "default-editor")
+"""Service accounts that a server writes down when none was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """When runs come.
+
+    Attributes:
+        cron: the line.
+        zone: in which the server counts.
+        start: before it nothing comes; None: from now on.
+        end: after it nothing comes.
+        catch_up: whether each time that was missed is run, or only the last one.
+        max_concurrency: most runs at once; a time that comes while so many go on waits.
+    """
+
+    cron: Cron
+    zone: ZoneInfo
+    start: datetime | None = None
+    end: datetime | None = None
+    catch_up: bool = False
+    max_concurrency: int = 1
+
+    def next_times(self, now: datetime, count: int = 3) -> list[datetime]:
+        """The next times."""
+        after = max(now, self.start) if self.start else now
+        return [time for _, time in zip(range(count), self.cron.times(after, self.zone, self.end), strict=False)]
+
+
+def plan(line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1) -> Plan:
+    """Reads when runs come.
+
+    Raises:
+        InputError: a line, a time or a zone is wrong, or no time would ever come.
+    """
+    zone = zone_of(time_zone)
+    if not 1 <= max_concurrency <= MOST_AT_ONCE:
+        raise InputError(f"--max-concurrency is {max_concurrency}; allowed: 1 to {MOST_AT_ONCE}")
+    found = Plan(
+        cron=parse(line),
+        zone=zone,
+        start=_time("--start", start, zone),
+        end=_time("--end", end, zone),
+        catch_up=catch_up,
+        max_concurrency=max_concurrency,
+    )
+    if found.end and not found.next_times(datetime.now(UTC), 1):
+        raise InputError(f"--cron={line!r} does not come before --end={end}; give a later end")
+    return found
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """A time zone.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InputError(f"--time-zone={name!r} is no zone; give one such as Europe/Berlin") from error
+
+
+def body(
+    name: str, when: Plan, reference: Document, config: Document, *, experiment: str, service_account: str = ""
+) -> Document:
+    """What makes a recurring run."""
+    schedule: Document = {"cron": when.cron.line}
+    schedule |= {"start_time": _text(when.start)} if when.start else {}
+    schedule |= {"end_time": _text(when.end)} if when.end else {}
+    return {
+        "display_name": name,
+        "description": "Made by spark-kfp schedule create.",
+        "experiment_id": experiment,
+        "pipeline_version_reference": reference,
+        "runtime_config": config,
+        "trigger": {"cron_schedule": schedule},
+        "mode": "ENABLE",
+        "max_concurrency": str(when.max_concurrency),  # a 64-bit number is text in the server's JSON
+        "no_catchup": not when.catch_up,
+        **({"service_account": service_account} if service_account else {}),
+    }
+
+
+def with_scheduled_time(parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, with the time of the run if the pipeline takes it.
+
+    Raises:
+        InputError: a value has a blank for the date, and the pipeline cannot fill it in.
+    """
+    if SCHEDULED_TIME in inputs:
+        return {SCHEDULED_TIME: SCHEDULED_TIME_MACRO, **parameters}
+    blank = next((name for name, value in parameters.items() if isinstance(value, str) and "{{" in value), "")
+    if blank:
+        raise InputError(
+            f"{blank} is {parameters[blank]!r}, but this pipeline has no input {SCHEDULED_TIME}, so nothing fills in "
+            "what is between {{ and }}; write it out"
+        )
+    return dict(parameters)
+
+
+def find(server: Server, name: str) -> list[Document]:
+    """The recurring runs of a name; more than one only if a replacement was cut off, or others made them."""
+    return server.named("recurringruns", "recurringRuns", name)
+
+
+def one(server: Server, name: str) -> Document:
+    """The recurring run of a name.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    found = find(server, name)
+    if len(found) != 1:
+        identities = f" ({', '.join(item['recurring_run_id'] for item in found)})" if found else ""
+        raise InputError(
+            f"{len(found) or 'no'} schedules are called {name!r}{identities}; see: spark-kfp schedule list"
+            + ("; to keep one, create it again with --replace" if found else "")
+        )
+    return found[0]
+
+
+def ensure(server: Server, wanted: Document, *, replace: bool) -> tuple[Document, str]:
+    """Makes sure that there is one recurring run of the name, with this content.
+
+    The new one is made before the old one is deleted: cut off in between, the next call deletes the old one.
+
+    Returns:
+        The recurring run, and `created`, `unchanged` or `replaced`.
+
+    Raises:
+        InputError: there is one with other content, and `replace` is not given.
+    """
+    name = wanted["display_name"]
+    found = find(server, name)
+    same = next((item for item in found if not differences(item, wanted)), None)
+    others = [item for item in found if item is not same]
+    if others and not replace:
+        told = "; ".join(differences(others[0], wanted)) or "there are two of it"
+        raise InputError(f"the schedule {name!r} is there with other content: {told}; give --replace to replace it")
+
+    def look() -> Document | None:
+        return next((item for item in find(server, name) if not differences(item, wanted)), None)
+
+    try:
+        kept = same or server.create("recurringruns", look, wanted)
+    except ConflictError as error:
+        raise InputError(f"the schedule {name!r} is there: {error}; see: spark-kfp schedule list") from error
+    for item in others:
+        delete(server, item)
+    return kept, "replaced" if others else "unchanged" if same else "created"
+
+
+def delete(server: Server, item: Document) -> None:
+    """Deletes a recurring run; its runs stay."""
+    try:
+        server.act(f"recurringruns/{item['recurring_run_id']}", "DELETE")
+    except MissingError:  # an answer was lost, or somebody was faster
+        return
+
+
+def differences(found: Document, wanted: Document) -> list[str]:
+    """What is not the same, as `name: there, now here`."""
+    there, here = _content(found), _content(wanted)
+    return [
+        f"{name}: {there.get(name, 'nothing')}, now {here.get(name, 'nothing')}"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _content(item: Document) -> dict[str, Any]:
+    """What a person decided, flat, as the server and this side both write it."""
+    schedule = (item.get("trigger") or {}).get("cron_schedule") or {}
+    config = item.get("runtime_config") or {}
+    reference = item.get("pipeline_version_reference") or {}
+    account = item.get("service_account")
+    found = {
+        "cron": schedule.get("cron"),
+        "start": _text(instant(schedule.get("start_time"))),
+        "end": _text(instant(schedule.get("end_time"))),
+        "catch-up": not item.get("no_catchup"),
+        "max-concurrency": int(item.get("max_concurrency") or 1),
+        "experiment": item.get("experiment_id"),
+        "version": reference.get("pipeline_version_id"),
+        "pipeline-root": config.get("pipeline_root"),
+        "service-account": None if account in SERVER_DEFAULTS else account,
+    }
+    found |= config.get("parameters") or {}
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def instant(text: str | None) -> datetime | None:
+    """A time of the server's; it writes the year 1970 for none."""
+    time = datetime.fromisoformat(text) if text else None
+    return time if time and time.timestamp() else None
+
+
+def _text(time: datetime | None) -> str:
+    return "" if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(flag: str, text: str, zone: ZoneInfo) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise InputError(f"{flag}={text!r} is no time; give one such as 2026-01-31T02:00, or with +01:00") from error
+    return time.replace(tzinfo=zone) if time and not time.tzinfo else time

@@ -1,0 +1,226 @@
+"""What the commands of `spark-kfp` do on a KFP server. Their parser is `server_cli`, which imports this only when one is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kfp_pipeline import display, server_runs
+from kfp_pipeline.kfp_server import Document, Server, connect
+from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.processes import signals_raise
+from kfp_pipeline.settings import KfpSettings, Settings
+from kfp_pipeline.uploading import Package, bodies, package, upload
+from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, InputError, settings_of
+
+EXIT_INTERRUPTED = 130
+EXPERIMENT = "spark-kfp"
+MOST_LISTED = 50
+
+
+def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Uploads the pipeline, or a version of it, unless the same content is there."""
+    made = package(arguments.name, arguments.version, arguments.image)
+    if arguments.dry_run:
+        return show_json(bodies(made))
+    done = upload(server_of(arguments, settings), made)
+    print(f"{made.name} {done.version_name}: {'uploaded' if done.new else 'was there'}, {done.version_id}")
+    return 0
+
+
+def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Makes a run, and follows it if asked to."""
+    _check_flags(arguments)
+    given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
+    parameters = checked_parameters({**given, "data_uri": arguments.data})
+    made = package(image=arguments.image)
+    config = server_runs.runtime_config(parameters, arguments.pipeline_root)
+    if arguments.dry_run:
+        return show_json(_body(arguments, made, server_runs.reference_of(None, made), config))
+    server = server_of(arguments, settings)
+    reference = server_runs.reference_of(upload(server, made), made)
+    experiment = server_runs.experiment_id(server, arguments.experiment or EXPERIMENT)
+    run = server_runs.create(server, _body(arguments, made, reference, config, experiment))
+    if arguments.wait:
+        return _wait(arguments, server, run, made)
+    if arguments.json:
+        return show_json(_told(server, run))
+    print(f"run {run['run_id']}\n{server_runs.link(server, run['run_id'])}")
+    return 0
+
+
+def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Lists the newest runs."""
+    server = server_of(arguments, settings)
+    found = server.collect("runs", "runs", {"sort_by": "created_at desc"}, MOST_LISTED)
+    if arguments.json:
+        return show_json(found)
+    rows = [
+        [item["run_id"], item.get("state", ""), str(item.get("created_at", ""))[:16], item.get("display_name", "")]
+        for item in found
+    ]
+    show_table(("run", "state", "created (UTC)", "name"), rows)
+    return 0
+
+
+def show_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Shows a run: its state, its tasks, its inputs."""
+    server = server_of(arguments, settings)
+    run = server.get(f"runs/{_id(arguments.ids[0])}")
+    if arguments.json:
+        return show_json(run)
+    facts = {"run": run["run_id"], "name": run.get("display_name", ""), "state": run.get("state", "")}
+    if run.get("state") == "FAILED":
+        facts["failed"] = server_runs.why_failed(run)
+    for event in server_runs.events(run):
+        facts[f"task {event['step']}"] = f"{event['state']} {display.describe(event)}".strip()
+    facts |= (run.get("runtime_config") or {}).get("parameters") or {}
+    facts["link"] = server_runs.link(server, run["run_id"])
+    show_table((), [[name, str(value)] for name, value in facts.items()])
+    return 0
+
+
+def terminate_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Ends a run; the server then ends its tasks, and those their SparkApplications."""
+    server = server_of(arguments, settings)
+    run = server.get(f"runs/{_id(arguments.id)}")
+    if run.get("state") in server_runs.ENDED:
+        print(f"run {run['run_id']} has ended already: {run['state']}")
+        return 0
+    server.act(f"runs/{run['run_id']}:terminate")
+    print(f"run {run['run_id']} is being ended; {server_runs.link(server, run['run_id'])}")
+    return 0
+
+
+def server_of(arguments: argparse.Namespace, settings: Settings) -> Server:
+    """The server that the flags and the environment name."""
+    known = KfpSettings.from_environment()
+    changes: dict[str, str] = {"namespace": arguments.namespace, "ca_file": arguments.ca_file}
+    if arguments.kfp:
+        changes["url"] = arguments.kfp.rstrip("/")
+    if arguments.token_file:
+        changes["token"] = Path(arguments.token_file).read_text(encoding="utf-8").strip()
+    return connect(replace(known, **changes), settings.patience_seconds, lambda line: print(line, file=sys.stderr))
+
+
+def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of the pipeline that are not its defaults.
+
+    Raises:
+        InputError: the data or its specification is where the cluster cannot read it, or a setting is out of range.
+    """
+    if not given["data_uri"]:
+        raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
+    for name in ("data_uri", "specification_uri"):
+        if given.get(name) and not object_store.is_stored(str(given[name])):
+            raise InputError(
+                f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE s3://BUCKET/NAME"
+            )
+    chosen = dict(given)
+    for kind in ARGUMENTS.values():  # a wrong setting is told before anything is sent
+        known = settings_of(kind)
+        kind(**{name: given.get(name, known.get(name, "-")) for name in kind.names()})
+        chosen = {name: value for name, value in chosen.items() if name not in known or value != known[name]}
+    return chosen
+
+
+def show_json(document: Any) -> int:
+    """Prints a document for a program."""
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+    return 0
+
+
+def show_table(names: tuple[str, ...], rows: list[list[str]]) -> None:
+    """Prints rows for a person; without names, pairs of name and value."""
+    table = Table(*names, box=None, pad_edge=False, show_header=bool(names), header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)
+
+
+def _wait(arguments: argparse.Namespace, server: Server, run: Document, made: Package) -> int:
+    identity, console = run["run_id"], Console(quiet=arguments.json)
+    console.print(Text(f"run {identity}\n{server_runs.link(server, identity)}"), soft_wrap=True)
+    again = f"look again: spark-kfp runs show --kfp {server.url} {identity}"
+    stop = f"end it: spark-kfp runs terminate --kfp {server.url} {identity}"
+    try:
+        with signals_raise(), display.Progress(console) as progress:
+            run = server_runs.follow(server, identity, progress.show, arguments.timeout)
+    except KeyboardInterrupt:
+        print(f"spark-kfp: interrupted; the run goes on; {again}; {stop}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except server_runs.StillRunningError:
+        print(f"spark-kfp: error: no end after {arguments.timeout:.0f} s; the run goes on; {again}", file=sys.stderr)
+        return EXIT_FAULT
+    except (StepError, InputError) as error:  # the server is away, or a token has run out meanwhile
+        print(f"spark-kfp: error: {error}; the run goes on; {again}", file=sys.stderr)
+        return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAULT
+    return _tell(arguments, server, run, made, console)
+
+
+def _tell(arguments: argparse.Namespace, server: Server, run: Document, made: Package, console: Console) -> int:
+    """The end of a run: its state, its metrics or why it failed, its link."""
+    succeeded = run["state"] == "SUCCEEDED"
+    summary, why = server_runs.summary(run, made.own_name, arguments.pipeline_root) if succeeded else (None, "")
+    if arguments.json:
+        show_json({**_told(server, run), "summary": summary})
+    seconds = server_runs.seconds_between(run.get("created_at"), run.get("finished_at"))
+    console.print(f"{run['state'].lower()} after {seconds:.0f} s", highlight=False)
+    if summary:
+        metrics = summary.get("metrics") or {}
+        for name, value in ((name, value) for name, value in metrics.items() if isinstance(value, (int, float))):
+            console.print(f"{name} {display.number(value)}", highlight=False, markup=False)
+        console.print(Text(f"report: {summary.get('report', '')}"), soft_wrap=True)
+    elif succeeded:
+        console.print(Text(f"the metrics are behind the link ({why})"), soft_wrap=True)
+    link = server_runs.link(server, run["run_id"])
+    console.print(Text(link), soft_wrap=True)
+    if succeeded:
+        return 0
+    told = f"failed {server_runs.why_failed(run)}" if run["state"] == "FAILED" else f"is {run['state'].lower()}"
+    print(f"spark-kfp: error: run {run['run_id']} {told}; {link}", file=sys.stderr)
+    return EXIT_FAULT
+
+
+def _body(
+    arguments: argparse.Namespace, made: Package, reference: Document, config: Document, experiment: str = ""
+) -> Document:
+    experiment = experiment or f"(of {arguments.experiment or EXPERIMENT})"
+    return server_runs.run_body(
+        made, reference, config, experiment=experiment, service_account=arguments.service_account
+    )
+
+
+def _told(server: Server, run: Document) -> Document:
+    identity = run["run_id"]
+    return {"run_id": identity, "link": server_runs.link(server, identity), "state": run.get("state", "")}
+
+
+def _check_flags(arguments: argparse.Namespace) -> None:
+    for flag, given in {
+        "--runs": arguments.runs,
+        "--run-id": arguments.run_id,
+        "--no-cache": arguments.no_cache,
+        "--spark": arguments.spark not in ("local[*]", "operator"),
+    }.items():
+        if given:
+            raise InputError(f"{flag} is for a run on this machine; leave it out, or leave out --kfp")
+    if arguments.timeout < 0 or (arguments.timeout and not arguments.wait):
+        raise InputError("--timeout is a number of seconds, 0 or more, and needs --wait")
+
+
+def _id(text: str) -> str:
+    """A run's id as it stands in a path; anything else could name another document."""
+    if not text.replace("-", "").isalnum():
+        raise InputError(f"{text!r} is no run's id; spark-kfp runs list --kfp URL shows them")
+    return text

@@ -1,0 +1,57 @@
+"""The commands that talk to a KFP server, called as a person calls them, against a fake one over real HTTP."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kfp_pipeline import kfp_server, schedule_commands, server_commands, server_runs, uploading
+from kfp_pipeline.cli import main
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+if TYPE_CHECKING:
+    from fake_kfp_server import FakeKfp
+
+Call = Callable[..., tuple[int, str, str]]
+package = functools.cache(uploading.package)
+SECRET = "nobody-may-see"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting, no settings of the person who runs the tests, and one compilation for all."""
+    monkeypatch.setattr(kfp_server, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(kfp_server, "FIRST_CONTACT_SECONDS", 0.2)
+    monkeypatch.setattr(server_runs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(server_commands, "package", package)
+    monkeypatch.setattr(schedule_commands, "package", package)
+    for name in ("SPARK_KFP_KFP", "KFP_TOKEN", "KFP_COOKIES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPARK_KFP_PATIENCE_SECONDS", "5")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeKfp]:
+    from fake_kfp_server import FakeKfp
+
+    with FakeKfp() as running:
+        yield running
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Calls the command; its exit code, output and errors, neither of which may hold a secret."""
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = main(argv)
+        said = capsys.readouterr()
+        assert SECRET not in said.out + said.err
+        return code, said.out, said.err
+
+    return run

@@ -1,0 +1,253 @@
+"""`spark-kfp schedule`, called as a person calls it, against a fake KFP server."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+
+from kfp_pipeline import recurring, schedule_commands
+from spark_jobs.contract import InputError
+
+if TYPE_CHECKING:
+    from fake_kfp_server import FakeKfp
+
+Call = Callable[..., tuple[int, str, str]]
+DATA = "s3://bank/bank.csv"
+NIGHTLY = ("nightly", DATA, "--cron", "0 0 2 * * *", "--param", "label=y")
+
+
+def fault(kind: str, **given: Any) -> Any:
+    from fake_kfp_server import Fault
+
+    return Fault(kind, **given)
+
+
+@pytest.fixture
+def create(server: FakeKfp, call: Call) -> Call:
+    """Calls `schedule create`."""
+    return lambda *argv: call("schedule", "create", "--kfp", server.url, *argv)
+
+
+@pytest.fixture
+def takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline has the input that is filled in with the time of the run."""
+    made = schedule_commands.package()
+    document, *others = yaml.safe_load_all(made.text)
+    inputs = document["root"]["inputDefinitions"]["parameters"]
+    inputs["scheduled_time"] = {"defaultValue": "", "parameterType": "STRING"}
+    text = yaml.safe_dump_all([document, *others])
+    changed = dataclasses.replace(made, text=text, inputs=inputs)
+    monkeypatch.setattr(schedule_commands, "package", lambda **_: changed)
+
+
+def test_create_makes_one_schedule_of_the_uploaded_version(server: FakeKfp, create: Call) -> None:
+    code, out, _ = create(*NIGHTLY, "--param", "max_iter=7", "--experiment", "nights", "--pipeline-root", "s3://kfp/r")
+    (job,), (version,), (experiment,) = (server.all(kind) for kind in ("recurringruns", "versions", "experiments"))
+    assert code == 0
+    assert job["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * *"}}
+    assert job["runtime_config"] == {
+        "parameters": {"data_uri": DATA, "label": "y", "max_iter": 7},
+        "pipeline_root": "s3://kfp/r",
+    }
+    assert job["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
+    assert (job["experiment_id"], experiment["display_name"]) == (experiment["experiment_id"], "nights")
+    assert (job["max_concurrency"], job["no_catchup"], job["mode"]) == ("1", True, "ENABLE")
+    assert "nightly created" in out
+
+
+def test_the_next_three_times_and_the_rules_are_told_before(create: Call, server: FakeKfp) -> None:
+    _, out, _ = create(*NIGHTLY, "--time-zone", "Asia/Tokyo")
+    lines = out.splitlines()
+    now = datetime.now(ZoneInfo("Asia/Tokyo"))
+    first = now.replace(hour=2, minute=0, second=0, microsecond=0) + timedelta(days=now.hour >= 2)
+    days = [first + timedelta(days=number) for number in range(3)]
+    assert lines[:3] == [f"next: {day:%Y-%m-%d} 02:00:00 JST ({day.astimezone(UTC):%Y-%m-%d} 17:00:00 UTC)" for day in days]  # fmt: skip
+    assert "Asia/Tokyo" in lines[3]
+    assert "CRON_SCHEDULE_TIMEZONE" in lines[3]
+    assert "only the last is run" in lines[4]
+    assert "created" in lines[5]
+    server.faults.append(fault("status", status=403, times=9))
+    code, out, _ = create(*NIGHTLY)
+    assert (code, out.count("next: ")) == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["nightly", "50% + 1 & a/b?"])
+def test_created_twice_it_is_one(name: str, server: FakeKfp, create: Call) -> None:
+    create(name, *NIGHTLY[1:], "--end", "2099-01-01")
+    code, out, _ = create(name, *NIGHTLY[1:], "--end", "2099-01-01")
+    assert (code, "unchanged" in out, len(server.sent("POST", "recurringruns"))) == (0, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("--max-concurrency", "3"), "max-concurrency: 1, now 3"),
+        (("--catch-up",), "catch-up: False, now True"),
+        (("--param", "seed=7"), "seed: nothing, now 7"),
+        (("--start", "2099-01-01T02:00"), "start: nothing, now 2099-01-01T02:00:00Z"),
+        (("--service-account", "robot"), "service-account: nothing, now robot"),
+        (("--image", "task:2"), "version: "),
+        (("--experiment", "other"), "experiment: "),
+        (("--pipeline-root", "s3://kfp/root"), "pipeline-root: nothing, now s3://kfp/root"),
+    ],
+)
+def test_another_content_replaces_only_if_told(
+    change: tuple[str, ...], told: str, server: FakeKfp, create: Call
+) -> None:
+    create(*NIGHTLY)
+    before = server.all("recurringruns")
+    code, _, err = create(*NIGHTLY, *change)
+    assert (code, told in err, "--replace" in err, server.all("recurringruns")) == (2, True, True, before)
+    code, out, _ = create(*NIGHTLY, *change, "--replace")
+    (after,) = server.all("recurringruns")
+    assert (code, "replaced" in out) == (0, True)
+    assert after["recurring_run_id"] != before[0]["recurring_run_id"]
+    assert create(*NIGHTLY, *change)[0] == 0
+
+
+def test_a_replacement_that_was_cut_off_is_finished_by_the_next(server: FakeKfp, create: Call) -> None:
+    create(*NIGHTLY)
+    server.faults.append(fault("status", status=403, method="DELETE"))
+    assert create(*NIGHTLY, "--catch-up", "--replace")[0] == 2
+    assert len(server.all("recurringruns")) == 2
+    code, _, err = create(*NIGHTLY, "--catch-up")
+    assert (code, "--replace" in err) == (2, True)
+    assert create(*NIGHTLY, "--catch-up", "--replace")[0] == 0
+    assert [item["no_catchup"] for item in server.all("recurringruns")] == [False]
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut_after", "status"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "recurringruns"), ("DELETE", "recurringruns"), ("GET", "recurr")]
+)
+def test_a_server_that_blinks_gives_one_schedule(
+    kind: str, method: str, path: str, server: FakeKfp, create: Call
+) -> None:
+    create(*NIGHTLY, "--max-concurrency", "5")
+    server.faults.append(fault(kind, status=503, method=method, path=path))
+    assert create(*NIGHTLY, "--replace")[0] == 0
+    assert [item["max_concurrency"] for item in server.all("recurringruns")] == ["1"]
+    assert server.faults[0].times == 0
+
+
+def test_dry_run_needs_no_server_and_prints_what_would_be_sent(server: FakeKfp, call: Call, create: Call) -> None:
+    code, out, err = call(
+        "schedule", "create", *NIGHTLY, "--dry-run", "--start", "2099-01-01", "--time-zone", "Asia/Tokyo"
+    )
+    body = json.loads(out)
+    assert code == 0
+    assert body["trigger"]["cron_schedule"] == {"cron": "0 0 2 * * *", "start_time": "2098-12-31T15:00:00Z"}
+    assert "next: 2099-01-01 02:00:00 JST" in err
+    code, out, _ = create(*NIGHTLY, "--dry-run")
+    assert (code, json.loads(out)["display_name"], server.requests) == (0, "nightly", [])
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (("--cron", "0 2 * * *"), "--cron='0 0 2 * * *'"),
+        (("--cron", "@daily"), "--cron"),
+        (("--time-zone", "Mars/Olympus"), "--time-zone"),
+        (("--time-zone", "../etc/passwd"), "--time-zone"),
+        (("--start", "tomorrow"), "--start"),
+        (("--end", "2001-01-01"), "--end"),
+        (("--end", "2001-01-01T00:00Z"), "--end"),
+        (("--max-concurrency", "0"), "--max-concurrency"),
+        (("--max-concurrency", "11"), "--max-concurrency"),
+        (("--param", "label"), "--param=label"),
+        (("--param", "nonsense=1"), "nonsense"),
+        (("--param", "max_iter=42.5"), "a whole number"),
+        (("--param", "max_iter=true"), "a whole number"),
+        (("--param", "reg_param=much"), "a number"),
+        (("--param", "reg_param=-1"), "--reg-param"),
+        (("--param", "fit_intercept=yes"), "true or false"),
+        (("--param", "spark_settings=[]"), "a JSON object"),
+        (("--param", "data_uri=s3://other/x.csv"), "DATA"),
+        (("--param", "specification_uri=bank.toml"), "spark-kfp data upload"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_before_anything_is_sent(
+    argv: tuple[str, ...], named: str, server: FakeKfp, create: Call
+) -> None:
+    code, _, err = create("nightly", DATA, "--cron", "0 0 2 * * *", *argv)
+    assert (code, named in err, server.requests) == (2, True, [])
+
+
+def test_data_on_this_machine_is_refused(server: FakeKfp, create: Call) -> None:
+    code, _, err = create("nightly", "bank.csv", "--cron", "0 0 2 * * *")
+    assert (code, "spark-kfp data upload" in err, server.requests) == (2, True, [])
+
+
+@pytest.mark.usefixtures("takes_the_time")
+def test_a_pipeline_that_takes_the_time_gets_it(server: FakeKfp, create: Call) -> None:
+    assert create("nightly", "s3://bank/{{date}}/bank.csv", *NIGHTLY[2:])[0] == 0
+    (job,) = server.all("recurringruns")
+    assert job["runtime_config"]["parameters"] == {
+        "scheduled_time": "[[ScheduledTime]]",
+        "data_uri": "s3://bank/{{date}}/bank.csv",
+        "label": "y",
+    }
+
+
+def test_a_blank_that_nothing_fills_in_is_refused() -> None:
+    assert recurring.with_scheduled_time({"data_uri": DATA}, {}) == {"data_uri": DATA}
+    with pytest.raises(InputError, match="scheduled_time"):
+        recurring.with_scheduled_time({"data_uri": "s3://bank/{{date}}/bank.csv"}, {})
+
+
+def test_pause_resume_and_delete_one_by_its_name(server: FakeKfp, call: Call, create: Call) -> None:
+    create(*NIGHTLY)
+    create("other", *NIGHTLY[1:])
+    for action, modes in (
+        ("pause", ["DISABLE", "ENABLE"]),
+        ("pause", ["DISABLE", "ENABLE"]),
+        ("resume", ["ENABLE", "ENABLE"]),
+        ("delete", ["ENABLE"]),
+    ):
+        assert call("schedule", action, "nightly", "--kfp", server.url)[0] == 0
+        assert [item["mode"] for item in server.all("recurringruns")] == modes
+    assert server.all("recurringruns")[0]["display_name"] == "other"
+
+
+def test_a_paused_schedule_stays_paused_and_says_so(server: FakeKfp, call: Call, create: Call) -> None:
+    create(*NIGHTLY)
+    call("schedule", "pause", "nightly", "--kfp", server.url)
+    code, out, _ = create(*NIGHTLY)
+    assert (code, "schedule resume nightly" in out, server.all("recurringruns")[0]["mode"]) == (0, True, "DISABLE")
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "delete"])
+def test_a_name_that_is_none_or_two_is_an_error(action: str, server: FakeKfp, call: Call, create: Call) -> None:
+    code, _, err = call("schedule", action, "nightly", "--kfp", server.url)
+    assert (code, "schedule list" in err) == (2, True)
+    create(*NIGHTLY)
+    server.put("recurringruns", server.all("recurringruns")[0])
+    code, _, err = call("schedule", action, "nightly", "--kfp", server.url)
+    assert (code, "2 schedules" in err, len(server.all("recurringruns"))) == (2, True, 2)
+
+
+def test_list_shows_every_page_with_the_next_time(server: FakeKfp, call: Call, create: Call) -> None:
+    for name in ("one", "two", "three"):
+        create(name, DATA, "--cron", "0 30 4 1 1 *", "--start", "2090-06-01")
+    call("schedule", "pause", "two", "--kfp", server.url)
+    server.put("recurringruns", {"display_name": "foreign", "trigger": {"cron_schedule": {"cron": "0 2 * * *"}}})
+    code, out, _ = call("schedule", "list", "--kfp", server.url)
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert ["one", "on", "0", "30", "4", "1", "1", "*", "2091-01-01", "04:30:00", DATA] in lines
+    assert ["two", "paused", "0", "30", "4", "1", "1", "*", DATA] in lines
+    assert ["foreign", "on", "0", "2", "*", "*", "*", "?"] in lines
+    assert len(json.loads(call("schedule", "list", "--kfp", server.url, "--json")[1])) == 4
+
+
+def test_a_server_that_writes_1970_for_no_time_has_none() -> None:
+    there = {"trigger": {"cron_schedule": {"cron": "0 0 2 * * *", "start_time": "1970-01-01T00:00:00Z"}}}
+    here = {"trigger": {"cron_schedule": {"cron": "0 0 2 * * *"}}}
+    assert recurring.differences(there, here) == []
