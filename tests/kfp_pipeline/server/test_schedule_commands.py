@@ -53,7 +53,7 @@ def test_create_makes_one_schedule_of_the_uploaded_version(server: FakeKfp, crea
     assert code == 0
     assert job["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * *"}}
     assert job["runtime_config"] == {
-        "parameters": {"data_uri": DATA, "label": "y", "max_iter": 7},
+        "parameters": {"scheduled_time": "[[ScheduledTime]]", "data_uri": DATA, "label": "y", "max_iter": 7},
         "pipeline_root": "s3://kfp/r",
     }
     assert job["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
