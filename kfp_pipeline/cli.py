@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     compiled.add_argument(
         "-o", "--output", default="training_pipeline.yaml", help="file to write (default %(default)s)"
     )
-    compiled.add_argument("--image", default="", help="of the tasks, best by its digest (default: this version's name)")
+    server_cli.add_platform_flags(compiled)
     compiled.set_defaults(command=compile_command)
     data_cli.add_commands(commands)
     _add_runs(commands)
@@ -201,10 +201,10 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
     """Writes the pipeline's IR YAML."""
     from kfp.compiler import Compiler  # noqa: PLC0415
 
-    from kfp_pipeline.training import Platform, make_pipeline  # noqa: PLC0415
+    from kfp_pipeline.tasks import read_platform  # noqa: PLC0415
+    from kfp_pipeline.training import make_pipeline  # noqa: PLC0415
 
-    platform = Platform(image=arguments.image) if arguments.image else Platform()
-    Compiler().compile(make_pipeline(platform), arguments.output)
+    Compiler().compile(make_pipeline(read_platform(arguments.platform, arguments.image)), arguments.output)
     print(arguments.output)
     return 0
 

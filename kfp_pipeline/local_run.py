@@ -140,7 +140,8 @@ def main(directory: Path) -> None:
     die_with_parent()
     from kfp import local  # noqa: PLC0415
 
-    from kfp_pipeline.training import THIS_MACHINE, make_pipeline  # noqa: PLC0415
+    from kfp_pipeline.tasks import THIS_MACHINE  # noqa: PLC0415
+    from kfp_pipeline.training import make_pipeline  # noqa: PLC0415
 
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
     local.init(

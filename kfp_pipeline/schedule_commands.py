@@ -11,7 +11,7 @@ from kfp_pipeline import recurring, server_runs
 from kfp_pipeline.cron import parse
 from kfp_pipeline.kfp_server import Document
 from kfp_pipeline.recurring import Plan
-from kfp_pipeline.server_commands import EXPERIMENT, checked_parameters, server_of, show_json, show_table
+from kfp_pipeline.server_commands import EXPERIMENT, checked_parameters, platform_of, server_of, show_json, show_table
 from kfp_pipeline.settings import Settings
 from kfp_pipeline.uploading import Package, package, parse_parameter, upload
 from spark_jobs.contract import InputError
@@ -20,7 +20,7 @@ from spark_jobs.contract import InputError
 def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Makes a schedule, or finds that it is there."""
     when = _plan(arguments)
-    made = package(image=arguments.image)
+    made = package(platform=platform_of(arguments))
     config = server_runs.runtime_config(_parameters(arguments, made), arguments.pipeline_root)
     _tell_times(when, sys.stderr if arguments.dry_run else sys.stdout)
     if arguments.dry_run:

@@ -20,6 +20,7 @@ ONLY_ON_A_SERVER = {
     "namespace": "",
     "ca_file": "",
     "image": "",
+    "platform": "",
 }
 """Flags of `run` that mean nothing on this machine, and their defaults."""
 
@@ -31,7 +32,7 @@ def add_commands(commands: Any) -> None:
     upload.add_argument(
         "--version", default="", help="name of the version (default: this program's version and the content's digest)"
     )
-    _add_image(upload)
+    add_platform_flags(upload)
     _add_dry_run(upload)
     _add_schedule(commands)
 
@@ -49,7 +50,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a run on a KFP server (KFP_TOKEN or KFP_COOKIES say who asks)")
     add_server_flags(group, "run there and not on this machine: URL of the KFP server or its UI")
     _add_common(group)
-    _add_image(group)
+    add_platform_flags(group)
     group.add_argument("--wait", action="store_true", help="show progress to the end; the exit code is the run's")
     group.add_argument(
         "--timeout", type=float, default=0.0, help="longest wait in seconds; the run goes on (default: none)"
@@ -101,7 +102,7 @@ def _add_schedule(commands: Any) -> None:
         "--param", action="append", default=[], metavar="NAME=VALUE", help="input of the pipeline; may come again"
     )
     _add_common(create)
-    _add_image(create)
+    add_platform_flags(create)
     create.add_argument("--replace", action="store_true", help="replace a schedule of that name with other content")
     _add_dry_run(create)
     listed = _command(actions, "list", "the schedules and their next times", "list_command", "schedule")
@@ -155,8 +156,11 @@ def _add_common(parser: Any) -> None:
     )
 
 
-def _add_image(parser: Any) -> None:
+def add_platform_flags(parser: Any) -> None:
+    """Adds the flags that say what every task of the compiled pipeline gets."""
     parser.add_argument("--image", default="", help="of the tasks, best by its digest (default: this version's name)")
+    about = "YAML file with settings of every task, such as retries: 3; docs/settings.md lists them"
+    parser.add_argument("--platform", default="", metavar="FILE", help=about)
 
 
 def _add_dry_run(parser: Any) -> None:

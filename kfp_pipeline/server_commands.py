@@ -20,6 +20,7 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.processes import signals_raise
 from kfp_pipeline.settings import KfpSettings, Settings
+from kfp_pipeline.tasks import Platform, read_platform
 from kfp_pipeline.uploading import Package, bodies, package, upload
 from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, InputError, settings_of
 
@@ -30,7 +31,7 @@ MOST_LISTED = 50
 
 def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Uploads the pipeline, or a version of it, unless the same content is there."""
-    made = package(arguments.name, arguments.version, arguments.image)
+    made = package(arguments.name, arguments.version, platform_of(arguments))
     if arguments.dry_run:
         return show_json(bodies(made))
     done = upload(server_of(arguments, settings), made)
@@ -43,7 +44,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     _check_flags(arguments)
     given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
     parameters = checked_parameters({**given, "data_uri": arguments.data})
-    made = package(image=arguments.image)
+    made = package(platform=platform_of(arguments))
     config = server_runs.runtime_config(parameters, arguments.pipeline_root)
     if arguments.dry_run:
         return show_json(_body(arguments, made, server_runs.reference_of(None, made), config))
@@ -100,6 +101,11 @@ def terminate_command(arguments: argparse.Namespace, settings: Settings) -> int:
     server.act(f"runs/{run['run_id']}:terminate")
     print(f"run {run['run_id']} is being ended; {server_runs.link(server, run['run_id'])}")
     return 0
+
+
+def platform_of(arguments: argparse.Namespace) -> Platform:
+    """What every task gets, as the flags say."""
+    return read_platform(arguments.platform, arguments.image)
 
 
 def server_of(arguments: argparse.Namespace, settings: Settings) -> Server:

@@ -4,54 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
-from kfp_pipeline.components import COMPONENTS, PLATFORM_INPUTS, TASK_IMAGE, find_data, finish, inputs_of
-from kfp_pipeline.settings import PREFIX
+from kfp_pipeline.components import COMPONENTS, PLATFORM_INPUTS, find_data, finish, inputs_of
+from kfp_pipeline.tasks import Platform, prepared
 from spark_jobs.contract import Step
 
 NAME = "spark-kfp-training"
-OBJECT_STORE = "spark-kfp-object-store"
-"""Name of the secret and of the ConfigMap that say where the object store is and who asks; see spark-operator/."""
 BETWEEN_TASKS = ("load_uri", "preprocess_uri", "train_uri", "data_version")
 """Inputs that one task gets from another; all others are inputs of the pipeline."""
 SCHEDULED_TIME = "scheduled_time"
 FIND_DATA = ("data_uri", "specification_uri", SCHEDULED_TIME)
-RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
-RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
 CACHED = (Step.LOAD, Step.PREPROCESS, Step.TRAIN)
 """Steps that KFP takes over from an earlier run with the same inputs, data and image. Every run has its own evaluation and report."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Platform:
-    """What a task needs beside its inputs.
-
-    Attributes:
-        image: of the tasks, best by its digest.
-        cluster: whether tasks run in pods: then they find the store by a secret, and the run is watched over from its first task to its
-            last. On one machine whoever waits does both.
-        cache: whether KFP may take a step over from an earlier run.
-        retries: how often KFP repeats a failed task; a repeated one finds the application that the first has submitted.
-        backoff_seconds: before the first repetition; twice as long before each further one.
-        time_limit_seconds: of one attempt of a task, the waiting for its SparkApplication included; 0: none.
-        workflow_ttl_seconds: how long the workflow of an ended run stays in the cluster; 0: as KFP is set up. Needs KFP 2.16.
-    """
-
-    image: str = TASK_IMAGE
-    cluster: bool = True
-    cache: bool = True
-    retries: int = 2
-    backoff_seconds: int = 30
-    time_limit_seconds: int = 86_400
-    workflow_ttl_seconds: int = 0
-
-
-THIS_MACHINE = Platform(cluster=False, cache=False, retries=0)
-"""For a run on one machine: who waits repeats it, and finished steps are reused."""
 
 
 def training_graph(given: Mapping[str, Any], platform: Platform) -> None:
@@ -77,22 +45,6 @@ def task(step: Step, given: Mapping[str, Any], platform: Platform, **between: An
     inputs = {item.name: given[item.name] for item in inputs_of(step) if item.name not in BETWEEN_TASKS}
     inputs |= {name: given[name] for name in PLATFORM_INPUTS}
     return prepared(COMPONENTS[step](**inputs, **between), platform, step.capitalize(), cached=step in CACHED)
-
-
-def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:
-    """A task as the platform wants it: image, cache, retries, time limit, and what it needs to know in a pod."""
-    made.set_caching_options(cached and platform.cache).set_display_name(name).set_container_image(platform.image)
-    if platform.retries:
-        made.set_retry(platform.retries, backoff_duration=f"{platform.backoff_seconds}s", backoff_factor=2.0)
-    if platform.cluster:
-        kubernetes.use_secret_as_env(
-            made, OBJECT_STORE, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
-        )
-        kubernetes.use_config_map_as_env(made, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
-        # Not an input: it differs from run to run, and KFP's cache would never find a task again.
-        kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
-        kubernetes.set_timeout(made, platform.time_limit_seconds)
-    return made
 
 
 def uri(finished: Any) -> Any:

@@ -19,7 +19,8 @@ import yaml
 from kfp.compiler import Compiler
 
 from kfp_pipeline.kfp_server import ConflictError, Document, Server
-from kfp_pipeline.training import Platform, make_pipeline
+from kfp_pipeline.tasks import Platform
+from kfp_pipeline.training import make_pipeline
 from spark_jobs.contract import InputError
 
 DIGEST = "sha256:"
@@ -66,17 +67,17 @@ class Uploaded:
         return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.version_id}
 
 
-def package(name: str = "", version_name: str = "", image: str = "") -> Package:
+def package(name: str = "", version_name: str = "", platform: Platform | None = None) -> Package:
     """Compiles the training pipeline.
 
     Args:
         name: on the server; empty: the pipeline's own.
         version_name: empty: the package's version and the beginning of the digest.
-        image: of the tasks; empty: this version's.
+        platform: what every task gets; None: the defaults.
     """
     with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
         path = Path(scratch) / "pipeline.yaml"
-        Compiler().compile(make_pipeline(Platform(image=image) if image else Platform()), str(path))
+        Compiler().compile(make_pipeline(platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
     document = next(yaml.safe_load_all(text))
     digest, own_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]

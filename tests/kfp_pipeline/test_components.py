@@ -19,7 +19,7 @@ from kfp.compiler import Compiler
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from kfp_pipeline import components, training
+from kfp_pipeline import components, tasks, training
 from kfp_pipeline.components import COMPONENTS, component_source, inputs_of
 from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
 from spark_jobs import contract
@@ -147,11 +147,11 @@ def test_every_task_has_a_name_to_show_and_is_repeated_with_backoff(compiled: Ma
 
 
 def test_on_one_machine_the_graph_is_the_steps_alone(tmp_path: Path) -> None:
-    Compiler().compile(training.make_pipeline(training.THIS_MACHINE), str(tmp_path / "local.yaml"))
+    Compiler().compile(training.make_pipeline(tasks.THIS_MACHINE), str(tmp_path / "local.yaml"))
     document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text()))
-    tasks = document["root"]["dag"]["tasks"]
-    assert set(tasks) == set(Step)
-    assert [name for name, task in tasks.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
+    found = document["root"]["dag"]["tasks"]
+    assert set(found) == set(Step)
+    assert [name for name, task in found.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
 
 
 def test_the_yaml_is_what_kfps_own_schema_takes_field_by_field(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_new_field_of_the_contract_is_an_input_of_component_and_pipeline_with_
     assert "momentum: float = 0.25" in component_source(Step.TRAIN)
     made = {step: components.make_component(step) for step in Step}
     monkeypatch.setattr(training, "COMPONENTS", made)
-    Compiler().compile(training.make_pipeline(training.Platform()), str(tmp_path / "pipeline.yaml"))
+    Compiler().compile(training.make_pipeline(tasks.Platform()), str(tmp_path / "pipeline.yaml"))
     compiled = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
     parameter = compiled["root"]["inputDefinitions"]["parameters"]["momentum"]
     assert parameter["defaultValue"] == 0.25

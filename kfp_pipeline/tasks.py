@@ -1,0 +1,100 @@
+"""What the platform gives to every task of a pipeline: image, retries, time limit, the object store, the run's id.
+
+Knows no step and no graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import kubernetes
+
+from kfp_pipeline.components import TASK_IMAGE
+from kfp_pipeline.settings import PREFIX
+from spark_jobs.contract import InputError
+
+OBJECT_STORE = "spark-kfp-object-store"
+"""Name of the secret and of the ConfigMap that say where the object store is and who asks; see spark-operator/."""
+RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
+RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What a task needs beside its inputs.
+
+    Attributes:
+        image: of the tasks, best by its digest.
+        cluster: whether tasks run in pods: then they find the store by a secret, and the run is watched over from its first task to its
+            last. On one machine whoever waits does both.
+        cache: whether KFP may take a step over from an earlier run.
+        retries: how often KFP repeats a failed task; a repeated one finds the application that the first has submitted.
+        backoff_seconds: before the first repetition; twice as long before each further one.
+        time_limit_seconds: of one attempt of a task, the waiting for its SparkApplication included; 0: none.
+        workflow_ttl_seconds: how long the workflow of an ended run stays in the cluster; 0: as KFP is set up. Needs KFP 2.16.
+    """
+
+    image: str = TASK_IMAGE
+    cluster: bool = True
+    cache: bool = True
+    retries: int = 2
+    backoff_seconds: int = 30
+    time_limit_seconds: int = 86_400
+    workflow_ttl_seconds: int = 0
+
+
+THIS_MACHINE = Platform(cluster=False, cache=False, retries=0)
+"""For a run on one machine: who waits repeats it, and finished steps are reused."""
+
+
+def read_platform(path: str, image: str = "") -> Platform:
+    """The platform as a YAML file says: a mapping of fields of `Platform`; the others keep their defaults.
+
+    Args:
+        path: the file; empty: all defaults.
+        image: of the tasks; it comes before the file's.
+
+    Raises:
+        InputError: it is not there, holds no mapping, or a field is not known or not of its type.
+    """
+    given = _mapping(path) if path else {}
+    known: dict[str, type] = {item.name: type(item.default) for item in fields(Platform)}
+    for name, value in given.items():
+        if name not in known:
+            raise InputError(f"{path}: {name!r} is no setting of a task; there are {', '.join(known)}")
+        kind = known[name]
+        if type(value) is not kind or (kind is int and value < 0):
+            wanted = {int: "a whole number, 0 or more", bool: "true or false", str: "a text"}[kind]
+            raise InputError(f"{path}: {name} is {value!r}; it must be {wanted}")
+    return Platform(**{**given, **({"image": image} if image else {})})
+
+
+def _mapping(path: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must map settings to values, like retries: 3")
+    return found
+
+
+def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:
+    """A task as the platform wants it: image, cache, retries, time limit, and what it needs to know in a pod."""
+    made.set_caching_options(cached and platform.cache).set_display_name(name).set_container_image(platform.image)
+    if platform.retries:
+        made.set_retry(platform.retries, backoff_duration=f"{platform.backoff_seconds}s", backoff_factor=2.0)
+    if platform.cluster:
+        kubernetes.use_secret_as_env(
+            made, OBJECT_STORE, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+        )
+        kubernetes.use_config_map_as_env(made, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
+        # Not an input: it differs from run to run, and KFP's cache would never find a task again.
+        kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
+        kubernetes.set_timeout(made, platform.time_limit_seconds)
+    return made
