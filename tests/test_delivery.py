@@ -147,9 +147,10 @@ def test_every_target_has_a_line_of_help_and_is_phony() -> None:
 
 
 def run_tool(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=PROJECT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    """Runs a command in the project; when make runs the tests, what it was given does not reach the command."""
+    of_make = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "TAG", "PREFIX", "PUSH", "BUILD_ARGS")
+    variables = {name: value for name, value in os.environ.items() if name not in of_make} | environment
+    return subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
