@@ -66,7 +66,7 @@ def read_platform(path: str, image: str = "") -> Platform:
         if name not in known:
             raise InputError(f"{path}: {name!r} is no setting of a task; there are {', '.join(known)}")
         kind = known[name]
-        if type(value) is not kind or (kind is int and value < 0):
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
             wanted = {int: "a whole number, 0 or more", bool: "true or false", str: "a text"}[kind]
             raise InputError(f"{path}: {name} is {value!r}; it must be {wanted}")
     return Platform(**{**given, **({"image": image} if image else {})})
