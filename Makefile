@@ -22,8 +22,8 @@ gate: ## the whole pipeline on the bundled sample, judged by data/floors.toml
 	@$(IN_SETUP) spark-kfp run
 	@$(IN_SETUP) spark-kfp gate last
 
-upload: ## the pipeline to a KFP server; ARGS as for spark-kfp upload
-	@$(IN_SETUP) spark-kfp upload $(ARGS)
+upload: ## the pipeline to a KFP server; PREFIX as for make image, ARGS as for spark-kfp upload
+	@$(IN_SETUP) spark-kfp upload $(TASK_IMAGE) $(ARGS)
 
 test: ## every test that needs no cluster
 	@$(IN_SETUP) pytest -n 2 --dist loadfile -m "not cluster"

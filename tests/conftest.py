@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """A shell's background job starts with SIGINT ignored, and so would all that the tests start."""
+    """A shell's background job starts with SIGINT ignored, and so would all that the tests start; a loaded machine is slow."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("no deadline", deadline=None)
+    hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
