@@ -28,6 +28,7 @@ class Platform:
 
     Attributes:
         image: of the tasks, best by its digest.
+        namespace: of the SparkApplications; empty: that in which KFP runs the tasks.
         cluster: whether tasks run in pods: then they find the store by a secret, and the run is watched over from its first task to its
             last. On one machine whoever waits does both.
         cache: whether KFP may take a step over from an earlier run.
@@ -38,6 +39,7 @@ class Platform:
     """
 
     image: str = TASK_IMAGE
+    namespace: str = ""
     cluster: bool = True
     cache: bool = True
     retries: int = 2
@@ -96,5 +98,7 @@ def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) 
         kubernetes.use_config_map_as_env(made, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
         # Not an input: it differs from run to run, and KFP's cache would never find a task again.
         kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
+        if platform.namespace:
+            made.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
         kubernetes.set_timeout(made, platform.time_limit_seconds)
     return made

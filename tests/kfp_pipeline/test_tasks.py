@@ -46,7 +46,7 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, told: str) -> None:
 
 def test_the_compiled_pipeline_has_the_files_settings(tmp_path: Path) -> None:
     (tmp_path / "platform.yaml").write_text(
-        "retries: 1\nbackoff_seconds: 7\ntime_limit_seconds: 3600\ncache: false\nworkflow_ttl_seconds: 60\n"
+        "retries: 1\nnamespace: spark-kfp\nbackoff_seconds: 7\ntime_limit_seconds: 3600\ncache: false\nworkflow_ttl_seconds: 60\n"
     )
     output = tmp_path / "pipeline.yaml"
     assert main(["compile", "-o", str(output), "--platform", str(tmp_path / "platform.yaml")]) == 0
@@ -55,10 +55,18 @@ def test_the_compiled_pipeline_has_the_files_settings(tmp_path: Path) -> None:
     assert {task["retryPolicy"]["maxRetryCount"] for task in tasks.values()} == {1}
     assert {task["retryPolicy"]["backoffDuration"] for task in tasks.values()} == {"7s"}
     assert [name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")] == []
+    executors = document["deploymentSpec"]["executors"].values()
+    variables = [executor["container"]["env"] for executor in executors]
+    assert variables == [[{"name": "SPARK_KFP_NAMESPACE", "value": "spark-kfp"}]] * 6
     kubernetes = platform["platforms"]["kubernetes"]
     limits = {item["activeDeadlineSeconds"] for item in kubernetes["deploymentSpec"]["executors"].values()}
     assert limits == {"3600"}
     assert kubernetes["pipelineConfig"] == {"resourceTtlOnCompletion": 60}
+
+
+def test_the_development_overlays_file_is_one() -> None:
+    overlay = Path(__file__).parents[2] / "spark-operator/overlays/kubeflow-tasks/platform.yaml"
+    assert read_platform(str(overlay)) == Platform(namespace="spark-kfp")
 
 
 def test_no_limit_and_no_retry_leave_the_fields_out(tmp_path: Path) -> None:

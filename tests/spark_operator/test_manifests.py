@@ -23,11 +23,12 @@ ROOT = PROJECT / "spark-operator"
 BASE = ROOT / "base"
 MINIKUBE, PRODUCTION = ROOT / "overlays" / "minikube", ROOT / "overlays" / "production"
 CLUSTER_TESTS = PROJECT / "tests" / "e2e" / "cluster"
+KUBEFLOW_TASKS = ROOT / "overlays" / "kubeflow-tasks"
 OVERLAYS = (MINIKUBE, PRODUCTION, CLUSTER_TESTS)
-KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS)
+KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS)
 FILES = sorted([*ROOT.rglob("*.yaml"), *CLUSTER_TESTS.rglob("*.yaml")])
-UNLISTED = {BASE / "object-store-secret.template.yaml"}
-"""Files that a user copies and no kustomization applies."""
+UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml"}
+"""Files that a user copies, or gives to spark-kfp, and no kustomization applies."""
 
 EXPECTED_OBJECTS = {
     "Namespace": {"spark-kfp"},
@@ -286,7 +287,7 @@ def test_namespace_enforces_restricted() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_secrets_have_values_only_where_marked_for_development(path: Path) -> None:
     found = [place for item in documents(path) for place in secret_values(item)]
-    if path == MINIKUBE / "kustomization.yaml":
+    if path in (MINIKUBE / "kustomization.yaml", KUBEFLOW_TASKS / "kustomization.yaml"):
         assert "FOR DEVELOPMENT ONLY" in path.read_text(encoding="utf-8")
     elif path != CLUSTER_TESTS / "kustomization.yaml":
         assert found == []
