@@ -1,8 +1,9 @@
 # Each target sets up what it needs first: see tools/with_setup.sh.
 IN_SETUP := bash tools/with_setup.sh
+WITH_SPHINX := uv run --frozen --all-extras --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt fuzz e2e image bench ci hooks
+.PHONY: help setup run test lint fmt fuzz e2e image bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -37,6 +38,14 @@ image: ## the three images, by docker, podman or buildah
 
 bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
 	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)
+
+docs: ## this documentation as a site, in docs/_build/html, and the two pages that are made from the code
+	@$(IN_SETUP) $(WITH_SPHINX) python docs/reference.py
+	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+links: ## every link of the documentation that leads out; needs the network
+	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
 
 ci: ## what continuous integration runs: lint and test
 	@bash .ci/run
