@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import itertools
 import re
 import shutil
 import subprocess
@@ -148,18 +147,18 @@ def quotations(text: str) -> list[str]:
 
 
 def not_in_the_code(quoted: str, known: str) -> list[str]:
-    """The words of a quotation that do not stand beside their neighbour in any text of the code.
+    """The words of a quotation that do not stand beside their neighbours in any text of the code.
 
-    Left out are words that look filled in: with a capital, a digit, a sign in them or around them; and the shortest.
+    What looks filled in is left out: it is short, or has a capital, a digit or a sign in it. A word between two such stands for itself.
     """
     words = quoted.split()
-    beside = [f"{left} {right}" in known for left, right in itertools.pairwise(words)]
-    there = [any(pair) for pair in zip([False, *beside], [*beside, False], strict=True)]
-    return [
-        word
-        for word, is_there in zip(words, there, strict=True)
-        if not is_there and re.fullmatch("[a-z]{4,}[:;,]?", word)
-    ]
+    plain = [bool(re.fullmatch("[a-z]{4,}[:;,]?", word)) for word in words]
+    wrong = []
+    for at, word in enumerate(words):
+        beside = [" ".join(words[start : start + 2]) for start in (at - 1, at) if 0 <= start < len(words) - 1]
+        alone = not any(plain[near] for near in (at - 1, at + 1) if 0 <= near < len(words)) and word in known
+        wrong += [word] if plain[at] and not alone and not any(pair in known for pair in beside) else []
+    return wrong
 
 
 def test_the_messages_that_the_page_of_troubles_quotes_are_the_codes_own() -> None:
