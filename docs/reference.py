@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from kfp_pipeline.runtime.following import Limits
 from spark_jobs.contract import ARGUMENTS, flag
 
 HERE = Path(__file__).parent
+WIDTH = 138
 NOTE = "<!-- Made from the code by `make docs`: change the code, not this page. -->"
 VARIABLES: Mapping[str, Mapping[str, str]] = {
     "Settings": {"": "SPARK_KFP_{}"},
@@ -177,12 +179,16 @@ def default_of(value: Any) -> str:
 
 def page(title: str, intro: str, *parts: Iterable[str]) -> str:
     """A page: a title, an introduction and its sections."""
-    return "\n\n".join([f"# {title}", NOTE, intro, *(text for part in parts for text in part)]) + "\n"
+    return (
+        "\n\n".join([f"# {title}", NOTE, textwrap.fill(intro, WIDTH), *(text for part in parts for text in part)])
+        + "\n"
+    )
 
 
 def section(title: str, *paragraphs: str) -> str:
     """A section; paragraphs without text are left out."""
-    return "\n\n".join([f"## {title}", *(text for text in paragraphs if text)])
+    shown = [text if "\n" in text else textwrap.fill(text, WIDTH) for text in paragraphs if text]
+    return "\n\n".join([f"## {title}", *shown])
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -138,7 +138,7 @@ def texts_of_the_code() -> str:
 
 def quotations(text: str) -> list[str]:
     """The messages that a page quotes: four words or more that are neither a command nor YAML."""
-    found = re.findall(r"`([^`\n]+)`", without_code(text))
+    found = re.findall(r"`([^`\n]+)`", re.sub(r"(?<!\n)\n(?!\n)", " ", without_code(text)))
     return [
         each
         for each in found
