@@ -40,8 +40,7 @@ bench: ## a table of time and memory against a hand-written script and scikit-le
 	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)
 
 docs: ## this documentation as a site, in docs/_build/html, and the two pages that are made from the code
-	@$(IN_SETUP) $(WITH_SPHINX) python docs/reference.py
-	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q docs docs/_build/html
+	@$(IN_SETUP) $(WITH_SPHINX) sh -c 'python docs/reference.py && sphinx-build -W --keep-going -q docs docs/_build/html'
 	@echo docs/_build/html/index.html
 
 links: ## every link of the documentation that leads out; needs the network

@@ -180,15 +180,20 @@ def default_of(value: Any) -> str:
 def page(title: str, intro: str, *parts: Iterable[str]) -> str:
     """A page: a title, an introduction and its sections."""
     return (
-        "\n\n".join([f"# {title}", NOTE, textwrap.fill(intro, WIDTH), *(text for part in parts for text in part)])
+        "\n\n".join([f"# {title}", NOTE, filled(intro), *(text for part in parts for text in part)])
         + "\n"
     )
 
 
 def section(title: str, *paragraphs: str) -> str:
     """A section; paragraphs without text are left out."""
-    shown = [text if "\n" in text else textwrap.fill(text, WIDTH) for text in paragraphs if text]
+    shown = [text if "\n" in text else filled(text) for text in paragraphs if text]
     return "\n\n".join([f"## {title}", *shown])
+
+
+def filled(text: str) -> str:
+    """A paragraph in lines of one width."""
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
