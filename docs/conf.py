@@ -20,6 +20,7 @@ extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4  # the same anchors as on GitHub
+smartquotes = False  # what stands between quotation marks, and `--`, is typed as it is shown
 html_theme = "furo"
 html_title = f"spark-kfp {release}"
 html_show_sphinx = False
