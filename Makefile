@@ -2,9 +2,10 @@
 IN_SETUP := bash tools/with_setup.sh
 # What make image calls the tasks' image in the registry of PREFIX; without PREFIX spark-kfp names it itself.
 TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml))
+WITH_SPHINX := uv run --frozen --all-extras --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run compile gate upload test lint fmt fuzz e2e image tag deps bench ci hooks
+.PHONY: help setup run compile gate upload test lint fmt fuzz e2e image tag deps bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -55,6 +56,13 @@ deps: ## do the locked and the oldest allowed packages resolve and pass the quic
 
 bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
 	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)
+
+docs: ## this documentation as a site, in docs/_build/html, and the two pages that are made from the code
+	@$(IN_SETUP) $(WITH_SPHINX) sh -c 'python docs/reference.py && sphinx-build -W --keep-going -q docs docs/_build/html'
+	@echo docs/_build/html/index.html
+
+links: ## every link of the documentation that leads out; needs the network
+	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
 
 ci: ## what continuous integration runs: lint and test
 	@bash .ci/run

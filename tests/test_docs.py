@@ -1,17 +1,24 @@
-"""Every command that a page or a module's docstring shows is one that its program understands, and every link leads somewhere.
+"""Every command that a page or a module's docstring shows is one that its program understands, and those that need no cluster run.
 
-The commands are parsed by the programs' own parsers, not run.
+The project's commands are parsed by their own parsers; those of other projects by a short list of what the pages need. A block of docs/
+below `<!-- executed: makes FILE ... -->` is run, in the order of the page, in a copy of the project.
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kfp_pipeline.cli import make_parser
 from spark_jobs.__main__ import parse
@@ -26,8 +33,47 @@ PAGES = sorted(
         *PROJECT.glob("docs/**/*.md"),
     ]
 )
-PLAIN = ("cd", "git", "pip", "open", "xdg-open", "kubectl", "helm", "minikube", "kind", "export")
-"""Commands that are not the project's own."""
+PLAIN = ("cd", "git", "pip", "open", "xdg-open", "export", "cp", "rm", "printf", ".")
+"""Commands of every machine."""
+KNOWN: Mapping[str, Sequence[str]] = {
+    "kubectl": (
+        "apply",
+        "auth can-i",
+        "create configmap",
+        "create secret generic",
+        "delete",
+        "describe",
+        "diff",
+        "get",
+        "kustomize",
+        "logs",
+        "port-forward",
+        "rollout status",
+        "top pods",
+        "wait",
+    ),
+    "helm": ("repo add", "install", "uninstall"),
+    "kind": ("create cluster", "delete cluster", "load docker-image"),
+    "minikube": ("start", "delete", "image load"),
+    "docker": ("build",),
+    "mc": ("alias set", "cat", "ilm rule add", "ilm rule ls", "mirror"),
+    "aws": ("s3 sync",),
+}
+"""Other projects' programs, and which of their commands the pages may show."""
+FLAGS: Mapping[str, str] = {
+    "kubectl": "-n --namespace -k -f --all --as --dry-run --for --from-file --from-literal -l -o --sort-by --timeout",
+    "helm": "--create-namespace --force-update --namespace --set --set-json --version --wait",
+    "kind": "",
+    "minikube": "--cni --cpus --memory",
+    "docker": "-t",
+    "mc": "--expire-days --overwrite --prefix",
+    "aws": "--endpoint-url",
+}
+EXECUTED = re.compile(
+    r"^<!-- executed:(?: makes (?P<made>[^>]*?))? -->\n```bash\n(?P<script>.*?)^```", re.DOTALL | re.MULTILINE
+)
+NEVER_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "runs", "_build", "__pycache__")
+LONGEST_SECONDS = 900
 
 
 class WrongCommandError(AssertionError):
@@ -39,8 +85,9 @@ def commands_of(text: str) -> Iterator[list[str]]:
     for block in re.findall(r"^ *```(?:bash|console|sh)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words:
-                yield words
+            for is_operator, command in itertools.groupby(words, lambda word: word in ("&&", "|", ";")):
+                if not is_operator:
+                    yield list(command)
 
 
 def command_of_docstring(path: Path) -> list[str]:
@@ -53,6 +100,15 @@ def command_of_docstring(path: Path) -> list[str]:
 
 def check(words: list[str]) -> None:
     """Raises `WrongCommandError` unless the program that the command names would take it."""
+    words = list(itertools.dropwhile(lambda word: re.match(r"[A-Z_]+=", word), words))  # of the command's environment
+    if words[0] in KNOWN:
+        require_known(words[0], words[1:])
+    else:
+        check_own(words)
+
+
+def check_own(words: list[str]) -> None:
+    """The same for the project's own commands, and those of every machine."""
     match words:
         case ["make", *rest]:
             require_targets([word for word in rest if "=" not in word])
@@ -79,6 +135,73 @@ def require_targets(names: list[str]) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     if unknown := set(names) - targets:
         raise WrongCommandError(f"the Makefile has no {', '.join(sorted(unknown))}")
+
+
+def require_known(program: str, words: list[str]) -> None:
+    """Raises unless it is one of the commands of another project's program that the pages may show, with files and names that are there."""
+    shown = shlex.join([program, *words])
+    unknown = {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)} - set(FLAGS[program].split())
+    if unknown:
+        raise WrongCommandError(f"{program} is not known to take {', '.join(sorted(unknown))}: {shown}")
+    rest = words[2:] if words[:1] in (["-n"], ["--namespace"]) else words
+    if not any(rest[: len(known.split())] == known.split() for known in KNOWN[program]):
+        raise WrongCommandError(f"no page may show {shown}")
+    if program != "kubectl":
+        return
+    for flag, path in itertools.pairwise(words):
+        if flag in ("-f", "-k") or (flag == "kustomize"):
+            require_files([path] if not path.startswith(("https://", "github.com/")) and path != "YOUR_COPY" else [])
+    parts = {part for word in words if "=" not in word for part in re.split("[/:,]", word)}
+    if wrong := {part for part in parts if part.startswith("spark-kfp")} - names_in_the_manifests():
+        raise WrongCommandError(f"nothing in spark-operator/ is called {', '.join(sorted(wrong))}: {shown}")
+
+
+def names_in_the_manifests() -> set[str]:
+    """The names of all that `kubectl apply -k` makes."""
+    found: set[str] = set()
+    for path in (PROJECT / "spark-operator").rglob("*.yaml"):
+        for document in filter(None, yaml.safe_load_all(path.read_text(encoding="utf-8"))):
+            made = [document, *document.get("configMapGenerator", []), *document.get("secretGenerator", [])]
+            found |= {
+                str(name) for item in made for name in (item.get("name"), (item.get("metadata") or {}).get("name"))
+            }
+    return found
+
+
+def execute(text: str, folder: Path) -> None:
+    """Runs the executed blocks of a page, one after another.
+
+    Raises:
+        AssertionError: one fails, or does not make what it says.
+    """
+    own = ("AWS_", "KFP_", "SPARK_KFP_", "KUBECONFIG")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+    for block in EXECUTED.finditer(text):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", in_this_environment(block["script"])],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, (
+            f"{block['script']}ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
+        )
+        for made in (block["made"] or "").split():
+            assert list(folder.glob(made)), f"{block['script']}made no {made}"
+
+
+def in_this_environment(script: str) -> str:
+    """A script without what sets the environment up: it is there, and a copy of the project would install all of it anew."""
+    recipes = re.findall(
+        r"^(\w+):.*\n\t@\$\(IN_SETUP\) (.*)$", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    known = {f"make {target}": recipe for target, recipe in recipes}
+    lines = [line.partition("  #")[0].rstrip() for line in script.splitlines()]
+    return "\n".join(known.get(line, "true" if line == ". .venv/bin/activate" else line) for line in lines)
 
 
 def require_files(names: list[str]) -> None:
@@ -113,10 +236,30 @@ def test_the_command_in_a_steps_docstring_is_understood_and_is_that_step(step: S
     assert step in words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
-def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+@pytest.mark.parametrize("page", [pytest.param("laptop.md", marks=pytest.mark.spark), "kubeflow.md"], ids=str)
+def test_the_commands_of_a_page_that_need_no_cluster_run_and_make_what_the_page_says(page: str, tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    assert len(EXECUTED.findall(text)) >= 2
+    shutil.copytree(PROJECT, tmp_path / "copy", ignore=NEVER_COPIED)
+    execute(text, tmp_path / "copy")
+
+
+def test_no_other_page_has_blocks_that_say_that_they_are_run() -> None:
+    said = {page.name for page in PAGES if re.search("^<!-- executed", page.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert said == {"laptop.md", "kubeflow.md"}
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("<!-- executed: -->\n```bash\ntrue\nfalse\n```\n", "ended with 1"),
+        ("<!-- executed: makes here/*.csv -->\n```bash\ntrue\n```\n", "made no here/"),
+        ("<!-- executed: -->\n```bash\nfalse | true\n```\n", "ended with 1"),
+    ],
+)
+def test_a_block_that_fails_or_makes_nothing_is_seen(block: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=said):
+        execute(block, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +274,28 @@ def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
         "spark-submit --master local spark_jobs/__main__.py train --preprocess-uri=a --output-uri=b --reg-param=-1",
         "spark-kfp rnu",
         "sparkkfp run",
+        "true && sparkkfp run",
+        "PREFIX=a/ make nothing",
+        "kubectl aply -k spark-operator/",
+        "kubectl apply -k spark-operator/overlays/minikub",
+        "kubectl apply -f nothing.yaml",
+        "kubectl -n spark-kpf get pods --al",
+        "kubectl -n spark-kfp rollout status deployment/spark-kfp-reper",
+        "helm instal minio-service minio/minio",
+        "helm install minio-service minio/minio --namespce kubeflow",
+        "kind create clusters",
+        "minikube image lod spark-kfp-spark:0.1.0",
+        "docker biuld -t spark-kfp-task:0.1.0-kubeflow -",
+        "mc mirrow store/spark-kfp backup/spark-kfp",
+        "aws s3 snyc s3://spark-kfp backup/spark-kfp",
     ],
 )
 def test_a_wrong_command_is_seen(command: str) -> None:
     page = f"Text.\n\n```bash\n{command}   # a comment\n```\n"
-    (words,) = commands_of(page)
+    *before, wrong = commands_of(page)
+    assert all(words == ["true"] for words in before)
     with pytest.raises(WrongCommandError):
-        check(words)
+        check(wrong)
 
 
 def test_a_command_over_two_lines_is_one_command() -> None:
