@@ -18,6 +18,7 @@ from kfp_pipeline import settings, training
 from kfp_pipeline.cli import make_parser
 from kfp_pipeline.runtime import manifest
 from kfp_pipeline.runtime.following import Limits
+from kfp_pipeline.tasks import Platform
 from spark_jobs.contract import ARGUMENTS, flag
 
 HERE = Path(__file__).parent
@@ -85,7 +86,7 @@ def settings_page() -> str:
         "What can be set and where: by the environment, by arguments of a step, by inputs of the pipeline, by a run's Spark "
         "settings and by the ConfigMap. What the manifests set is in [spark-operator/](../spark-operator/README.md)."
     )
-    return page("Settings", intro, environment(), steps(), [pipeline_inputs(), run_may_set(), limits()])
+    return page("Settings", intro, environment(), steps(), [pipeline_inputs(), platform(), run_may_set(), limits()])
 
 
 def environment() -> Iterator[str]:
@@ -139,6 +140,14 @@ def pipeline_inputs() -> str:
     return section("Inputs of the pipeline", intro, table(("input", "type", "default", "meaning"), rows))
 
 
+def platform() -> str:
+    """What every task of the compiled pipeline gets."""
+    about = attributes_of(Platform)
+    rows = [(f"`{item.name}`", default_of(item.default), plain(about[item.name])) for item in fields(Platform)]
+    intro = "`--platform FILE` of `compile`, `upload`, `run --kfp` and `schedule create`: a YAML file that maps some of these to values."
+    return section("What every task gets", intro, table(("setting", "default", "meaning"), rows))
+
+
 def run_may_set() -> str:
     """What a run may change of its SparkApplications."""
     intro = (
@@ -179,10 +188,7 @@ def default_of(value: Any) -> str:
 
 def page(title: str, intro: str, *parts: Iterable[str]) -> str:
     """A page: a title, an introduction and its sections."""
-    return (
-        "\n\n".join([f"# {title}", NOTE, filled(intro), *(text for part in parts for text in part)])
-        + "\n"
-    )
+    return "\n\n".join([f"# {title}", NOTE, filled(intro), *(text for part in parts for text in part)]) + "\n"
 
 
 def section(title: str, *paragraphs: str) -> str:
