@@ -179,10 +179,7 @@ def default_of(value: Any) -> str:
 
 def page(title: str, intro: str, *parts: Iterable[str]) -> str:
     """A page: a title, an introduction and its sections."""
-    return (
-        "\n\n".join([f"# {title}", NOTE, filled(intro), *(text for part in parts for text in part)])
-        + "\n"
-    )
+    return "\n\n".join([f"# {title}", NOTE, filled(intro), *(text for part in parts for text in part)]) + "\n"
 
 
 def section(title: str, *paragraphs: str) -> str:
