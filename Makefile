@@ -64,7 +64,7 @@ docs: ## this documentation as a site, in docs/_build/html, and the two pages th
 links: ## every link of the documentation that leads out; needs the network
 	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
 
-ci: ## what continuous integration runs: lint and test
+ci: ## what continuous integration runs: lint, test, docs, and the cluster tests where a cluster stands beside the project
 	@bash .ci/run
 
 hooks: ## run the linters at every commit

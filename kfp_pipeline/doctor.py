@@ -14,6 +14,8 @@ from spark_jobs.contract import LoadArgs, Step
 
 APPLY = "kubectl apply -k spark-operator/"
 OPERATOR = "install the Kubeflow Spark operator, see spark-operator/README.md"
+BUCKET = "spark-kfp"
+"""The one that the manifests make."""
 SUBMITTER_NEEDS = (
     *(("sparkoperator.k8s.io", "sparkapplications", verb) for verb in ("create", "get", "list", "watch", "delete")),
     *(("", "pods", verb) for verb in ("get", "list", "watch")),
@@ -163,5 +165,7 @@ def _reaper(cluster: Cluster) -> str:
 
 
 def _object_store() -> str:
-    object_store.bucket_exists("spark-kfp")
-    return "answers, and knows the key"
+    if not object_store.bucket_exists(BUCKET):
+        fix = f"spark-kfp data make-bucket {BUCKET}, unless you use another"
+        raise MissingError(f"answers, and knows the key, but has no bucket {BUCKET}", fix, ok=None)
+    return f"answers, knows the key, and has the bucket {BUCKET}"

@@ -517,6 +517,17 @@ def test_what_the_doctor_may_not_see_or_what_is_not_always_needed_is_unsure_and_
 
 
 @pytest.mark.usefixtures("healthy")
+def test_the_doctor_names_the_command_for_a_bucket_that_is_not_there(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "bucket_exists", lambda _: False)
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert line_of(out, "object store").startswith("unsure ")
+    assert "spark-kfp data make-bucket spark-kfp" in out
+
+
+@pytest.mark.usefixtures("healthy")
 def test_the_doctor_names_the_variables_of_an_object_store_that_refuses(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
