@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     """Runs a step and returns the exit code: 0, 2 for bad input, 1 for a fault."""
     began = time.perf_counter()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    for name in ("py4j", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         step, args = parse(argv)
     except InputError as error:

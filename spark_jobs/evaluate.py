@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import storage
+from spark_jobs.beside import Beside
 from spark_jobs.contract import (
     EvaluateArgs,
     InputError,
@@ -26,7 +28,7 @@ from spark_jobs.dataset import read_specification
 from spark_jobs.evaluation import Trained, coefficients, judge, judge_without
 from spark_jobs.features import slicer_without
 from spark_jobs.report import render_report
-from spark_jobs.split import read_set
+from spark_jobs.split import is_small, read_set
 
 
 def read_trained(args: EvaluateArgs) -> Trained:
@@ -75,6 +77,15 @@ def versions(session: SparkSession) -> dict[str, str]:
     return {"spark-kfp": own, "spark": session.version}
 
 
+def judge_other(test: DataFrame, trained: Trained, args: EvaluateArgs, fitted: bool) -> dict[str, Any] | None:
+    """Judges the model without the columns known only afterwards, if train has fitted one."""
+    slicer = slicer_without(trained.features["features"], trained.specification.known_afterwards)
+    if not slicer or not fitted:
+        return None
+    classifier = storage.read_classifier(storage.join(args.train_uri, "model_without_known_afterwards"))
+    return judge_without(classifier.transform(slicer.transform(test)), trained, args.bootstrap_samples)
+
+
 def run(session: SparkSession, args: EvaluateArgs) -> Result:
     """Judges the model; see `EvaluateArgs`."""
     preprocessed, fitted = storage.read_result(args.preprocess_uri), storage.read_result(args.train_uri)
@@ -84,13 +95,12 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         )
     trained = read_trained(args)
     test = read_set(session, storage.join(args.preprocess_uri, "features"), "test", preprocessed.rows_in)
-    classifier = storage.read_classifier_of(storage.join(args.train_uri, "model"))
+    other = Beside(
+        partial(judge_other, test, trained, args, "without" in fitted.uris), small=is_small(preprocessed.rows_in)
+    )
+    classifier = storage.read_classifier(storage.join(args.train_uri, "model", fitted.facts["classifier"]))
     judged = judge(classifier.transform(test), trained, args.bootstrap_samples)
-    without = None
-    slicer = slicer_without(trained.features["features"], trained.specification.known_afterwards)
-    if slicer and "without" in fitted.uris:
-        other = storage.read_classifier(storage.join(args.train_uri, "model_without_known_afterwards"))
-        without = judge_without(other.transform(slicer.transform(test)), trained, args.bootstrap_samples)
+    without = other.value()
     warnings = tuple(dict.fromkeys((*trained.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
         "title": args.title or f"Predicting {trained.specification.label}",

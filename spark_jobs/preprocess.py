@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from pyspark.sql import Column, SparkSession
@@ -18,6 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
 
 from spark_jobs import storage
+from spark_jobs.beside import Beside
 from spark_jobs.contract import PreprocessArgs, Result, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.features import FEATURES, Encoding, NumericColumn, fit_encoding
@@ -28,6 +30,7 @@ from spark_jobs.split import (
     SET,
     Split,
     assign_sets,
+    is_small,
     summarise,
     write_sets,
 )
@@ -74,8 +77,10 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     train = split.table.where(F.col(SET) == "train")
     encoding = fit_encoding(train, numeric, specification.categorical, args.max_categories)
     labels = class_labels(specification, set(split.counts["train"]))
+    model_uri = storage.join(args.output_uri, "features_model")
+    saved = Beside(partial(storage.write_model, encoding.model, model_uri), small=is_small(sum(split.rows.values())))
     write_features(split, encoding, index_label(specification.label, labels), storage.join(args.output_uri, "features"))
-    storage.write_model(encoding.model, storage.join(args.output_uri, "features_model"))
+    saved.value()
     document = describe(args, specification, labels, split, encoding)
     meaning = json.dumps(document, ensure_ascii=False)
     profile = json.loads(storage.read_text(storage.join(args.load_uri, "profile.json")))
@@ -93,7 +98,7 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
         digest=hashlib.sha256((loaded.digest + meaning).encode()).hexdigest(),
         uris={
             "features": storage.join(args.output_uri, "features"),
-            "features_model": storage.join(args.output_uri, "features_model"),
+            "features_model": model_uri,
         },
         facts={"labels": labels, "features": len(encoding.features), "class_counts": split.counts},
     )

@@ -169,9 +169,14 @@ def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:
         )
 
 
+def is_small(rows: int) -> bool:
+    """Whether a table of so many rows is one task's work."""
+    return rows <= ONE_TASK_ROWS
+
+
 def write_sets(table: DataFrame, rows: int, uri: str) -> None:
     """Writes one directory for each set; small tables in one file, in the order of their hashes."""
-    if rows <= ONE_TASK_ROWS:
+    if is_small(rows):
         table = table.coalesce(1).sortWithinPartitions(SET, ROW_HASH)
     storage.write_table(table, uri, partition_by=[SET])
 
@@ -182,4 +187,4 @@ def read_set(session: SparkSession, uri: str, name: str, rows: int) -> DataFrame
         [StructField(FEATURES, VectorUDT()), StructField(LABEL, DoubleType()), StructField(ROW_HASH, LongType())]
     )
     table = storage.read_table(session, storage.join(uri, f"{SET}={name}"), schema)
-    return table.coalesce(1) if rows <= ONE_TASK_ROWS else table
+    return table.coalesce(1) if is_small(rows) else table

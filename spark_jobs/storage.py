@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import urlparse
 
-from pyspark.ml import PipelineModel
+from pyspark.ml import Model, PipelineModel
 from pyspark.ml.classification import LogisticRegressionModel
+from pyspark.ml.pipeline import PipelineSharedReadWrite
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
@@ -210,9 +211,9 @@ def read_classifier(uri: str) -> LogisticRegressionModel:
     return LogisticRegressionModel.load(spark_paths([uri])[0])
 
 
-def read_classifier_of(uri: str) -> LogisticRegressionModel:
-    """The classifier of a saved PipelineModel; the stages that compute its features are left unread."""
-    return LogisticRegressionModel.load(spark_paths([uri])[0] + "/stages/*_LogisticRegression_*")
+def stage_path(model: PipelineModel, stage: Model) -> str:
+    """Where a stage lies in a saved PipelineModel, from its top: one stage is read without the others."""
+    return str(PipelineSharedReadWrite.getStagePath(stage.uid, model.stages.index(stage), len(model.stages), "stages"))
 
 
 def write_model(model: PipelineModel | LogisticRegressionModel, uri: str) -> None:

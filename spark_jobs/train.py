@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import storage
+from spark_jobs.beside import Beside
 from spark_jobs.contract import InputError, Result, Step, TrainArgs, settings_of
 from spark_jobs.dataset import read_specification
 from spark_jobs.features import FEATURES, KEPT, slicer_without
 from spark_jobs.metrics import choose_threshold
 from spark_jobs.scorecard import build_scorecard
-from spark_jobs.split import LABEL, read_set
+from spark_jobs.split import LABEL, is_small, read_set
 
 WEIGHT = "weight"
 THRESHOLD_BINS = 1000
@@ -140,11 +142,24 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight)
         for name in ("train", "validation")
     )
+    afterwards = read_specification(features["specification"], where).known_afterwards
+    slicer = slicer_without(features["features"], afterwards)
+    uris = {
+        name: storage.join(args.output_uri, path)
+        for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
+    }
+    without = None
+    if slicer:
+        uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
+        without = Beside(
+            partial(save_without, train, validation, args, slicer, uris["without"]),
+            small=is_small(preprocessed.rows_in),
+        )
     fitted = fit(train, validation, args)
     encoder = storage.read_model(storage.join(args.preprocess_uri, "features_model"))
     to_label = IndexToString(inputCol="prediction", outputCol="predicted_label", labels=labels)
     model = PipelineModel(stages=[*encoder.stages, fitted.model, to_label])
-    storage.write_model(model, storage.join(args.output_uri, "model"))
+    storage.write_model(model, uris["model"])
     coefficients, intercepts = as_rows(fitted.model)
     scorecard = build_scorecard(
         features,
@@ -154,18 +169,9 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         settings={**hyperparameters(args), "iterations": fitted.iterations, "converged": fitted.converged},
         digests={"features": preprocessed.digest},
     )
-    storage.write_text(
-        storage.join(args.output_uri, "scorecard.json"), json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n"
-    )
-    afterwards = read_specification(features["specification"], where).known_afterwards
-    slicer = slicer_without(features["features"], afterwards)
-    uris = {
-        name: storage.join(args.output_uri, path)
-        for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
-    }
-    if slicer:
-        uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
-        save_without(train, validation, args, slicer, uris["without"])
+    storage.write_text(uris["scorecard"], json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n")
+    if without:
+        without.value()
     warning = (
         f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
     )
@@ -182,5 +188,9 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         digest=scorecard["digest"],
         uris=uris,
         warnings=() if fitted.converged else (warning,),
-        facts={"converged": fitted.converged, "labels": labels},
+        facts={
+            "converged": fitted.converged,
+            "labels": labels,
+            "classifier": storage.stage_path(model, fitted.model),
+        },
     )
