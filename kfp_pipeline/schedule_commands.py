@@ -112,7 +112,8 @@ def _body(
 def _tell_times(when: Plan, to: Any) -> None:
     times = when.next_times(datetime.now(UTC))
     for time in times:
-        print(f"next: {time:%Y-%m-%d %H:%M:%S %Z} ({time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC)", file=to)
+        in_utc = "" if time.tzname() == "UTC" else f" ({time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC)"
+        print(f"next: {time:%Y-%m-%d %H:%M:%S %Z}{in_utc}", file=to)
     print(f"times are in {when.zone.key}, which must be the server's CRON_SCHEDULE_TIMEZONE", file=to)
     missed = "each time that was missed is run" if when.catch_up else "of times that were missed only the last is run"
     most = "a run" if when.max_concurrency == 1 else f"{when.max_concurrency} runs"

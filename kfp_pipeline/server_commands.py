@@ -123,7 +123,7 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of the pipeline that are not its defaults.
 
     Raises:
-        InputError: the data or its specification is where the cluster cannot read it, or a setting is out of range.
+        InputError: the data or its specification is where the cluster cannot read it, no label is named, or a setting is out of range.
     """
     if not given["data_uri"]:
         raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
@@ -132,6 +132,8 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE s3://BUCKET/NAME"
             )
+    if not given.get("label") and not given.get("specification_uri"):
+        raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
     chosen = dict(given)
     for kind in ARGUMENTS.values():  # a wrong setting is told before anything is sent
         known = settings_of(kind)

@@ -166,7 +166,7 @@ def test_dry_run_needs_no_server_and_prints_what_would_be_sent(server: FakeKfp, 
         (("--param", "max_iter=42.5"), "a whole number"),
         (("--param", "max_iter=true"), "a whole number"),
         (("--param", "reg_param=much"), "a number"),
-        (("--param", "reg_param=-1"), "--reg-param"),
+        (("--param", "label=y", "--param", "reg_param=-1"), "--reg-param"),
         (("--param", "fit_intercept=yes"), "true or false"),
         (("--param", "spark_settings=[]"), "a JSON object"),
         (("--param", "data_uri=s3://other/x.csv"), "DATA"),
@@ -235,7 +235,7 @@ def test_a_name_that_is_none_or_two_is_an_error(action: str, server: FakeKfp, ca
 
 def test_list_shows_every_page_with_the_next_time(server: FakeKfp, call: Call, create: Call) -> None:
     for name in ("one", "two", "three"):
-        create(name, DATA, "--cron", "0 30 4 1 1 *", "--start", "2090-06-01")
+        create(name, DATA, "--param", "label=y", "--cron", "0 30 4 1 1 *", "--start", "2090-06-01")
     call("schedule", "pause", "two", "--kfp", server.url)
     server.put("recurringruns", {"display_name": "foreign", "trigger": {"cron_schedule": {"cron": "0 2 * * *"}}})
     code, out, _ = call("schedule", "list", "--kfp", server.url)
