@@ -73,7 +73,8 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
 
 def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Lists applications, newest last."""
-    found = _applications(_cluster(arguments, settings))
+    cluster = _cluster(arguments, settings)
+    found = _applications(cluster)
     rows = [
         {
             "name": item["metadata"]["name"],
@@ -88,6 +89,9 @@ def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
     ]
     if arguments.json:
         print(json.dumps(rows))
+        return 0
+    if not rows:
+        print(f"no SparkApplications of spark-kfp in namespace {cluster.namespace}", file=sys.stderr)
         return 0
     table = Table(*("name", "step", "run", "state", "created", "error"), box=None, pad_edge=False)
     for row in rows:

@@ -21,6 +21,7 @@ ONLY_ON_A_SERVER = {
     "ca_file": "",
     "image": "",
     "platform": "",
+    "spark_settings": "",
 }
 """Flags of `run` that mean nothing on this machine, and their defaults."""
 
@@ -51,6 +52,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_server_flags(group, "run there and not on this machine: URL of the KFP server or its UI")
     _add_common(group)
     add_platform_flags(group)
+    group.add_argument(
+        "--spark-settings",
+        default="",
+        metavar="FILE",
+        help="resources of this run (YAML): STEP or all to a partial SparkApplication spec",
+    )
     group.add_argument("--wait", action="store_true", help="show progress to the end; the exit code is the run's")
     group.add_argument(
         "--timeout", type=float, default=0.0, help="longest wait in seconds; the run goes on (default: none)"

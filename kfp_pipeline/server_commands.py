@@ -18,8 +18,10 @@ from kfp_pipeline import display, server_runs
 from kfp_pipeline.kfp_server import Document, Server, connect
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.manifest import check_overrides
 from kfp_pipeline.runtime.processes import signals_raise
 from kfp_pipeline.settings import KfpSettings, Settings
+from kfp_pipeline.submission import read_overrides
 from kfp_pipeline.tasks import Platform, read_platform
 from kfp_pipeline.uploading import Package, bodies, package, upload
 from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, InputError, settings_of
@@ -43,7 +45,10 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Makes a run, and follows it if asked to."""
     _check_flags(arguments)
     given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
-    parameters = checked_parameters({**given, "data_uri": arguments.data})
+    overrides = read_overrides(arguments.spark_settings)
+    parameters = checked_parameters(
+        {**given, "data_uri": arguments.data} | ({"spark_settings": overrides} if overrides else {})
+    )
     made = package(platform=platform_of(arguments))
     config = server_runs.runtime_config(parameters, arguments.pipeline_root)
     if arguments.dry_run:
@@ -123,7 +128,8 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of the pipeline that are not its defaults.
 
     Raises:
-        InputError: the data or its specification is where the cluster cannot read it, no label is named, or a setting is out of range.
+        InputError: the data or its specification is where the cluster cannot read it, no label is named, a setting is out of range,
+            or the Spark settings ask for what a run may not have.
     """
     if not given["data_uri"]:
         raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
@@ -134,6 +140,7 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
             )
     if not given.get("label") and not given.get("specification_uri"):
         raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
+    check_overrides(given.get("spark_settings") or {})
     chosen = dict(given)
     for kind in ARGUMENTS.values():  # a wrong setting is told before anything is sent
         known = settings_of(kind)

@@ -28,7 +28,9 @@ def read_overrides(path: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} must map a step, or all, to a partial SparkApplication spec")
     return found
@@ -37,7 +39,12 @@ def read_overrides(path: str) -> dict[str, Any]:
 def submit_step(
     cluster: Cluster, step: Step, args: StepArgs, settings: Settings, *, run: str, overrides: Mapping[str, Any]
 ) -> Result:
-    """Runs one step as a SparkApplication and follows it to its end; see `Runner.run`."""
+    """Runs one step as a SparkApplication and follows it to its end; see `Runner.run`.
+
+    Raises:
+        InputError: this machine cannot reach the output's bucket, from which it must read the result.
+    """
+    check_bucket(str(vars(args)["output_uri"]))
     runner = SparkOperatorRunner(cluster, config_name=settings.config_map, run=run, overrides=overrides)
     return runner.run(step, args, settings.runs / (run or "submitted") / "logs" / f"{step}.log")
 
@@ -75,6 +82,7 @@ def submit_pipeline(
         raise InputError(
             f"{inputs['data_uri']}: the cluster cannot read this machine; first: spark-kfp data upload FILE URI"
         )
+    check_bucket(root)
     place = f"{root.rstrip('/')}/{run}"
     given = {**inputs, "specification_uri": _stored(str(inputs["specification_uri"]), f"{place}/specification.toml")}
     given |= {f"{step}_uri": f"{place}/{step}" for step in Step} | {"report_uri": f"{place}/report.html"}
@@ -88,6 +96,20 @@ def submit_pipeline(
         say(f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}")
         results.append(result)
     return results
+
+
+def check_bucket(uri: str) -> None:
+    """Asks for a URI's bucket, before anything is submitted.
+
+    Raises:
+        InputError: there is none, or the store refuses, or this machine does not know where the store is.
+        StepError: the store does not answer.
+    """
+    if not object_store.is_stored(uri):
+        return
+    bucket, _ = object_store.bucket_and_key(uri)
+    if not object_store.bucket_exists(bucket):
+        raise InputError(f"{uri}: there is no such bucket; make it first: spark-kfp data make-bucket {bucket}")
 
 
 def _stored(specification: str, uri: str) -> str:

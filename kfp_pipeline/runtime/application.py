@@ -95,7 +95,9 @@ def belongs_to(pod: Document, application: Document) -> bool:
 
 def is_alive(pod: Document | None) -> bool:
     """Whether a driver may still end well."""
-    return pod is not None and phase_of(pod) in ("Pending", "Running") and not pod["metadata"].get("deletionTimestamp")
+    if pod is None or pod["metadata"].get("deletionTimestamp") or exit_code_of(pod) is not None:
+        return False
+    return phase_of(pod) in ("Pending", "Running")
 
 
 def has_started(pod: Document) -> bool:
@@ -211,4 +213,8 @@ def _spec_container(pod: Document | None) -> Document:
 
 
 def _quota_part(error: str) -> str:
-    return error[error.index("exceeded quota") :].split("\n", maxsplit=1)[0][:300]
+    return (
+        error[error.index("exceeded quota") :]
+        .split("\n", maxsplit=1)[0]
+        .split(". Received status", maxsplit=1)[0][:300]
+    )

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -41,6 +41,9 @@ RUN_MAY_CONFIGURE = re.compile(
     r"(?!.*(Class|class|shuffle\.manager)$)spark\.(sql\.(shuffle|files|adaptive|autoBroadcastJoinThreshold|parquet\.compression)|memory\.|default\.parallelism$|locality\."
     r"|task\.|speculation|network\.timeout$|rpc\.|shuffle\.|reducer\.|executor\.heartbeatInterval$|kryoserializer\.|serializer$|log\.level$)"
 )
+
+MEMORY = re.compile(r"[1-9][0-9]*([kmgtp]b?|b)?", re.IGNORECASE)
+"""An amount of memory as Spark reads it; a bare number is MiB."""
 
 
 def read_config(cluster: Cluster, name: str) -> dict[str, str]:
@@ -79,26 +82,39 @@ def build_application(
     Raises:
         InputError: template or changes are not valid, or the run may not change that.
     """
-    application = _document(config, TEMPLATE_KEY)
-    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
-    _check_steps(platform, f"{STEPS_KEY} of the ConfigMap")
-    _check_steps(overrides, "the run's Spark settings")
-    spec = application["spec"] = application.get("spec") or {}
-    for change in (platform.get("all"), platform.get(step)):
-        _merge(spec, change or {})
-    apply_task_config(spec, task_config or {})
-    for change in (overrides.get("all"), overrides.get(step)):
-        _check_allowed(change or {})
-        _merge(spec, change or {})
+    check_overrides(overrides)
+    for other in Step:  # a wrong setting of a later step is told before the first one runs
+        _changed(config, other, overrides, {})
+    application = _changed(config, step, overrides, task_config or {})
+    spec = application["spec"]
     spec["arguments"] = [str(step), *to_argv(args)]
     output = str(vars(args)["output_uri"])
-    metadata = application["metadata"] = application.get("metadata") or {}
+    metadata = application["metadata"]
     metadata["name"] = application_name(step, output)
     labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: label_of(run)} if run else {})}
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-    _validate(application)
     noted = {OUTPUT_URI: output, HASH: spec_hash(spec)}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **noted}
+    return application
+
+
+def _changed(
+    config: Mapping[str, str], step: Step, overrides: Mapping[str, Any], task_config: Mapping[str, Any]
+) -> Document:
+    """The template with the changes of the platform, the pipeline's author and the run, in this order."""
+    application = _document(config, TEMPLATE_KEY)
+    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
+    _check_steps(platform, f"{STEPS_KEY} of the ConfigMap")
+    application["metadata"] = application.get("metadata") or {}
+    spec = application["spec"] = application.get("spec") or {}
+    for change in (platform.get("all"), platform.get(step)):
+        _merge(spec, change or {})
+    apply_task_config(spec, task_config)
+    _validate(application, "the SparkApplication")
+    for name in ("all", step):
+        for path, change in _one_by_one(overrides.get(name) or {}):
+            _merge(spec, change)
+            _validate(application, f"the run's Spark settings: {name}.{path}")
     return application
 
 
@@ -122,6 +138,17 @@ def _document(config: Mapping[str, str], key: str) -> Document:
     if not isinstance(found, dict):
         raise InputError(f"{key} of the ConfigMap must hold a mapping")
     return found
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Looks at what a run wants to change, without the platform's template.
+
+    Raises:
+        InputError: it names no step, or what a run may not change.
+    """
+    _check_steps(overrides, "the run's Spark settings")
+    for change in overrides.values():
+        _check_allowed(change or {})
 
 
 def _check_steps(changes: Mapping[str, Any], where: str) -> None:
@@ -163,20 +190,37 @@ def _merge(target: Document, change: Mapping[str, Any]) -> None:
             target[key] = copy.deepcopy(value)
 
 
-def _validate(application: Document) -> None:
-    """Checks types and names of fields by the operator's own schema."""
+def _one_by_one(change: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Document]]:
+    """The single settings of a change: the path of each, and the change that makes it alone."""
+    for key, value in change.items():
+        if isinstance(value, Mapping) and value:
+            for inner, single in _one_by_one(value, f"{path}{key}."):
+                yield inner, {key: single}
+        else:
+            yield f"{path}{key}", {key: value}
+
+
+def _validate(application: Document, what: str) -> None:
+    """Checks types and names of fields by the operator's own schema, and amounts of memory as the JVM reads them."""
     if wrong := _no_json(application, ""):
-        raise InputError(f"the SparkApplication is not valid: {wrong}; put it in quotes")
+        raise InputError(f"{what} is not valid: {wrong}; put it in quotes")
     try:
         typed = SparkV1beta2SparkApplication.from_dict(application)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"the SparkApplication is not valid: {where}: {first['msg']} ({first['input']!r})") from error
+        raise InputError(f"{what} is not valid: {where}: {first['msg']} ({first['input']!r})") from error
+    except (TypeError, AttributeError, ValueError) as error:  # a list or a mapping was due
+        raise InputError(f"{what} is not valid: {error}") from error
     assert typed is not None
     unknown = _unknown(application, typed.to_dict(), "")
     if unknown:
-        raise InputError(f"the SparkApplication has an unknown field {unknown}; check its spelling in spark-operator/")
+        raise InputError(f"{what} is not valid: unknown field {unknown}; check its spelling")
+    for role in ("driver", "executor"):
+        for name in ("memory", "memoryOverhead"):
+            amount = (application["spec"].get(role) or {}).get(name)
+            if amount is not None and not MEMORY.fullmatch(amount):
+                raise InputError(f"{what} is not valid: {role}.{name} is {amount!r}; write it like 512m or 4g")
 
 
 def _no_json(given: Any, path: str) -> str:

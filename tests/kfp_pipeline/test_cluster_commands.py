@@ -91,6 +91,43 @@ def test_status_lists_what_is_there_with_its_state_and_error(server: FakeKuberne
     assert "OOMKilled" in dead
 
 
+def test_status_of_a_namespace_with_nothing_says_so(call: Call) -> None:
+    code, out, err = call("status", "--namespace", "nope")
+    assert (code, out) == (0, "")
+    assert err == "no SparkApplications of spark-kfp in namespace nope\n"
+
+
+PIPELINE = ("submit", "pipeline", "s3://kfp/x.csv", "--label", "y", "--output", "s3://kfp/runs")
+
+
+def test_nothing_is_submitted_if_this_machine_cannot_read_the_results(server: FakeKubernetes, call: Call) -> None:
+    object_store._settings.cache_clear()
+    code, _, err = call(*PIPELINE)
+    assert (code, err) == (2, "spark-kfp: error: AWS_ENDPOINT_URL is not set; an object store needs it\n")
+    assert not server.applications
+
+
+@pytest.mark.parametrize("step", ["pipeline", "load"])
+def test_nothing_is_submitted_without_the_bucket(
+    server: FakeKubernetes, call: Call, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(object_store, "bucket_exists", lambda _: False)
+    one = ("submit", "load", "--data-uri", "s3://kfp/x.csv", "--label", "y", "--output-uri", "s3://kfp/runs")
+    code, _, err = call(*(PIPELINE if step == "pipeline" else one))
+    assert code == 2
+    assert "s3://kfp/runs: there is no such bucket; make it first: spark-kfp data make-bucket kfp" in err
+    assert not server.applications
+
+
+def test_settings_that_are_not_yaml_are_told_in_one_line(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("all:\n  driver: [1,\n")
+    code, _, err = call(*PIPELINE, "--spark-settings", str(path))
+    assert code == 2
+    assert err.startswith(f"spark-kfp: error: {path}, line 3 is not YAML: ")
+    assert err.count("\n") == 1
+
+
 def test_status_as_json_is_one_document(server: FakeKubernetes, call: Call) -> None:
     submit(server, "app-new")
     code, out, _ = call("status", "--json")

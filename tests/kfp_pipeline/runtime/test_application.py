@@ -112,6 +112,13 @@ def test_a_driver_is_alive_until_it_ends_or_is_being_deleted() -> None:
     assert not is_alive(None)
 
 
+def test_a_driver_whose_container_has_ended_is_not_alive_whatever_its_phase() -> None:
+    driver = pod("Running")
+    ended = {"name": "spark-kubernetes-driver", "state": {"terminated": {"exitCode": 2}}}
+    driver["status"]["containerStatuses"] = [ended]
+    assert not is_alive(driver)
+
+
 def test_a_driver_has_a_log_once_its_own_container_has_started() -> None:
     assert has_started(pod("Running", {"running": {}}))
     assert has_started(pod("Failed", {"terminated": {}}))

@@ -257,6 +257,29 @@ def test_a_value_of_the_wrong_type_is_named(spec: dict[str, Any], named: str) ->
         build(template=template_with(**spec))
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"driver": {"memory": "2g", "cores": "many"}}, "train.driver.cores is not valid"),
+        ({"driver": {"tolerations": 3}}, "train.driver.tolerations is not valid"),
+        ({"sparkConf": {"spark.task.maxFailures": [1]}}, "train.sparkConf.spark.task.maxFailures is not valid"),
+        ({"executor": {"memory": "4 giga"}}, "train.executor.memory is not valid: .* write it like 512m or 4g"),
+        ({"driver": {"memoryOverhead": "0.5g"}}, "train.driver.memoryOverhead is not valid: .* write it like"),
+        ({"image": "other"}, "may not set 'image'"),
+    ],
+)
+def test_a_wrong_setting_of_a_later_step_is_told_by_its_path_before_the_first_step_runs(
+    change: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        build({}, {"train": change})
+
+
+@pytest.mark.parametrize("amount", ["512", "512m", "4g", "4G", "2gb", "1048576k", "1t", "100b"])
+def test_an_amount_of_memory_that_spark_reads_is_taken(amount: str) -> None:
+    assert build({}, {"load": {"driver": {"memory": amount}}})["spec"]["driver"]["memory"] == amount
+
+
 @pytest.mark.parametrize("text", ["a: [", "- a", "", "just words"])
 def test_a_template_that_is_no_mapping_is_told(text: str) -> None:
     with pytest.raises(InputError, match=r"spark-application\.yaml of the ConfigMap"):

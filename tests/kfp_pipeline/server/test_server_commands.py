@@ -259,7 +259,22 @@ def test_a_wrong_run_is_refused_before_anything_is_sent(
     assert (code, named in err, server.requests) == (2, True, [])
 
 
-@pytest.mark.parametrize("flag", ["--wait", "--experiment=x", "--dry-run", "--pipeline-root=s3://x"])
+def test_a_run_takes_its_spark_settings_from_a_file(server: FakeKfp, call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("train: {driver: {memory: 4g}}")
+    given = ("run", "--kfp", server.url, DATA, "--label=y", "--spark-settings", str(path))
+    assert call(*given)[0] == 0
+    assert server.all("runs")[0]["runtime_config"]["parameters"]["spark_settings"] == {
+        "train": {"driver": {"memory": "4g"}}
+    }
+    path.write_text("train: {driver: {serviceAccount: default}}")
+    code, _, err = call(*given)
+    assert (code, "may not set driver.serviceAccount" in err, len(server.all("runs"))) == (2, True, 1)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--wait", "--spark-settings=x", "--experiment=x", "--dry-run", "--pipeline-root=s3://x"]
+)
 def test_a_flag_of_a_server_is_refused_for_a_run_on_this_machine(flag: str, call: Call) -> None:
     code, _, err = call("run", DATA, "--label=y", flag)
     assert (code, flag.partition("=")[0] in err, "--kfp" in err) == (2, True, True)
