@@ -55,7 +55,8 @@ deps: ## do the locked and the oldest allowed packages resolve and pass the quic
 	@$(IN_SETUP) python tools/check_dependencies.py $(ARGS)
 
 bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
-	@$(IN_SETUP) uv run --frozen --all-extras --group bench python -m benchmarks.run $(ARGS)
+	@$(IN_SETUP) sh -c 'UV_PROJECT_ENVIRONMENT=.tools/bench uv sync --frozen --quiet --only-group dev --only-group bench && \
+	    exec python -m benchmarks.run "$$@"' sh $(ARGS)
 
 docs: ## this documentation as a site, in docs/_build/html, and the two pages that are made from the code
 	@$(IN_SETUP) $(WITH_SPHINX) sh -c 'python docs/reference.py && sphinx-build -W --keep-going -q docs docs/_build/html'

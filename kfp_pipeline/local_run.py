@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from kfp_pipeline.runtime.events import EVENTS_NAME, all_events, read_events
 from kfp_pipeline.runtime.java import find_java
 from kfp_pipeline.runtime.processes import child, die_with_parent, group_ends_with_block, signals_raise
 from kfp_pipeline.runtime.runner import runner_for
+from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+from kfp_pipeline.runtime.standby import FOLDER
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import InputError, Step
+from spark_jobs.contract import STANDBY, InputError, Step
 
 POLL_SECONDS = 0.1
 LOG_NAME = "kfp.log"
@@ -60,6 +64,8 @@ def run_locally(
         except KeyboardInterrupt:
             runs.save(directory, runs.finished(run, "cancelled", steps=_steps(directory)))
             raise
+        finally:
+            shutil.rmtree(directory / FOLDER, ignore_errors=True)
         return _conclude(directory, run)
 
 
@@ -138,18 +144,37 @@ def _place_report(directory: Path, source: Path) -> Path:
 def main(directory: Path) -> None:
     """Runs the graph; what the child process does."""
     die_with_parent()
-    from kfp import local  # noqa: PLC0415
-
-    from kfp_pipeline.tasks import THIS_MACHINE  # noqa: PLC0415
-    from kfp_pipeline.training import make_pipeline  # noqa: PLC0415
-
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(directory / "pipeline"), raise_on_error=True
-    )
     with group_ends_with_block(), signals_raise():
+        subprocess.Popen([sys.executable, "-m", "kfp_pipeline.local_run", STANDBY, str(directory)])
+        from kfp import local  # noqa: PLC0415 - takes a second, in which the first driver starts
+
+        from kfp_pipeline.tasks import THIS_MACHINE  # noqa: PLC0415
+        from kfp_pipeline.training import make_pipeline  # noqa: PLC0415
+
+        runner = local.SubprocessRunner(use_venv=False)
+        local.init(runner=runner, pipeline_root=str(directory / "pipeline"), raise_on_error=True)
         make_pipeline(THIS_MACHINE)(**inputs)
 
 
+def keep_standbys(directory: Path) -> None:
+    """Sees to it that a driver is idle for the next step, until it is ended; what the child process of the graph does."""
+    die_with_parent()
+    inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
+    standbys = SparkSubmitRunner(inputs["spark"], Settings.from_environment()).standbys(inputs["data_uri"])
+    if standbys is None:
+        return
+    position, coming = 0, list(Step)
+    with suppress(KeyboardInterrupt), signals_raise(), standbys:
+        while True:
+            wanted = standbys.one_is_wanted()
+            events, position = read_events(directory, position)  # a step tells that it runs before it claims one
+            if events:
+                coming = list(Step)[list(Step).index(Step(events[-1]["step"])) + 1 :]
+            if wanted and coming:
+                standbys.start(coming[0])
+            time.sleep(POLL_SECONDS)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    keep_standbys(Path(sys.argv[2])) if sys.argv[1] == STANDBY else main(Path(sys.argv[1]))

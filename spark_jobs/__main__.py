@@ -1,5 +1,7 @@
 """Runs one step: `python -m spark_jobs STEP --...`, or `spark-submit .../spark_jobs/__main__.py STEP --...`.
 
+`standby STEP PIPE` starts Spark first, likely for that step, and runs the one whose words then come through the pipe.
+
 Whatever happens, the last thing written is the result document: the step's result, or why it failed.
 """
 
@@ -31,6 +33,7 @@ from spark_jobs.contract import (
     EXIT_INPUT,
     OUTPUT_PARTS,
     RESULT_NAME,
+    STANDBY,
     Failure,
     InputError,
     Result,
@@ -56,6 +59,22 @@ STORAGE_FAULTS = {
 
 def main(argv: list[str]) -> int:
     """Runs a step and returns the exit code: 0, 2 for bad input, 1 for a fault."""
+    return stand_by(*argv[1:]) if argv[:1] == [STANDBY] else run(argv)
+
+
+def stand_by(likely: str, orders: str) -> int:
+    """Starts Spark for a likely step, waits for orders, a line of JSON in a pipe, and carries them out."""
+    from spark_jobs.session import build_session  # noqa: PLC0415
+
+    session = build_session(STANDBY)
+    importlib.import_module(f"spark_jobs.{Step(likely)}")
+    with Path(orders).open(encoding="utf-8") as pipe:
+        line = pipe.readline()
+    return run(json.loads(line), session) if line else EXIT_FAULT
+
+
+def run(argv: list[str], session: Any = None) -> int:
+    """Runs a step, in a session that is there or in one of its own."""
     began = time.perf_counter()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for name in ("py4j", "matplotlib"):
@@ -67,7 +86,7 @@ def main(argv: list[str]) -> int:
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_INPUT
     try:
-        result = carry_out(step, args, began)
+        result = carry_out(step, args, began, session)
     except Exception as error:  # the outermost frame: every failure becomes a document
         failure = describe_failure(error)
         log.error("step %s failed: %s: %s", step, failure.type, failure.message)
@@ -98,8 +117,8 @@ def parse(argv: list[str]) -> tuple[Step, StepArgs]:
     return Step(argv[0]), from_argv(ARGUMENTS[Step(argv[0])], argv[1:], f"python -m spark_jobs {argv[0]}")
 
 
-def carry_out(step: Step, args: Any, began: float) -> Result:
-    """Runs the step in a session of its own."""
+def carry_out(step: Step, args: Any, began: float, session: Any = None) -> Result:
+    """Runs the step in a session, which is stopped at the end."""
     from spark_jobs import storage  # noqa: PLC0415
     from spark_jobs.session import build_session  # noqa: PLC0415
 
@@ -107,7 +126,7 @@ def carry_out(step: Step, args: Any, began: float) -> Result:
     storage.check_reachable(uris)
     clear(step, args)  # until the step is done, nothing here is whole
     storage.make_directory(args.output_uri)  # where nothing can be written, say so before Spark starts
-    session = build_session(step, storage.session_settings(uris))
+    session = session or build_session(step, storage.session_settings(uris))
     try:
         return perform(session, step, args, began)
     finally:

@@ -17,6 +17,8 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 CONTRACT_VERSION = 1
 RESULT_NAME = "result.json"
+STANDBY = "standby"
+"""Word in a step's place: start Spark, and wait for what to run."""
 EXIT_INPUT = 2
 """Exit code of a step whose input or settings are wrong: repeating it as it is cannot help."""
 EXIT_FAULT = 1

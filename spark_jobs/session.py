@@ -10,8 +10,6 @@ from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
 
-from spark_jobs.contract import Step
-
 SEMANTICS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",  # `Age` and `age` are two columns of a CSV
@@ -24,9 +22,9 @@ START = {
 """Settings that only a new session takes; they change no result."""
 
 
-def build_session(step: Step, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
-    """The session in which a step runs, which can reach what `storage_settings` are for."""
-    builder = SparkSession.builder.appName(f"spark-kfp {step}")
+def build_session(name: str, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
+    """The session in which a step, or whatever has that name, runs, which can reach what `storage_settings` are for."""
+    builder = SparkSession.builder.appName(f"spark-kfp {name}")
     for key, value in {**START, **(storage_settings or {})}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()

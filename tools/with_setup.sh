@@ -51,9 +51,10 @@ install_uv() {
     .tools/uv/bin/python -m pip install --quiet uv >&2 || stop "uv could not be installed, see above; install uv"
 }
 
-# Brings .venv to what uv.lock says; takes a moment when it is there already.
+# Brings .venv to what uv.lock says; takes a moment when it is there already. Packages are compiled, so that no step does it again.
 sync_packages() {
     local new=()
+    export UV_COMPILE_BYTECODE=1
     if [ ! -d .venv ]; then
         new=(--python "$(find_python)")
         say "installing the packages of uv.lock into .venv"

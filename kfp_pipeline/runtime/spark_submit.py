@@ -9,14 +9,16 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child
+from kfp_pipeline.runtime.standby import FOLDER, ORDERS, Standbys, run_in_standby
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import RESULT_NAME, Failure, InputError, Result, Step, StepArgs, to_argv
+from spark_jobs.contract import RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
 
 LOG_LINES = 20
 START_FASTER = {
@@ -42,33 +44,60 @@ class SparkSubmitRunner:
         output = local_path(vars(args)["output_uri"])
         (output / RESULT_NAME).unlink(missing_ok=True)  # an old result must not be taken for this run's
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch, log_path.open("ab") as log:
-            start = log.tell()
-            with child(self.command(step, args, scratch), output=log, environment=self.environment()) as process:
-                code = process.wait()
+        start = log_path.stat().st_size if log_path.exists() else 0
+        code = self._in_standby(step, args, log_path) if not start else None
+        if code is None:
+            code = self._in_new_process(step, args, log_path)
         result = read_result(output)
         if code == 0 and result and result.status == "succeeded":
             return result
         raise step_error(step, code, result, log_path, start)
 
-    def command(self, step: Step, args: StepArgs, scratch: str) -> list[str]:
-        """The spark-submit line."""
+    def _in_standby(self, step: Step, args: StepArgs, log_path: Path) -> int | None:
+        if not self._settings.run or not self.is_short(args):
+            return None
+        return run_in_standby(Path(self._settings.run) / FOLDER, [step, *to_argv(args)], log_path)
+
+    def _in_new_process(self, step: Step, args: StepArgs, log_path: Path) -> int:
+        with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch, log_path.open("ab") as log:
+            command = self.command([step, *to_argv(args)], scratch, short=self.is_short(args))
+            with child(command, output=log, environment=self.environment()) as process:
+                return process.wait()
+
+    def standbys(self, data_uri: str) -> Standbys | None:
+        """What starts the drivers of a run's steps ahead, if its data are small; else starting is little of its time."""
+        if (
+            not self._settings.standbys
+            or "://" in data_uri
+            or bytes_behind([data_uri]) >= self._settings.compile_tiers_bytes
+        ):
+            return None
+
+        def command(folder: Path, step: Step) -> list[str]:
+            return self.command([STANDBY, step, str(folder / ORDERS)], str(folder), short=True)
+
+        return Standbys(Path(self._settings.run) / FOLDER, command, self.environment())
+
+    def is_short(self, args: StepArgs) -> bool:
+        """Whether a step reads so little that the JVM's second compiler does not pay."""
+        return input_bytes(args) < self._settings.compile_tiers_bytes
+
+    def command(self, words: list[str], scratch: str, *, short: bool) -> list[str]:
+        """The spark-submit line of a step, or of a standby."""
         conf = {**START_FASTER, "spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"}
         return [
             str(spark_home() / "bin/spark-submit"),
             f"--master={self._master}",
             f"--driver-memory={self._settings.driver_memory_mib}m",
-            f"--driver-java-options={shlex.join(self.java_options(args))}",
+            f"--driver-java-options={shlex.join(self.java_options(short=short))}",
             *[word for key, value in conf.items() for word in ("--conf", f"{key}={value}")],
             str(step_program()),
-            step,
-            *to_argv(args),
+            *words,
         ]
 
-    def java_options(self, args: StepArgs) -> list[str]:
+    def java_options(self, *, short: bool) -> list[str]:
         """Options that start a short step faster and slow no long one."""
         java = find_java(os.environ)
-        short = input_bytes(args) < self._settings.compile_tiers_bytes
         options = ["-XX:TieredStopAtLevel=1"] if short else []
         archive = archive_path(self._settings.cache, java, spark_home())
         # With -Xshare:auto an archive that does not fit is passed over.
@@ -124,6 +153,11 @@ def input_bytes(args: StepArgs) -> int:
         for name, value in vars(args).items()
         if name.endswith("_uri") and name not in ("output_uri", "report_uri")
     ]
+    return bytes_behind(uris)
+
+
+def bytes_behind(uris: Sequence[str]) -> int:
+    """The bytes of the files behind some URIs."""
     return sum(file.stat().st_size for uri in uris if uri for file in files_of(uri))
 
 

@@ -14,12 +14,24 @@ from typing import Any
 import pytest
 
 PROGRAM = '''
-"""Stands for spark-submit. FAKE_SPARK says what it does: BEHAVIOUR for every step, or STEP:BEHAVIOUR for one."""
+"""Stands for spark-submit. FAKE_SPARK says what it does: BEHAVIOUR for every step, or STEP:BEHAVIOUR for one.
+
+A standby notes its process in FAKE_SPARK_STANDBYS, if that names a file; FAKE_STANDBY=dies ends it before it can be of use.
+"""
 import hashlib, json, os, signal, subprocess, sys, time
 from dataclasses import asdict
 from pathlib import Path
 from spark_jobs.contract import ARGUMENTS, Failure, Result, Step, from_argv
 
+standby = sys.argv[-3] == "standby"
+if standby:
+    if os.environ.get("FAKE_STANDBY") == "dies":
+        raise SystemExit(3)
+    if os.environ.get("FAKE_SPARK_STANDBYS"):
+        with open(os.environ["FAKE_SPARK_STANDBYS"], "a") as standbys:
+            standbys.write(f"{os.getpid()}\\n")
+    with open(sys.argv[-1]) as orders:
+        sys.argv[1:] = json.loads(orders.readline() or "[]") or sys.exit(1)
 start = next(i for i, word in enumerate(sys.argv) if word in list(Step))
 step, args = Step(sys.argv[start]), from_argv(ARGUMENTS[Step(sys.argv[start])], sys.argv[start + 1:])
 output = Path(args.output_uri)
@@ -41,6 +53,8 @@ def sleep():
 
 
 print(f"log of {step}", flush=True)
+if standby:
+    print("in a standby", flush=True)
 if told == "no_result":
     raise SystemExit(0)
 if told == "fault":
@@ -60,6 +74,8 @@ if told == "input_told":
     raise SystemExit(2)
 if told == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if told == "nap":
+    time.sleep(2)
 if told == "sleep":
     (output / "half").mkdir(parents=True, exist_ok=True)
     sleep()

@@ -113,7 +113,7 @@ def test_a_run_shows_every_step_and_ends_with_metrics_and_report(machine: Machin
     assert machine.record("one")["status"] == "succeeded"
     assert machine.spark.steps() == STEPS
     assert "log of" not in out + err
-    assert (machine.folder / "runs/one/logs/train.log").read_text() == "log of train\n"
+    assert (machine.folder / "runs/one/logs/train.log").read_text() == "log of train\nin a standby\n"
     assert machine.processes() == []
 
 
@@ -235,7 +235,9 @@ def test_whatever_ends_a_run_with_the_real_spark_leaves_no_process(tmp_path: Pat
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     machine = Machine(tmp_path, environment, None)
     process = machine.start("run", "data.csv", "--label=label", "--run-id=one")
-    driver = re.compile(r"\S*/python\S* \S*spark_jobs/__main__.py load ")  # what the JVM of spark-submit starts
+    driver = re.compile(
+        r"\S*/python\S* \S*spark_jobs/__main__.py (load|standby) "
+    )  # what the JVM of spark-submit starts
     assert until(lambda: any(driver.match(line) for line in machine.processes()))
     time.sleep(1)  # some way into the step
     process.send_signal(number)
@@ -351,3 +353,78 @@ def test_a_full_disk_ends_a_run_with_a_clear_error(machine: Machine, small_disk:
     assert "Traceback" not in err
     assert "space" in err
     assert machine.processes() == []
+
+
+def standbys(machine: Machine) -> list[int]:
+    """The processes that stood by for a step, whether one came or not."""
+    path = machine.folder / "standbys"
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def noting(machine: Machine) -> dict[str, str]:
+    return {"FAKE_SPARK_STANDBYS": str(machine.folder / "standbys")}
+
+
+def test_every_step_is_run_by_a_driver_that_stood_by_and_no_other_is_started(
+    machine: Machine, noting: dict[str, str]
+) -> None:
+    code, _, err = machine.run("--label=label", "--run-id=one", **noting)
+    assert code == 0, err
+    assert machine.spark.steps() == STEPS
+    assert len(standbys(machine)) == len(STEPS)
+    for step in STEPS:
+        log = (machine.folder / f"runs/one/logs/{step}.log").read_text()
+        assert log.splitlines() == [f"log of {step}", "in a standby"]
+    assert not (machine.folder / "runs/one/standbys").exists()
+    assert until(lambda: not machine.processes(), 10)
+
+
+def test_where_steps_are_reused_only_one_driver_stood_by(machine: Machine, noting: dict[str, str]) -> None:
+    assert machine.run("--label=label", "--run-id=one")[0] == 0
+    code, _, err = machine.run("--label=label", "--run-id=two", **noting)
+    assert code == 0, err
+    assert machine.spark.steps() == STEPS
+    assert len(standbys(machine)) <= 1
+    assert until(lambda: not machine.processes(), 10)
+
+
+def test_a_driver_that_cannot_stand_by_is_not_missed(machine: Machine) -> None:
+    code, _, err = machine.run("--label=label", "--run-id=one", FAKE_STANDBY="dies")
+    assert code == 0, err
+    assert machine.spark.steps() == STEPS
+    assert "in a standby" not in (machine.folder / "runs/one/logs/train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"SPARK_KFP_STANDBYS": "false"}, {"SPARK_KFP_COMPILE_TIERS_BYTES": "10"}],
+    ids=lambda given: next(iter(given)),
+)
+def test_none_stands_by_for_large_data_or_where_that_is_not_wanted(
+    machine: Machine, noting: dict[str, str], setting: dict[str, str]
+) -> None:
+    code, _, err = machine.run("--label=label", "--run-id=one", **noting, **setting)
+    assert code == 0, err
+    assert standbys(machine) == []
+
+
+@pytest.mark.parametrize("behaviour", ["killed", "fault_told", "input_told"])
+def test_a_step_that_fails_in_a_standby_is_told_as_any(machine: Machine, behaviour: str) -> None:
+    code, _, err = machine.run("--label=label", "--run-id=one", FAKE_SPARK=f"train:{behaviour}")
+    told = {"killed": "SIGKILL", "fault_told": "the step said oops", "input_told": "column x is not there"}
+    assert code == (2 if behaviour == "input_told" else 1)
+    assert told[behaviour] in err
+    assert until(lambda: not machine.processes(), 10)
+
+
+def test_a_standby_that_is_killed_before_its_step_is_replaced_by_a_driver_of_the_step(
+    machine: Machine, noting: dict[str, str]
+) -> None:
+    process = machine.start("run", "data.csv", "--label=label", "--run-id=one", FAKE_SPARK="load:nap", **noting)
+    assert until(lambda: len(standbys(machine)) == 2)  # one for load, and the next
+    os.kill(standbys(machine)[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, err
+    assert machine.spark.steps() == STEPS
+    assert "in a standby" not in (machine.folder / "runs/one/logs/preprocess.log").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -131,3 +132,28 @@ def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:
     assert java_cause(text) == told
     assert java_cause("no column x") == ""
     assert describe_failure(RuntimeError(text)).message == told
+
+
+def test_a_standby_starts_spark_waits_for_orders_and_runs_them(tmp_path: Path) -> None:
+    orders, output = tmp_path / "orders", tmp_path / "out"
+    os.mkfifo(orders)
+    line = [sys.executable, "-m", "spark_jobs", "standby", "load", str(orders)]
+    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True)
+    with orders.open("w") as pipe:  # waits until the standby has started and looks for them
+        began = time.monotonic()
+        pipe.write(json.dumps(command(output)[3:]) + "\n")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    result = Result.from_json((output / "result.json").read_text())
+    assert result.rows_out == {"rows": 4000, "rejected": 0}
+    assert result.seconds["total"] <= time.monotonic() - began
+    assert result.seconds["startup"] < 2, "Spark was there already"
+
+
+def test_a_standby_whose_pipe_is_closed_without_orders_ends(tmp_path: Path) -> None:
+    orders = tmp_path / "orders"
+    os.mkfifo(orders)
+    line = [sys.executable, "-m", "spark_jobs", "standby", "load", str(orders)]
+    process = subprocess.Popen(line, env=environment(), stderr=subprocess.DEVNULL)
+    orders.open("w").close()
+    assert process.wait(timeout=60) == 1

@@ -21,7 +21,7 @@ from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner, read_result
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import Failure, InputError, LoadArgs, PreprocessArgs, Result, Step
+from spark_jobs.contract import Failure, InputError, LoadArgs, PreprocessArgs, Result, Step, to_argv
 
 RUNNERS: dict[str, Callable[[Settings], Runner]] = {
     "spark-submit": lambda settings: SparkSubmitRunner("local[1]", settings),
@@ -193,7 +193,8 @@ def option(command: list[str], start: str) -> str:
 def test_the_command_names_master_memory_program_step_and_arguments(
     submit_here: Any, args: LoadArgs, settings: Settings
 ) -> None:
-    command = SparkSubmitRunner("local[3]", replace(settings, driver_memory_mib=777)).command(Step.LOAD, args, "/s")
+    runner = SparkSubmitRunner("local[3]", replace(settings, driver_memory_mib=777))
+    command = runner.command([Step.LOAD, *to_argv(args)], "/s", short=True)
     assert command[0] == str(submit_here.home / "bin/spark-submit")
     assert option(command, "--master=") == "local[3]"
     assert option(command, "--driver-memory=") == "777m"
@@ -210,8 +211,11 @@ def test_only_data_below_the_limit_is_compiled_by_the_first_compiler_alone(
 ) -> None:
     size = (tmp_path / "data.csv").stat().st_size
     quick = "-XX:TieredStopAtLevel=1"
-    assert quick in SparkSubmitRunner("local", replace(settings, compile_tiers_bytes=size + 1)).java_options(args)
-    assert quick not in SparkSubmitRunner("local", replace(settings, compile_tiers_bytes=size)).java_options(args)
+    assert SparkSubmitRunner("local", replace(settings, compile_tiers_bytes=size + 1)).is_short(args)
+    runner = SparkSubmitRunner("local", replace(settings, compile_tiers_bytes=size))
+    assert not runner.is_short(args)
+    assert quick in runner.java_options(short=True)
+    assert quick not in runner.java_options(short=False)
 
 
 def test_a_directory_is_as_large_as_its_files(tmp_path: Path) -> None:
@@ -262,13 +266,13 @@ def test_a_step_does_not_start_without_java(
         runner.run(Step.LOAD, args, log_path)
 
 
-def test_the_archive_is_used_once_it_is_there(submit_here: Any, args: LoadArgs, settings: Settings) -> None:
+def test_the_archive_is_used_once_it_is_there(submit_here: Any, settings: Settings) -> None:
     runner = SparkSubmitRunner("local", settings)
     archive = archive_path(settings.cache, find_java(os.environ), submit_here.home)
-    assert not [word for word in runner.java_options(args) if "Archive" in word]
+    assert not [word for word in runner.java_options(short=True) if "Archive" in word]
     archive.parent.mkdir()
     archive.touch()
-    assert f"-XX:SharedArchiveFile={archive}" in runner.java_options(args)
+    assert f"-XX:SharedArchiveFile={archive}" in runner.java_options(short=True)
 
 
 def test_another_java_or_other_jars_have_another_archive(
@@ -289,7 +293,7 @@ def test_another_java_or_other_jars_have_another_archive(
 @pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
 @pytest.mark.parametrize("content", [b"", b"garbage" * 10_000, None], ids=["empty", "garbage", "of other classes"])
 def test_an_archive_that_does_not_fit_never_fails_a_run(
-    fake_spark: Any, args: LoadArgs, settings: Settings, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+    fake_spark: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     monkeypatch.setattr("kfp_pipeline.runtime.spark_submit.spark_home", lambda: fake_spark.home)
     java = find_java(os.environ)
@@ -300,7 +304,7 @@ def test_an_archive_that_does_not_fit_never_fails_a_run(
         subprocess.run(made, capture_output=True, check=False)
     else:
         archive.write_bytes(content)
-    options = SparkSubmitRunner("local", settings).java_options(args)
+    options = SparkSubmitRunner("local", settings).java_options(short=True)
     assert [word for word in options if str(archive) in word]
     asked = subprocess.run([java.program, *options, "-version"], capture_output=True, text=True, check=False)
     assert asked.returncode == 0, asked.stderr
