@@ -21,7 +21,7 @@ class Settings:
     Attributes:
         runs: directory that holds one directory for each run.
         run: directory of the run on this machine that this process is part of; empty outside one.
-        standbys: whether, on small data, the next step's Java and Spark start while a step runs; it takes 0.5 GB more memory.
+        standbys: whether, on small data, the next step's Java and Spark start while a step runs; it takes some 0.3 GB more memory.
         run_id: id of KFP's run that this task is part of; empty outside one.
         cache: directory for the class-data archive; it may be removed at any time.
         reuse: whether a step whose inputs, data and code are the same as before is taken over instead of run again.
