@@ -409,15 +409,6 @@ def test_none_stands_by_for_large_data_or_where_that_is_not_wanted(
     assert standbys(machine) == []
 
 
-@pytest.mark.parametrize("behaviour", ["killed", "fault_told", "input_told"])
-def test_a_step_that_fails_in_a_standby_is_told_as_any(machine: Machine, behaviour: str) -> None:
-    code, _, err = machine.run("--label=label", "--run-id=one", FAKE_SPARK=f"train:{behaviour}")
-    told = {"killed": "SIGKILL", "fault_told": "the step said oops", "input_told": "column x is not there"}
-    assert code == (2 if behaviour == "input_told" else 1)
-    assert told[behaviour] in err
-    assert until(lambda: not machine.processes(), 10)
-
-
 def test_a_standby_that_is_killed_before_its_step_is_replaced_by_a_driver_of_the_step(
     machine: Machine, noting: dict[str, str]
 ) -> None:
