@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from spark_jobs.__main__ import describe_failure, java_cause
+from spark_jobs.__main__ import describe_failure, java_cause, main
 from spark_jobs.contract import Result
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -134,26 +135,42 @@ def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:
     assert describe_failure(RuntimeError(text)).message == told
 
 
-def test_a_standby_starts_spark_waits_for_orders_and_runs_them(tmp_path: Path) -> None:
-    orders, output = tmp_path / "orders", tmp_path / "out"
-    os.mkfifo(orders)
-    line = [sys.executable, "-m", "spark_jobs", "standby", "load", str(orders)]
-    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True)
-    with orders.open("w") as pipe:  # waits until the standby has started and looks for them
-        began = time.monotonic()
-        pipe.write(json.dumps(command(output)[3:]) + "\n")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    result = Result.from_json((output / "result.json").read_text())
-    assert result.rows_out == {"rows": 4000, "rejected": 0}
-    assert result.seconds["total"] <= time.monotonic() - began
-    assert result.seconds["startup"] < 2, "Spark was there already"
+class Session:
+    """Stands for a Spark that was started."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
-def test_a_standby_whose_pipe_is_closed_without_orders_ends(tmp_path: Path) -> None:
-    orders = tmp_path / "orders"
-    os.mkfifo(orders)
-    line = [sys.executable, "-m", "spark_jobs", "standby", "load", str(orders)]
-    process = subprocess.Popen(line, env=environment(), stderr=subprocess.DEVNULL)
-    orders.open("w").close()
-    assert process.wait(timeout=60) == 1
+@pytest.fixture
+def stand_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[int, Session]]:
+    """Stands by for load until a line has come; the exit code, and the Spark that was started."""
+
+    def run(line: str) -> tuple[int, Session]:
+        session, orders = Session(), tmp_path / "orders"
+        monkeypatch.setattr("spark_jobs.session.build_session", lambda _: session)
+        os.mkfifo(orders)
+        sender = threading.Thread(target=orders.write_text, args=(line,))
+        sender.start()
+        code = main(["standby", "load", str(orders)])
+        sender.join()
+        return code, session
+
+    return run
+
+
+def test_a_standby_carries_out_its_orders_in_the_spark_that_it_has_started(
+    tmp_path: Path, stand_by: Callable[[str], tuple[int, Session]]
+) -> None:
+    words = command(tmp_path / "out", "load", "--data-uri=/no/such.csv", "--label=x")[3:]
+    code, session = stand_by(json.dumps(words) + "\n")
+    assert (code, session.stopped) == (2, True)
+    failure = Result.from_json((tmp_path / "out/result.json").read_text()).failure
+    assert failure is not None
+    assert "/no/such.csv: no such file" in failure.message
+
+
+def test_a_standby_whose_pipe_is_closed_without_orders_ends(stand_by: Callable[[str], tuple[int, Session]]) -> None:
+    assert stand_by("")[0] == 1

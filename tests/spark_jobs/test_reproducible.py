@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from spark_jobs.contract import ARGUMENTS
+
 PROJECT = Path(__file__).resolve().parents[2]
 RunSteps = Callable[..., dict[str, Any]]
 
@@ -87,6 +89,10 @@ def test_metrics_do_not_depend_on_cores_processes_files_or_their_order(
         assert one["name"] == other["name"]
         for key in ("value", "low", "high"):
             assert one[key] == pytest.approx(other[key], abs=1e-9), one["name"]
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/pipeline/**/result.json")]
+    assert len(results) == len(ARGUMENTS)
+    for result in results:  # a driver had started before the step was known
+        assert result["seconds"]["startup"] < 1, result["step"]
 
 
 @pytest.mark.parametrize("order_by", ["", "day", "age"])
