@@ -1,6 +1,7 @@
 """Runs one step: `python -m spark_jobs STEP --...`, or `spark-submit .../spark_jobs/__main__.py STEP --...`.
 
-`standby STEP PIPE` starts Spark first, likely for that step, and runs the one whose words then come through the pipe.
+`standby STEP PIPE PIPE` starts Spark first, likely for that step, runs the one whose words then come through the first pipe, and tells its
+exit code through the second.
 
 Whatever happens, the last thing written is the result document: the step's result, or why it failed.
 """
@@ -62,15 +63,25 @@ def main(argv: list[str]) -> int:
     return stand_by(*argv[1:]) if argv[:1] == [STANDBY] else run(argv)
 
 
-def stand_by(likely: str, orders: str) -> int:
-    """Starts Spark for a likely step, waits for orders, a line of JSON in a pipe, and carries them out."""
+def stand_by(likely: str, orders: str, ended: str) -> int:
+    """Starts Spark for a likely step, waits for orders, a line of JSON in a pipe, and carries them out.
+
+    The exit code is told through another pipe as soon as it is known: the next step need not wait until this Spark has ended.
+    """
     from spark_jobs.session import build_session  # noqa: PLC0415
 
     session = build_session(STANDBY)
-    importlib.import_module(f"spark_jobs.{Step(likely)}")
-    with Path(orders).open(encoding="utf-8") as pipe:
-        line = pipe.readline()
-    return run(json.loads(line), session) if line else EXIT_FAULT
+    try:
+        importlib.import_module(f"spark_jobs.{Step(likely)}")
+        with Path(orders).open(encoding="utf-8") as pipe:
+            line = pipe.readline()
+        if not line:
+            return EXIT_FAULT
+        code = run(json.loads(line), session)
+        Path(ended).write_text(f"{code}\n", encoding="utf-8")
+        return code
+    finally:
+        session.stop()
 
 
 def run(argv: list[str], session: Any = None) -> int:
@@ -118,7 +129,7 @@ def parse(argv: list[str]) -> tuple[Step, StepArgs]:
 
 
 def carry_out(step: Step, args: Any, began: float, session: Any = None) -> Result:
-    """Runs the step in a session, which is stopped at the end."""
+    """Runs the step in a session that is there, or in one of its own, which is stopped at the end."""
     from spark_jobs import storage  # noqa: PLC0415
     from spark_jobs.session import build_session  # noqa: PLC0415
 
@@ -126,11 +137,13 @@ def carry_out(step: Step, args: Any, began: float, session: Any = None) -> Resul
     storage.check_reachable(uris)
     clear(step, args)  # until the step is done, nothing here is whole
     storage.make_directory(args.output_uri)  # where nothing can be written, say so before Spark starts
-    session = session or build_session(step, storage.session_settings(uris))
-    try:
+    if session:
         return perform(session, step, args, began)
+    own = build_session(step, storage.session_settings(uris))
+    try:
+        return perform(own, step, args, began)
     finally:
-        session.stop()
+        own.stop()
 
 
 def perform(session: Any, step: Step, args: Any, began: float) -> Result:

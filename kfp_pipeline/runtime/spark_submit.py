@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child
-from kfp_pipeline.runtime.standby import FOLDER, ORDERS, Standbys, run_in_standby
+from kfp_pipeline.runtime.standby import EXIT_CODE, FOLDER, ORDERS, Standbys, run_in_standby
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
 
@@ -74,7 +74,7 @@ class SparkSubmitRunner:
             return None
 
         def command(folder: Path, step: Step) -> list[str]:
-            return self.command([STANDBY, step, str(folder / ORDERS)], str(folder), short=True)
+            return self.command([STANDBY, step, str(folder / ORDERS), str(folder / EXIT_CODE)], str(folder), short=True)
 
         return Standbys(Path(self._settings.run) / FOLDER, command, self.environment())
 

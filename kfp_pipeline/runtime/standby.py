@@ -1,8 +1,8 @@
 """Drivers that are started before it is known for which step: while one step runs, the next one's Java and Spark start.
 
 A standby waits in a folder of its own, at the end of a pipe. Whoever has a step to run claims it, by a rename that only one can win, and
-sends it orders, the step's words. Whoever started it says through another pipe with what exit code it ended. Pipes, not files, so that a
-full disk cannot leave anyone waiting.
+sends it orders, the step's words. Through another pipe it tells its exit code, before its Spark has ended; if it cannot, whoever started it
+does. Pipes, not files, so that a full disk cannot leave anyone waiting.
 """
 
 from __future__ import annotations

@@ -23,14 +23,14 @@ from dataclasses import asdict
 from pathlib import Path
 from spark_jobs.contract import ARGUMENTS, Failure, Result, Step, from_argv
 
-standby = sys.argv[-3] == "standby"
+standby = sys.argv[-4] == "standby"
 if standby:
     if os.environ.get("FAKE_STANDBY") == "dies":
         raise SystemExit(3)
     if os.environ.get("FAKE_SPARK_STANDBYS"):
         with open(os.environ["FAKE_SPARK_STANDBYS"], "a") as standbys:
             standbys.write(f"{os.getpid()}\\n")
-    with open(sys.argv[-1]) as orders:
+    with open(sys.argv[-2]) as orders:
         sys.argv[1:] = json.loads(orders.readline() or "[]") or sys.exit(1)
 start = next(i for i, word in enumerate(sys.argv) if word in list(Step))
 step, args = Step(sys.argv[start]), from_argv(ARGUMENTS[Step(sys.argv[start])], sys.argv[start + 1:])

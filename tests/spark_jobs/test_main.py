@@ -136,12 +136,18 @@ def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:
 
 
 class Session:
-    """Stands for a Spark that was started."""
+    """Stands for a Spark that was started.
 
-    stopped = False
+    Attributes:
+        told: what had been told of the exit code when it was stopped; None if it was not.
+    """
+
+    def __init__(self, ended: Path) -> None:
+        self.ended = ended
+        self.told: str | None = None
 
     def stop(self) -> None:
-        self.stopped = True
+        self.told = self.ended.read_text()
 
 
 @pytest.fixture
@@ -149,28 +155,31 @@ def stand_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     """Stands by for load until a line has come; the exit code, and the Spark that was started."""
 
     def run(line: str) -> tuple[int, Session]:
-        session, orders = Session(), tmp_path / "orders"
+        orders, ended = tmp_path / "orders", tmp_path / "ended"
+        ended.touch()
+        session = Session(ended)
         monkeypatch.setattr("spark_jobs.session.build_session", lambda _: session)
         os.mkfifo(orders)
         sender = threading.Thread(target=orders.write_text, args=(line,))
         sender.start()
-        code = main(["standby", "load", str(orders)])
+        code = main(["standby", "load", str(orders), str(ended)])
         sender.join()
         return code, session
 
     return run
 
 
-def test_a_standby_carries_out_its_orders_in_the_spark_that_it_has_started(
+def test_a_standby_carries_out_its_orders_and_tells_the_exit_code_before_it_stops_its_spark(
     tmp_path: Path, stand_by: Callable[[str], tuple[int, Session]]
 ) -> None:
     words = command(tmp_path / "out", "load", "--data-uri=/no/such.csv", "--label=x")[3:]
     code, session = stand_by(json.dumps(words) + "\n")
-    assert (code, session.stopped) == (2, True)
+    assert (code, session.told) == (2, "2\n")
     failure = Result.from_json((tmp_path / "out/result.json").read_text()).failure
     assert failure is not None
     assert "/no/such.csv: no such file" in failure.message
 
 
 def test_a_standby_whose_pipe_is_closed_without_orders_ends(stand_by: Callable[[str], tuple[int, Session]]) -> None:
-    assert stand_by("")[0] == 1
+    code, session = stand_by("")
+    assert (code, session.told) == (1, "")

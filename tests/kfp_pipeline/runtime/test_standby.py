@@ -23,15 +23,22 @@ if word == "killed":
     os.kill(os.getpid(), 9)
 raise SystemExit(int(word))
 """
+TELLS_AND_STAYS = """
+import json, sys, time
+word = json.loads(open(sys.argv[1]).readline())[0]
+open(sys.argv[2], "w").write(word + "\\n")
+time.sleep(600)
+"""
 Make = Callable[[str], Standbys]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     def standbys(program: str) -> Standbys:
-        return Standbys(
-            tmp_path / FOLDER, lambda folder, _: [sys.executable, "-c", program, str(folder / "orders")], os.environ
-        )
+        def command(folder: Path, _: Step) -> list[str]:
+            return [sys.executable, "-c", program, str(folder / "orders"), str(folder / "exit_code")]
+
+        return Standbys(tmp_path / FOLDER, command, os.environ)
 
     return standbys
 
@@ -77,6 +84,14 @@ def test_the_exit_code_is_the_standbys_and_its_log_is_the_steps(
     tended(OBEYS)
     assert run(tmp_path, word) == code
     assert (tmp_path / "log").read_text() == f"did {word}\n"
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_what_a_standby_tells_before_it_has_ended_counts_at_once(tmp_path: Path, tended: Make, code: int) -> None:
+    tended(TELLS_AND_STAYS)
+    began = time.monotonic()
+    assert run(tmp_path, str(code)) == code
+    assert time.monotonic() - began < 60
 
 
 def test_one_is_started_for_each_that_is_claimed(tmp_path: Path, tended: Make) -> None:
