@@ -71,7 +71,7 @@ def run_and_sample(command: Sequence[str], environment: Mapping[str, str], log: 
     return total, peak[0]
 
 
-def read_handwritten(out: Path) -> tuple[dict[str, float], dict[str, float]]:
+def read_measured(out: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds by step and metrics of a script that left `measured.json`."""
     measured = json.loads((out / "measured.json").read_text(encoding="utf-8"))
     return measured["seconds"], measured["metrics"]

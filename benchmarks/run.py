@@ -1,13 +1,14 @@
-"""Measures the pipeline against a hand-written PySpark script and scikit-learn, and prints one table from one run.
+"""Measures the pipeline against hand-written PySpark scripts and scikit-learn, and prints one table from one run.
 
     python -m benchmarks.run                  # 11 thousand and 1 million rows, 3 rounds
     python -m benchmarks.run --large          # 10 million rows too
-    python -m benchmarks.run --rows 11000 --rounds 5 --contenders pipeline handwritten
+    python -m benchmarks.run --rows 11000 --rounds 5 --contenders pipeline whole
 
 The contenders take turns within a round, so that a busy moment of the machine hits them alike; the table shows medians. Work is what a
 contender counts between its session's start and its end; start-up is all the rest of the wall time: interpreters, JVMs, sessions, the
-orchestration. The pipeline does more than the script: a profile, checks, a second model without the columns known only afterwards,
-intervals and a report. Peak memory is that of all processes together, each shared page counted once.
+orchestration. The whole script does what the pipeline does; the short one leaves out the profile, the second model without the columns
+known only afterwards, the intervals and the report. A script that is tuned has the pipeline's Java options. Peak memory is that of all
+processes together, each shared page counted once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measure import Measurement, read_handwritten, read_pipeline, run_and_sample
+from benchmarks.measure import Measurement, read_measured, read_pipeline, run_and_sample
 from kfp_pipeline.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,7 @@ LARGE = 10_000_000
 DRIVER_MEMORY = "2g"
 """The same for every Spark contender, and the pipeline's own default."""
 STEPS = ("load", "preprocess", "train", "evaluate")
-REFERENCE = "handwritten"
+REFERENCE = "whole"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +57,15 @@ class Contender:
     read: Callable[[Path], tuple[dict[str, float], dict[str, float]]]
 
 
-def handwritten(data: Path, out: Path, java_options: Sequence[str] = ()) -> list[str]:
-    """The command of the hand-written script."""
+def spark_submit(script: str, data: Path, out: Path, java_options: Sequence[str] = ()) -> list[str]:
+    """The command of a script of this folder, with Spark's defaults but for the memory."""
     spec = importlib.util.find_spec("pyspark")
     assert spec is not None
     assert spec.origin is not None
     submit = [str(Path(spec.origin).with_name("bin") / "spark-submit"), f"--driver-memory={DRIVER_MEMORY}"]
     if java_options:
         submit.append(f"--driver-java-options={shlex.join(java_options)}")
-    return [*submit, str(PROJECT / "benchmarks/handwritten.py"), str(data), str(out)]
+    return [*submit, str(PROJECT / "benchmarks" / script), str(data), str(out)]
 
 
 def tuned(data: Path, archive: Path) -> list[str]:
@@ -77,25 +78,33 @@ def contenders(archive: Path) -> dict[str, Contender]:
     """All of them by name, in the order of the table."""
     spark_kfp = str(Path(sys.executable).with_name("spark-kfp"))
     pipeline = [spark_kfp, "run", "--spec", str(PROJECT / "data/bank.toml"), "--no-cache", "--json"]
-    script = str(PROJECT / "benchmarks/sklearn_baseline.py")
+
+    def script(name: str, about: str, *, with_options: bool) -> Contender:
+        return Contender(
+            about=f"{about}, in one session, with {'the pipeline' if with_options else 'Java'}'s options",
+            command=lambda data, out: spark_submit(name, data, out, tuned(data, archive) if with_options else ()),
+            read=read_measured,
+        )
+
     return {
         "pipeline": Contender(
             about="spark-kfp run",
             command=lambda data, out: [*pipeline, "--runs", str(out), str(data)],
             read=read_pipeline,
         ),
-        "handwritten": Contender(about="one session, as written", command=handwritten, read=read_handwritten),
-        "handwritten-tuned": Contender(
-            about="one session, JVM options as the pipeline's",
-            command=lambda data, out: handwritten(data, out, tuned(data, archive)),
-            read=read_handwritten,
-        ),
+        "steps": script("steps_in_one_session.py", "the pipeline's steps", with_options=True),
+        "whole": script("handwritten_whole.py", "the whole script", with_options=False),
+        "whole-tuned": script("handwritten_whole.py", "the whole script", with_options=True),
+        "short": script("handwritten_short.py", "the short script", with_options=False),
+        "short-tuned": script("handwritten_short.py", "the short script", with_options=True),
         "scikit-learn": Contender(
             about="pandas and scikit-learn",
-            command=lambda data, out: [str(WITH_PANDAS), script, str(data), str(out)],
-            read=read_handwritten,
+            command=lambda data, out: [
+                str(WITH_PANDAS), str(PROJECT / "benchmarks/sklearn_baseline.py"), str(data), str(out)
+            ],
+            read=read_measured,
         ),
-    }
+    }  # fmt: skip
 
 
 def measure(contender: Contender, data: Path, scratch: Path) -> Measurement:
@@ -121,7 +130,7 @@ def measure_in_turns(
 
 
 def table(found: Mapping[str, Sequence[Measurement]], rows: int) -> str:
-    """The medians as text; the two ratios are to the hand-written script's total and work."""
+    """The medians as text; the two ratios are to the whole script's total and work."""
     titles = ("total s", "start-up s", "work s", *STEPS, "peak MiB", "AUC")
     lines = [f"{rows:,} rows".ljust(20) + "".join(title.rjust(11) for title in titles) + "   total x  work x"]
     reference = found.get(REFERENCE)
@@ -155,9 +164,9 @@ def describe_machine() -> str:
 
 
 def make_archive(data: Path, archive: Path, scratch: Path) -> None:
-    """One untimed run of the script that leaves the archive of classes, and warms the disk's cache for all."""
+    """One untimed run of the whole script that leaves the archive of classes, and warms the disk's cache for all."""
     out = Path(tempfile.mkdtemp(dir=scratch))
-    command = handwritten(data, out, [f"-XX:ArchiveClassesAtExit={archive}"])
+    command = spark_submit("handwritten_whole.py", data, out, [f"-XX:ArchiveClassesAtExit={archive}"])
     run_and_sample(command, {**os.environ, "PYSPARK_PYTHON": sys.executable}, scratch / "output.log")
     shutil.rmtree(out)
 
@@ -190,7 +199,7 @@ def main() -> None:
             subprocess.run(
                 [sys.executable, PROJECT / "data/make_sample.py", f"--rows={rows}", f"--out={data}"], check=True
             )
-            if "handwritten-tuned" in chosen and not archive.exists():
+            if not {"steps", "whole-tuned", "short-tuned"}.isdisjoint(chosen) and not archive.exists():
                 make_archive(data, archive, scratch)
             print("\n" + table(measure_in_turns(chosen, data, given.rounds, scratch), rows), flush=True)
             data.unlink()

@@ -1,6 +1,6 @@
-"""The bank model as one PySpark script, written by hand in one session: what the pipeline is measured against.
+"""The bank model as one short PySpark script, written by hand in one session.
 
-    spark-submit benchmarks/handwritten.py data/bank_sample.csv out
+    spark-submit benchmarks/handwritten_short.py data/bank_sample.csv out
 
 It does what such scripts do: schema inferred, random split, indexers, encoder and assembler, a logistic regression, three metrics, Parquet
 and saved models between. It knows nothing of spark_jobs.
