@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -17,7 +19,18 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """A shell's background job starts with SIGINT ignored, and so would all that the tests start; a loaded machine is slow."""
+    """A shell's background job starts with SIGINT ignored, and so would all that the tests start; a loaded machine is slow.
+
+    Every Spark that a Python process of the tests starts has the Java options of a short step on this machine.
+    """
+    from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+    from kfp_pipeline.settings import Settings
+    from spark_jobs.contract import InputError
+
+    with contextlib.suppress(InputError):  # without Java or Spark the tests that need them say so
+        options = SparkSubmitRunner("local[2]", Settings.from_environment()).java_options(short=True)
+        words = ["--driver-java-options", shlex.join(options), "pyspark-shell"]
+        os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(words)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
@@ -38,7 +51,6 @@ def spark() -> Iterator[Any]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.shuffle.partitions": "2",
         "spark.log.level": "ERROR",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     }.items():
         builder = builder.config(key, value)
     for key, value in START.items():

@@ -72,7 +72,11 @@ FLAGS: Mapping[str, str] = {
 EXECUTED = re.compile(
     r"^<!-- executed:(?: makes (?P<made>[^>]*?))? -->\n```bash\n(?P<script>.*?)^```", re.DOTALL | re.MULTILINE
 )
-NEVER_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "runs", "_build", "__pycache__")
+NEVER_COPIED = shutil.ignore_patterns(
+    ".git", ".venv", ".tools", ".*_cache", ".hypothesis", "runs", "_build", "__pycache__"
+)
+KEPT = ("SPARK_KFP_CACHE",)
+"""Settings of this project that change no outcome."""
 LONGEST_SECONDS = 900
 
 
@@ -176,6 +180,7 @@ def execute(text: str, folder: Path) -> None:
     """
     own = ("AWS_", "KFP_", "SPARK_KFP_", "KUBECONFIG")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    environment |= {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
     for block in EXECUTED.finditer(text):
         done = subprocess.run(

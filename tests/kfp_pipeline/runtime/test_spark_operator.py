@@ -84,8 +84,8 @@ class Bench:
         patience = more.pop("patience_seconds", 5.0)
         return SparkOperatorRunner(self.cluster(patience), documents=self.store, say=self.said.append, **more)
 
-    def run(self, args: LoadArgs = ARGS, **more: Any) -> Result:
-        return self.runner(**more).run(Step.LOAD, args, self.folder / "driver.log")
+    def run(self, args: LoadArgs = ARGS, by: SparkOperatorRunner | None = None, **more: Any) -> Result:
+        return (by or self.runner(**more)).run(Step.LOAD, args, self.folder / "driver.log")
 
     @property
     def starts(self) -> int:
@@ -193,7 +193,8 @@ def test_a_retry_takes_a_finished_application_as_it_is(bench: Bench) -> None:
 
 def test_two_at_once_follow_one_application(bench: Bench) -> None:
     results: list[Result] = []
-    threads = [threading.Thread(target=lambda: results.append(bench.run())) for _ in range(2)]
+    runners = [bench.runner() for _ in range(2)]
+    threads = [threading.Thread(target=lambda one=one: results.append(bench.run(by=one))) for one in runners]
     for thread in threads:
         thread.start()
     for thread in threads:
