@@ -27,7 +27,7 @@ upload: ## the pipeline to a KFP server; PREFIX as for make image, ARGS as for s
 	@$(IN_SETUP) spark-kfp upload $(TASK_IMAGE) $(ARGS)
 
 test: ## every test that needs no cluster; makes an archive of Spark's classes below .tools/ first, for all the Sparks of the tests
-	@$(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 2 --dist loadfile -m "not cluster"'
+	@$(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 3 --dist loadfile -m "not cluster"'
 
 lint: ## style, types and who may import whom
 	@$(IN_SETUP) ruff check
