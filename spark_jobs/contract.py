@@ -114,7 +114,9 @@ class PreprocessArgs(StepArgs):
     """The typed table becomes train, validation and test features."""
 
     load_uri: str = setting(MISSING, "output of load")
-    seed: int = setting(42, "seed of the split")
+    seed: int = setting(
+        42, "seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly", check=lambda value: abs(value) <= 2**53
+    )
     split: str = setting(
         "hash", "hash: by a hash of the row's values; ordered: the last rows are the test rows", choices=SPLITS
     )
@@ -147,7 +149,9 @@ class TrainArgs(StepArgs):
     preprocess_uri: str = setting(MISSING, "output of preprocess")
     reg_param: float = setting(0.0, "regularisation strength, 0 or more", check=_not_negative)
     elastic_net_param: float = setting(0.0, "share of L1 in the penalty, 0 (ridge) to 1 (lasso)", check=_fraction)
-    max_iter: int = setting(100, "most iterations of the optimiser, at least 1", check=lambda value: value >= 1)
+    max_iter: int = setting(
+        100, "most iterations of the optimiser, 1 to 1000000", check=lambda value: 1 <= value <= 1_000_000
+    )
     tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive)
     fit_intercept: bool = setting(True, "fit an intercept")
     standardization: bool = setting(True, "scale features before the penalty is applied")
@@ -167,7 +171,7 @@ class EvaluateArgs(StepArgs):
     train_uri: str = setting(MISSING, "output of train")
     title: str = setting("", "title of the report; empty: named after the label")
     bootstrap_samples: int = setting(
-        500, "bootstrap samples behind the intervals, at least 50", check=lambda value: value >= 50
+        500, "bootstrap samples behind the intervals, 50 to 100000", check=lambda value: 50 <= value <= 100_000
     )
     report_uri: str = setting(MISSING, "file for the HTML report")
     output_uri: str = setting(MISSING, "directory for evaluation.json and result.json")

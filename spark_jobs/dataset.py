@@ -22,6 +22,9 @@ from spark_jobs.contract import InputError
 DELIMITERS = (",", ";", "\t", "|")
 MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
 """Texts that mean "no value" in a numeric column; in a categorical column only the empty text does."""
+HEADER_BYTES = 400
+"""So many bytes at a file's start show in zeros whether they are text."""
+NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
 MAX_CLASSES = 50
 """A label with more values than this is not a class."""
 POSITIVE_WORDS = ("yes", "true", "1", "1.0", "y", "t", "positive", "pos")
@@ -212,6 +215,8 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
     text = _decode(head, encoding, where, whole=whole)
     if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]
+    if "\0" in text[:HEADER_BYTES]:
+        raise InputError(f"{where} {NOT_TEXT}")
     quote = given.get("quote") or '"'
     delimiter = _delimiter(text, quote, given.get("delimiter", ""), where)
     records = _records(text, delimiter, quote)
@@ -229,7 +234,7 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
 def _find_encoding(head: bytes) -> str:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "UTF-16"
-    if head[:400].count(0) > len(head[:400]) // 4:
+    if head[:HEADER_BYTES].count(0) > len(head[:HEADER_BYTES]) // 4:
         return "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # a character that the head cuts in two is no error
@@ -245,6 +250,8 @@ def _decode(head: bytes, encoding: str, where: str, *, whole: bool) -> str:
         raise InputError(f"{where}: unknown encoding {encoding!r}; try UTF-8 or ISO-8859-1") from error
     except UnicodeDecodeError as error:
         found = _find_encoding(head)
+        if found == encoding:
+            raise InputError(f"{where} {NOT_TEXT}") from error
         raise InputError(f"{where} is not {encoding}; it looks like {found}: give --encoding={found}") from error
 
 

@@ -110,8 +110,10 @@ def read_text(uri: str) -> str:
     """
     try:
         return files_of(uri).read(uri).decode("utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise InputError(f"{uri}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{uri} is a directory; name a file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{uri} is not UTF-8 text") from error
 

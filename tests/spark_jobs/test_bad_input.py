@@ -57,6 +57,19 @@ def test_empty_file(load: Load) -> None:
         load("")
 
 
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(9) + b"x" * 300, b"\x7fELF" + bytes(397) + b"\xd8\0" * 9]
+)
+def test_a_file_that_is_no_text(load: Load, content: bytes) -> None:
+    with pytest.raises(InputError, match=r"t\.csv is not text; give a CSV file, or Parquet"):
+        load(content)
+
+
+def test_a_directory_as_specification(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a directory; name a file"):
+        load(TABLE, specification_uri=tmp_path)
+
+
 def test_header_only(load: Load) -> None:
     with pytest.raises(InputError, match="has a header but no rows"):
         load("age,job,label\n")

@@ -88,6 +88,7 @@ def test_a_damaged_document_is_refused() -> None:
         ("reg_param", math.nan),
         ("elastic_net_param", 1.1),
         ("max_iter", 0),
+        ("max_iter", 10**12),
         ("tol", 0.0),
         ("family", "x"),
         ("threshold_rule", ""),
@@ -96,6 +97,12 @@ def test_a_damaged_document_is_refused() -> None:
 def test_a_setting_out_of_its_range_is_named(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is"):
         TrainArgs(preprocess_uri="p", output_uri="o", **{name: value})
+
+
+@pytest.mark.parametrize("seed", [10**20, -(10**20), 2**53 + 1])
+def test_a_seed_that_kfp_would_round_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=f"--seed is {seed}; allowed"):
+        PreprocessArgs(load_uri="l", output_uri="o", seed=seed)
 
 
 def test_fractions_must_leave_test_rows() -> None:
