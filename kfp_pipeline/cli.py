@@ -54,10 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INPUT
     except OSError as error:  # a full disk, a folder that is not there or may not be written
         where = error.filename or "this machine"
-        print(
-            f"spark-kfp: error: {where}: {error.strerror or error}; free some space or name another place",
-            file=sys.stderr,
-        )
+        wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        advice = "check the path" if wrong_path else "free some space or name another place"
+        print(f"spark-kfp: error: {where}: {error.strerror or error}; {advice}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:
         print(

@@ -17,6 +17,7 @@ from rich.text import Text
 from kfp_pipeline import display, server_runs
 from kfp_pipeline.kfp_server import Document, Server, connect
 from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.manifest import check_overrides
 from kfp_pipeline.runtime.processes import signals_raise
@@ -128,8 +129,8 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of the pipeline that are not its defaults.
 
     Raises:
-        InputError: the data or its specification is where the cluster cannot read it, no label is named, a setting is out of range,
-            or the Spark settings ask for what a run may not have.
+        InputError: the data or its specification is where the cluster cannot read it, a date in the data's URI cannot be filled in, no
+            label is named, a setting is out of range, or the Spark settings ask for what a run may not have.
     """
     if not given["data_uri"]:
         raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
@@ -138,6 +139,7 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE s3://BUCKET/NAME"
             )
+    fill_date(str(given["data_uri"]), "")
     if not given.get("label") and not given.get("specification_uri"):
         raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
     check_overrides(given.get("spark_settings") or {})

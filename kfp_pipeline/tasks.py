@@ -5,6 +5,7 @@ Knows no step and no graph.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ OBJECT_STORE = "spark-kfp-object-store"
 """Name of the secret and of the ConfigMap that say where the object store is and who asks; see spark-operator/."""
 RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
 RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
+IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def read_platform(path: str, image: str = "") -> Platform:
         image: of the tasks; it comes before the file's.
 
     Raises:
-        InputError: it is not there, holds no mapping, or a field is not known or not of its type.
+        InputError: it is not there, holds no mapping, or a field is not known or not of its type; or the image is no name of one.
     """
     given = _mapping(path) if path else {}
     known: dict[str, type] = {item.name: type(item.default) for item in fields(Platform)}
@@ -71,7 +73,10 @@ def read_platform(path: str, image: str = "") -> Platform:
         if type(value) is not kind or (isinstance(value, int) and value < 0):
             wanted = {int: "a whole number, 0 or more", bool: "true or false", str: "a text"}[kind]
             raise InputError(f"{path}: {name} is {value!r}; it must be {wanted}")
-    return Platform(**{**given, **({"image": image} if image else {})})
+    platform = Platform(**{**given, **({"image": image} if image else {})})
+    if not IMAGE.fullmatch(platform.image):
+        raise InputError(f"image is {platform.image!r}; it must be like {TASK_IMAGE} or NAME@sha256:DIGEST")
+    return platform
 
 
 def _mapping(path: str) -> dict[str, Any]:

@@ -17,6 +17,11 @@ def test_without_a_file_all_is_as_it_is_shipped() -> None:
     assert read_platform("", "other:1") == Platform(image="other:1")
 
 
+@pytest.mark.parametrize("image", ["localhost:5000/team/task:1.0", "task", f"host/task@sha256:{'0a' * 32}"])
+def test_an_image_may_have_a_registry_a_tag_and_a_digest(image: str) -> None:
+    assert read_platform("", image).image == image
+
+
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     (tmp_path / "platform.yaml").write_text("retries: 5\ncache: false\nimage: mine:2\n")
     assert read_platform(str(tmp_path / "platform.yaml")) == Platform(retries=5, cache=False, image="mine:2")
@@ -31,6 +36,9 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ("retries: -1", "retries is -1"),
         ("retries: true", "retries is True"),
         ("cache: 1", "cache is 1; it must be true or false"),
+        ("image: a b", "image is 'a b'; it must be like"),
+        ("image: 'a:b:'", "image is 'a:b:'"),
+        ("image: a@sha256:12", "image is 'a@sha256:12'"),
         ("- a", "must map settings"),
         ("a: [", "is not YAML"),
         ("", "must map settings"),

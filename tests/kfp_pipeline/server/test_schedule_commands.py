@@ -197,6 +197,14 @@ def test_a_pipeline_that_takes_the_time_gets_it(server: FakeKfp, create: Call) -
     }
 
 
+@pytest.mark.parametrize("placeholder", ["{{day}}", "{{date:%Q}}", "{{date"])
+def test_a_date_that_no_run_could_fill_in_is_refused(placeholder: str, create: Call, server: FakeKfp) -> None:
+    code, _, err = create("nightly", f"s3://bank/{placeholder}/bank.csv", *NIGHTLY[2:])
+    assert code == 2
+    assert "{{date:%Y/%m/%d}}" in err
+    assert not server.all("recurringruns")
+
+
 def test_a_blank_that_nothing_fills_in_is_refused() -> None:
     assert recurring.with_scheduled_time({"data_uri": DATA}, {}) == {"data_uri": DATA}
     with pytest.raises(InputError, match="scheduled_time"):
