@@ -30,6 +30,8 @@ from spark_jobs.contract import STANDBY, InputError, Step
 POLL_SECONDS = 0.1
 LOG_NAME = "kfp.log"
 INPUTS_NAME = "inputs.json"
+SCRATCH = "scratch"
+"""Of a run's temporary files, in the run's folder: KFP's local runner leaves some for each task."""
 
 
 def run_locally(
@@ -65,7 +67,8 @@ def run_locally(
             runs.save(directory, runs.finished(run, "cancelled", steps=_steps(directory)))
             raise
         finally:
-            shutil.rmtree(directory / FOLDER, ignore_errors=True)
+            for name in (FOLDER, SCRATCH):
+                shutil.rmtree(directory / name, ignore_errors=True)
         return _conclude(directory, run)
 
 
@@ -80,6 +83,7 @@ def _prepare(directory: Path, run: runs.Run) -> None:
         for name in (EVENTS_NAME, LOG_NAME):
             (directory / name).unlink(missing_ok=True)
         runs.save(directory, run)
+        (directory / SCRATCH).mkdir(exist_ok=True)
         (directory / INPUTS_NAME).write_text(json.dumps(dict(run.inputs)), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}; name another directory with --runs") from error
@@ -88,7 +92,8 @@ def _prepare(directory: Path, run: runs.Run) -> None:
 def _follow(directory: Path, settings: Settings, on_event: Callable[[dict[str, Any]], None]) -> None:
     """Starts the graph and passes its events on until it ends."""
     command = [sys.executable, "-m", "kfp_pipeline.local_run", str(directory)]
-    environment = {**os.environ, **settings.to_environment(), "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(directory / SCRATCH)}
+    environment = {**os.environ, **settings.to_environment(), **own}
     position, ended = 0, False
     with (
         (directory / LOG_NAME).open("ab") as log,

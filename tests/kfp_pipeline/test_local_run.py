@@ -117,6 +117,16 @@ def test_a_run_shows_every_step_and_ends_with_metrics_and_report(machine: Machin
     assert machine.processes() == []
 
 
+def test_a_run_leaves_no_temporary_file(machine: Machine) -> None:
+    temporary = machine.folder / "temporary"
+    temporary.mkdir()
+    code, _, err = machine.run("--label=label", "--run-id=one", TMPDIR=str(temporary))
+    assert code == 0, err
+    assert list(temporary.iterdir()) == []
+    left = {path.name for path in (machine.folder / "runs/one").iterdir()}
+    assert left == {".lock", "events.jsonl", "inputs.json", "kfp.log", "logs", "pipeline", "report.html", "run.json"}
+
+
 def test_a_setting_reaches_the_step_that_has_it(machine: Machine) -> None:
     code, _, err = machine.run("--label=label", "--reg-param=0.5", "--no-cache", "--fit-intercept=false", "--seed=7")
     assert code == 0, err
