@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ FINISHED = ".finished"
 """Folder of the runs directory that says where each fingerprint's finished step is."""
 FINGERPRINT = "fingerprint"
 """Name of the fingerprint among the facts of a result document."""
+CODE_LEFT_OUT = re.compile(r"(^|/)(\.|__pycache__/)|\.pyc$")
 
 
 def fingerprint(step: Step, args: StepArgs) -> str:
@@ -45,7 +47,7 @@ def fingerprint(step: Step, args: StepArgs) -> str:
             inputs[name] = _digest_of_data(value) if step == Step.LOAD else _fingerprint_of(value)
     if "" in inputs.values():
         return ""
-    depends = [str(step), plain, inputs, _digest_of_code(), version("pyspark"), CONTRACT_VERSION]
+    depends = [str(step), plain, inputs, digest_of_code(), version("pyspark"), CONTRACT_VERSION]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
@@ -60,17 +62,22 @@ def _digest_of_data(uri: str) -> str:
     return _digest_of_files(found, str(local_path(uri).absolute())) if found else ""
 
 
-def _digest_of_code() -> str:
+def digest_of_code() -> str:
+    """A digest of the steps' own code: the name and the content of every file of `spark_jobs`, in its subfolders too.
+
+    Left out is what Python and editors make there: bytecode and hidden files.
+    """
     folder = step_program().parent
-    code = {file.name: file for file in sorted(folder.iterdir()) if file.suffix in (".py", ".j2")}
-    return _digest_of_files(code, "")
+    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    own = {name: file for name, file in sorted(found.items()) if not CODE_LEFT_OUT.search(name)}
+    return _digest_of_files(own, "")
 
 
 def _digest_of_files(files: Mapping[str, Path], start: str) -> str:
     digest = hashlib.sha256(start.encode())
     for name, file in files.items():
         with file.open("rb") as content:
-            digest.update(name.encode() + hashlib.file_digest(content, "sha256").digest())
+            digest.update(name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -78,17 +78,39 @@ def test_of_a_directory_or_a_pattern_every_file_counts(tmp_path: Path, pattern: 
     assert len(set(keys)) == 4
 
 
-@pytest.mark.parametrize("name", ["train.py", "report.html.j2"])
-def test_changed_code_has_another_fingerprint(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    first = key_of_load(data)
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the steps' code with a subfolder, whose code counts from now on."""
     copy = tmp_path / "code" / "spark_jobs"
     shutil.copytree(step_program().parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "estimators" / "deep").mkdir(parents=True)
+    (copy / "estimators" / "deep" / "trees.py").write_text("DEPTH = 5\n")
     monkeypatch.setattr(fingerprint, "step_program", lambda: copy / "__main__.py")
+    return copy
+
+
+def test_the_same_code_elsewhere_has_the_same_fingerprint(data: Path, code: Path, tmp_path: Path) -> None:
+    first = key_of_load(data)
+    for name in (".train.py.swp", "__pycache__/train.cpython-311.pyc", "estimators/__pycache__/x.cpython-311.pyc"):
+        (code / name).parent.mkdir(exist_ok=True)
+        (code / name).write_text("made by a tool")
     assert key_of_load(data) == first
-    with (copy / name).open("a") as file:
+    shutil.move(code, tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere", code)
+    assert key_of_load(data) == first
+
+
+@pytest.mark.parametrize("name", ["train.py", "report.html.j2", "estimators/deep/trees.py"])
+def test_changed_code_has_another_fingerprint(data: Path, code: Path, name: str) -> None:
+    first = key_of_load(data)
+    with (code / name).open("a") as file:
         file.write("\n")
+    assert key_of_load(data) != first
+
+
+def test_code_in_another_folder_has_another_fingerprint(data: Path, code: Path) -> None:
+    first = key_of_load(data)
+    (code / "estimators" / "deep").rename(code / "estimators" / "shallow")
     assert key_of_load(data) != first
 
 
