@@ -1,0 +1,255 @@
+"""No setting of the contract may be ignored without a test that says so.
+
+For each field with a default, of every step, the table below holds a case: another value, an outcome of the step, and how the outcome must
+then differ from the default's. A new field without a case fails here. So does a case that would pass on a step that ignores the setting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spark_jobs import storage
+from spark_jobs.contract import ARGUMENTS, InputError, Step, settings_of
+
+Outcome = Callable[["Ended"], Any]
+"""What is looked at, as a plain value."""
+Difference = Callable[[Any, Any], bool]
+"""Whether two outcomes, of the default and of the other value, stand to each other as they must."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A step that has ended: its output, or why it refused."""
+
+    directory: Path
+    refused: str = ""
+
+    def document(self, name: str) -> Any:
+        assert not self.refused, self.refused
+        return json.loads((self.directory / name).read_text())
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a setting shows.
+
+    Attributes:
+        value: other than the default.
+        outcome: what it changes.
+        differs: how.
+        given: other settings of both runs, such as a penalty without which its kind has no effect.
+        data: for load, the name of its table.
+    """
+
+    value: Any
+    outcome: Outcome
+    differs: Difference
+    given: Mapping[str, Any] = field(default_factory=dict)
+    data: str = "plain.csv"
+
+
+def other(before: Any, after: Any) -> bool:
+    return bool(before != after)
+
+
+def more(before: Any, after: Any) -> bool:
+    return bool(after > before)
+
+
+def fewer(before: Any, after: Any) -> bool:
+    return bool(after < before)
+
+
+def is_now(value: Any) -> Difference:
+    """The outcome becomes this value, and was not."""
+    return lambda before, after: after == value and before != value
+
+
+def is_refused(ended: Ended) -> bool:
+    return bool(ended.refused)
+
+
+def roles(ended: Ended) -> dict[str, str]:
+    return {column["name"]: column["role"] for column in ended.document("profile.json")["columns"]}
+
+
+def specification_text(ended: Ended) -> str:
+    return (ended.directory / "specification.toml").read_text()
+
+
+def profile(name: str) -> Outcome:
+    return lambda ended: ended.document("profile.json")[name]
+
+
+def classes(ended: Ended) -> set[str]:
+    return set(ended.document("profile.json")["class_counts"])
+
+
+def rows_of(name: str) -> Outcome:
+    return lambda ended: sum(ended.document("features.json")["split"]["counts"][name].values())
+
+
+def train_mean(ended: Ended) -> float:
+    return float(ended.document("features.json")["numeric"][0]["mean"])
+
+
+def categories(ended: Ended) -> Any:
+    return ended.refused or [item["values"] for item in ended.document("features.json")["categorical"]]
+
+
+def scorecard(name: str) -> Outcome:
+    return lambda ended: ended.document("scorecard.json")[name]
+
+
+def size(ended: Ended) -> float:
+    return float(np.linalg.norm(ended.document("scorecard.json")["coefficients"]))
+
+
+def zeros(ended: Ended) -> int:
+    return int(np.sum(np.array(ended.document("scorecard.json")["coefficients"]) == 0))
+
+
+def iterations(ended: Ended) -> int:
+    return int(ended.document("scorecard.json")["settings"]["iterations"])
+
+
+def intercept(ended: Ended) -> float:
+    return float(ended.document("scorecard.json")["intercepts"][0])
+
+
+def bounds(ended: Ended) -> list[Any]:
+    return [(item["low"], item["high"]) for item in ended.document("evaluation.json")["metrics"]]
+
+
+PENALTY = {"reg_param": 0.05}
+ORDERED = {"split": "ordered"}
+CASES: dict[Step, dict[str, Case]] = {
+    Step.LOAD: {
+        "specification_uri": Case(
+            "plain.toml", roles, lambda before, after: (before["x"], after["x"]) == ("numeric", "dropped")
+        ),
+        "label": Case("label", classes, is_now({"yes", "no"}), {"specification_uri": "kind.toml"}),
+        "positive": Case("no", specification_text, lambda before, after: "= \"no\"" in after and "= \"yes\"" in before),
+        "delimiter": Case(";", lambda ended: ended.refused or set(roles(ended)), is_now({"a,b", "label"}), data="two_delimiters.csv"),
+        "quote": Case("'", classes, is_now({"yes", "no"}), data="quoted.csv"),
+        "encoding": Case("ISO-8859-15", classes, is_now({"5 €", "no"}), data="latin.csv"),
+        "header": Case("no", profile("rows"), lambda before, after: after == before + 1, {"label": "column_2"}, "names.csv"),
+        "max_rejected_fraction": Case(0.5, is_refused, is_now(False), {"specification_uri": "bad.toml"}, "bad.csv"),
+    },
+    Step.PREPROCESS: {
+        "seed": Case(7, train_mean, other),
+        "split": Case("ordered", train_mean, fewer),  # x rises in the file
+        "order_by": Case("later", train_mean, other, ORDERED),
+        "train_fraction": Case(0.3, rows_of("train"), fewer),
+        "validation_fraction": Case(0.05, rows_of("test"), more),
+        "max_categories": Case(2, categories, other),
+    },
+    Step.TRAIN: {
+        "reg_param": Case(0.5, size, fewer),
+        "elastic_net_param": Case(1.0, zeros, more, PENALTY),
+        "max_iter": Case(1, iterations, is_now(1)),
+        "tol": Case(0.5, iterations, fewer),
+        "fit_intercept": Case(False, intercept, is_now(0.0)),
+        "standardization": Case(False, scorecard("coefficients"), other, PENALTY),
+        "family": Case("multinomial", scorecard("coefficients"), other, PENALTY),
+        "class_weights": Case("balanced", intercept, more),  # the positives are the rarer
+        "threshold_rule": Case("half", scorecard("threshold"), is_now(0.5)),
+    },
+    Step.EVALUATE: {
+        "title": Case("Who answers", lambda ended: ended.document("evaluation.json")["title"], is_now("Who answers")),
+        "bootstrap_samples": Case(60, bounds, other),
+    },
+}  # fmt: skip
+LISTED = [(step, name) for step, cases in CASES.items() for name in cases]
+
+
+def test_every_setting_has_a_case_and_every_case_a_setting() -> None:
+    wanted = {step: set(settings_of(kind)) for step, kind in ARGUMENTS.items()}
+    assert {step: set(cases) for step, cases in CASES.items()} == wanted
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small tables, each with what one setting of load is about, and their specifications."""
+    directory = tmp_path_factory.mktemp("tables")
+    generator = np.random.default_rng(3)
+    lines = ["x,wide,later,kind,label"]
+    for i in range(500):
+        x, later, kind = i / 500, generator.integers(0, 1000), generator.choice(["p", "q", "r"], p=[0.6, 0.3, 0.1])
+        yes = generator.random() < 1 / (1 + np.exp(3 - 3 * x - (kind == "p")))
+        lines.append(f"{x:.4f},{generator.normal() * 100:.3f},{later},{kind},{'yes' if yes else 'no'}")
+    pairs = [("yes", i) if i % 3 else ("no", i) for i in range(40)]
+    texts = {
+        "plain.csv": lines,
+        "two_delimiters.csv": ["a,b;label", *(f"{i % 7},{i % 3};{word}" for word, i in pairs)],
+        "quoted.csv": ["x,label", *(f"{i % 7},'{word}'" for word, i in pairs)],
+        "latin.csv": ["x,label", *(f"{i % 7},{'5 ¤' if word == 'yes' else word}" for word, i in pairs)],
+        "names.csv": ["column_1,column_2", *(f"{'pq'[i % 2]},{'column_2' if i % 3 else 'no'}" for _, i in pairs)],
+        "bad.csv": ["x,label", *(f"{'word' if i == 5 else i % 7},{word}" for word, i in pairs)],
+        "plain.toml": ['label.name = "label"', 'columns.numeric = ["wide"]', 'columns.dropped = ["x"]'],
+        "kind.toml": ['label.name = "kind"', 'columns.numeric = ["wide"]'],
+        "bad.toml": ['label.name = "label"', 'columns.numeric = ["x"]'],
+    }  # fmt: skip
+    for name, written in texts.items():
+        (directory / name).write_text("\n".join(written) + "\n", encoding="latin-1")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def ended_of(
+    run_step: Callable[..., Any], tables: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Step, str, Mapping[str, Any]], Ended]:
+    """Runs a step with some settings on what the steps before it, with their defaults, have left; each only once."""
+    known: dict[str, Ended] = {}
+
+    def run(step: Step, data: str, settings: Mapping[str, Any]) -> Ended:
+        key = f"{step} {data} {sorted(settings.items())}"
+        if key in known:
+            return known[key]
+        directory = tmp_path_factory.mktemp(step)
+        arguments: dict[str, Any] = {"output_uri": directory}
+        if step is Step.LOAD:
+            label = {} if "specification_uri" in settings else {"label": "label"}
+            arguments |= {"data_uri": tables / data, **label}
+        if step is Step.PREPROCESS:
+            arguments["load_uri"] = run(Step.LOAD, data, {}).directory
+        if step in (Step.TRAIN, Step.EVALUATE):
+            arguments["preprocess_uri"] = run(Step.PREPROCESS, data, {}).directory
+        if step is Step.EVALUATE:
+            arguments |= {"train_uri": run(Step.TRAIN, data, {}).directory, "report_uri": directory / "report.html"}
+        arguments |= {
+            name: tables / value if name == "specification_uri" else value for name, value in settings.items()
+        }
+        refused = ""
+        with pytest.MonkeyPatch.context() as patch:
+            if settings:  # no step follows: saving models, which nobody would read, is most of the time
+                patch.setattr(storage, "write_model", lambda *_: None)
+            try:
+                run_step(step, **arguments)
+            except InputError as error:
+                refused = str(error)
+        known[key] = Ended(directory, refused)
+        return known[key]
+
+    return run
+
+
+@pytest.mark.parametrize(("step", "name"), LISTED, ids=[f"{step}-{name}" for step, name in LISTED])
+def test_the_setting_changes_what_it_is_for(
+    step: Step, name: str, ended_of: Callable[[Step, str, Mapping[str, Any]], Ended]
+) -> None:
+    case = CASES[step][name]
+    default = ended_of(step, case.data, case.given)
+    changed = ended_of(step, case.data, {**case.given, name: case.value})
+    assert case.value != settings_of(ARGUMENTS[step])[name]
+    before, after = case.outcome(default), case.outcome(changed)
+    assert case.differs(before, after), f"{name}={case.value!r}: {after!r} after {before!r}"
+    # What a step that ignores the setting would give is the default's outcome: the case must not pass on that.
+    assert not case.differs(before, before), f"the case of {name} passes although the setting is ignored"
