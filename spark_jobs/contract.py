@@ -120,7 +120,9 @@ class PreprocessArgs(StepArgs):
     split: str = setting(
         "hash", "hash: by a hash of the row's values; ordered: the last rows are the test rows", choices=SPLITS
     )
-    order_by: str = setting("", "column that an ordered split follows; empty: the order of the file")
+    order_by: str = setting(
+        "", "column of numbers or dates that an ordered split follows; empty: the order of the file"
+    )
     train_fraction: float = setting(
         0.6, "share of train rows, above 0 and below 1", check=lambda value: 0.0 < value < 1.0
     )

@@ -17,8 +17,9 @@ from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.contract import InputError, PreprocessArgs
-from spark_jobs.dataset import Specification, nearest
+from spark_jobs.dataset import Specification
 from spark_jobs.features import FEATURES
+from spark_jobs.ordering import order_key
 from spark_jobs.profiling import row_hash
 from spark_jobs.source import POSITION, quoted
 
@@ -71,24 +72,6 @@ def assign_sets(table: DataFrame, args: PreprocessArgs) -> DataFrame:
     key = order_key(table, args.order_by)
     train_end, validation_end = _cuts(table.select(key.alias("key")), args)
     return hashed.withColumn(SET, _set_of(key <= train_end, key <= validation_end))
-
-
-def order_key(table: DataFrame, order_by: str) -> Column:
-    """What an ordered split sorts by: the named column, as a number if all its values are, else the place in the file."""
-    if not order_by:
-        return F.struct(*POSITION)
-    if order_by not in table.columns:
-        raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, table.columns)}")
-    number = quoted(order_by).try_cast("double")
-    found = table.agg(
-        F.count(F.lit(1)).alias("rows"), F.count(quoted(order_by)).alias("values"), F.count(number).alias("numbers")
-    ).first()
-    assert found is not None
-    if found["values"] < found["rows"]:
-        raise InputError(
-            f"--order-by: column {order_by!r} has no value in {found['rows'] - found['values']:,} rows; name another column"
-        )
-    return number if found["numbers"] == found["rows"] else quoted(order_by)
 
 
 def _cuts(keys: DataFrame, args: PreprocessArgs) -> tuple[Column, Column]:
