@@ -5,7 +5,7 @@ TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^v
 WITH_SPHINX := uv run --frozen --all-extras --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run compile gate upload test lint fmt fuzz e2e image tag deps bench docs links ci hooks
+.PHONY: help setup run compile generate gate upload test lint fmt fuzz e2e image tag deps bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -18,6 +18,9 @@ run: ## the whole pipeline on the bundled sample
 
 compile: ## the pipeline for KFP, training_pipeline.yaml; PREFIX as for make image
 	@$(IN_SETUP) spark-kfp compile $(TASK_IMAGE) $(ARGS)
+
+generate: ## every file that is made from the code; CONTRIBUTING.md lists them
+	@$(IN_SETUP) sh -c 'python data/make_sample.py && python docs/reference.py && spark-kfp compile -o tests/kfp_pipeline/training_pipeline.yaml'
 
 gate: ## the whole pipeline on the bundled sample, judged by data/floors.toml
 	@$(IN_SETUP) spark-kfp run
@@ -58,8 +61,8 @@ bench: ## a table of time and memory against a hand-written script and scikit-le
 	@$(IN_SETUP) sh -c 'UV_PROJECT_ENVIRONMENT=.tools/bench uv sync --frozen --quiet --only-group dev --only-group bench && \
 	    exec python -m benchmarks.run "$$@"' sh $(ARGS)
 
-docs: ## this documentation as a site, in docs/_build/html, and the two pages that are made from the code
-	@$(IN_SETUP) $(WITH_SPHINX) sh -c 'python docs/reference.py && sphinx-build -W --keep-going -q docs docs/_build/html'
+docs: ## this documentation as a site, in docs/_build/html
+	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 links: ## every link of the documentation that leads out; needs the network

@@ -1,4 +1,4 @@
-"""Writes the two pages of reference, commands.md and settings.md, from the code: `make docs`, or `python docs/reference.py`.
+"""Writes the two pages of reference, commands.md and settings.md, from the code: `make generate`, or this file alone.
 
 The pages are checked in, so that they can be read without building anything; `tests/test_docs.py` says when they are out of date.
 """
@@ -23,7 +23,7 @@ from spark_jobs.contract import ARGUMENTS, flag
 
 HERE = Path(__file__).parent
 WIDTH = 138
-NOTE = "<!-- Made from the code by `make docs`: change the code, not this page. -->"
+NOTE = "<!-- Made from the code by `make generate`: change the code, not this page. -->"
 VARIABLES: Mapping[str, Mapping[str, str]] = {
     "Settings": {"": "SPARK_KFP_{}"},
     "ObjectStoreSettings": {"": "AWS_{}"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -144,6 +145,24 @@ def test_every_target_has_a_line_of_help_and_is_phony() -> None:
     assert targets == re.findall(r"^([a-z0-9]+):.*## \S", MAKEFILE, re.MULTILINE)
     (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
     assert phony.split() == targets
+
+
+def test_make_generate_makes_exactly_the_files_that_the_page_for_contributors_lists(tmp_path: Path) -> None:
+    page = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.findall(
+        r"^\| `(\S+)` \|", page.partition("## Files that are made")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    copy = shutil.copytree(PROJECT, tmp_path / "copy", ignore=shutil.ignore_patterns(".*", "runs", "_build"))
+    for name in listed:
+        (copy / name).write_text("stale")
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    (recipe,) = re.findall(r"^generate:.*\n\t@\$\(IN_SETUP\) (.*)$", MAKEFILE, re.MULTILINE)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
+    done = subprocess.run(["bash", "-c", recipe], cwd=copy, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    changed = {path for path in copy.rglob("*") if path.is_file() and before.get(path) != path.read_bytes()}
+    assert {path.relative_to(copy).as_posix() for path in changed} == set(listed)
 
 
 def run_tool(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

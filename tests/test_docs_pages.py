@@ -89,7 +89,7 @@ def out_of_date(folder: Path, pages: dict[str, str]) -> list[str]:
 
 
 def test_the_pages_made_from_the_code_are_up_to_date() -> None:
-    assert out_of_date(DOCS, reference().pages()) == [], "make docs, then commit docs/commands.md and docs/settings.md"
+    assert out_of_date(DOCS, reference().pages()) == [], "run make generate, read the difference, commit it"
 
 
 def test_a_page_that_is_out_of_date_is_seen(tmp_path: Path) -> None:

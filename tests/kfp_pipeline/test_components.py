@@ -175,7 +175,7 @@ def test_the_yaml_is_the_one_that_was_reviewed(tmp_path: Path) -> None:
         pytest.skip("another compiler than the locked one writes other YAML")
     Compiler().compile(training.training_pipeline, str(tmp_path / "pipeline.yaml"))
     compiled = (tmp_path / "pipeline.yaml").read_text()
-    assert compiled == GOLDEN.read_text(), f"read the difference, then: spark-kfp compile -o {GOLDEN}"
+    assert compiled == GOLDEN.read_text(), f"run make generate, read the difference, commit {GOLDEN.name}"
 
 
 def test_uris_travel_between_tasks_and_no_artifact_does(compiled: Mapping[str, Any]) -> None:
