@@ -21,7 +21,7 @@ class LocalFiles:
     def read(self, uri: str) -> bytes:
         return _path(uri).read_bytes()
 
-    def open(self, uri: str) -> IO[bytes]:
+    def open(self, uri: str, length: int = 0) -> IO[bytes]:  # noqa: ARG002 - a disk gives what is read
         return _path(uri).open("rb")
 
     def write(self, uri: str, content: bytes) -> None:

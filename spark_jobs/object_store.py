@@ -35,6 +35,10 @@ REFUSED = {
 Answer = TypeVar("Answer")
 
 
+class EmptyObjectError(Exception):
+    """The beginning of an object without bytes was asked for."""
+
+
 class ObjectStore:
     """A `Files`; see `spark_jobs.storage`."""
 
@@ -76,8 +80,12 @@ class ObjectStore:
 
         return self._ask(uri, get)
 
-    def open(self, uri: str) -> IO[bytes]:
-        return io.BufferedReader(_Stream(uri, self._ask(uri, lambda: self._client.get_object(*bucket_and_key(uri)))))
+    def open(self, uri: str, length: int = 0) -> IO[bytes]:
+        try:
+            answer = self._ask(uri, lambda: self._client.get_object(*bucket_and_key(uri), length=length))
+        except EmptyObjectError:
+            return io.BytesIO()
+        return io.BufferedReader(_Stream(uri, answer))
 
     def write(self, uri: str, content: bytes) -> None:
         bucket, key = bucket_and_key(uri)
@@ -160,6 +168,8 @@ class ObjectStore:
             except S3Error as error:
                 if error.code == "NoSuchKey":
                     raise FileNotFoundError(f"{uri}: no such object") from error
+                if error.code == "InvalidRange":  # S3's answer to any range of an object without bytes
+                    raise EmptyObjectError from error
                 if error.code in REFUSED:
                     raise InputError(f"{uri}: {REFUSED[str(error.code)]}") from error
                 reason: Exception = error

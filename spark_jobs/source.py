@@ -19,6 +19,8 @@ from spark_jobs.dataset import MISSING_NUMBERS, Dialect, find_dialect
 LINE, FILE, BLOCK, ROW = "_line", "_file", "_block", "_row"
 """Columns that load adds: text of a line that does not parse; where a row stood, as file, block of the file and row in it."""
 POSITION = (FILE, BLOCK, ROW)
+PARQUET = b"PAR1"
+"""The first bytes of every Parquet file."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,64 @@ def open_source(session: SparkSession, args: LoadArgs, label: str) -> Source:
         InputError: there is no data, or its layout is unusable.
     """
     files = storage.data_files(args.data_uri)
-    heads = [(path, *storage.read_head(path)) for path in files]
-    if all(head.startswith(b"PAR1") for _, head, _ in heads):
+    if _is_parquet(storage.read_start(files[0], len(PARQUET))):
+        for path in files[1:]:
+            if not _is_parquet(storage.read_start(path, len(PARQUET))):
+                raise InputError(f"{path} is no Parquet file, and {files[0]} is one; load them apart")
         return _parquet(session, files)
-    filled = [item for item in heads if item[1].strip()] or heads[:1]
+    return _csv(session, find_layout(files, args, label))
+
+
+def _is_parquet(head: bytes) -> bool:
+    return head.startswith(PARQUET)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How CSV files are laid out, all in one way.
+
+    Attributes:
+        files: those that hold something.
+        dialect: of all of them.
+        open_quotes: whether a line has an odd number of quotes; None if a file is too long to tell from its head.
+    """
+
+    files: tuple[str, ...]
+    dialect: Dialect
+    open_quotes: bool | None
+
+
+def find_layout(files: Sequence[str], args: LoadArgs, label: str) -> Layout:
+    """Finds the layout of CSV files; holds the head of one file at a time, however many there are.
+
+    Raises:
+        InputError: none holds anything, one cannot be read, or they are not laid out in one way.
+    """
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
-    found = [find_dialect(head, path, whole=whole, given=given, label=label) for path, head, whole in filled]
-    for (path, _, _), dialect in zip(filled, found, strict=True):
-        if dialect != found[0]:
-            raise InputError(f"{path} is laid out unlike {filled[0][0]}: {dialect} against {found[0]}; load them apart")
-    whole = b"".join(head for _, head, _ in filled) if all(whole for _, _, whole in filled) else None
-    return _csv(session, [path for path, _, _ in filled], found[0], whole)
+    filled: list[str] = []
+    dialect: Dialect | None = None
+    open_quotes: bool | None = False
+    for path in files:
+        head, whole = storage.read_head(path)
+        if not head.strip():
+            continue
+        if _is_parquet(head):
+            raise InputError(f"{path} is a Parquet file, and {files[0]} is none; load them apart")
+        found = find_dialect(head, path, whole=whole, given=given, label=label)
+        dialect = dialect or found
+        filled.append(path)
+        if found != dialect:
+            raise InputError(f"{path} is laid out unlike {filled[0]}: {found} against {dialect}; load them apart")
+        if not open_quotes:
+            open_quotes = _odd_quotes(head, found.quote) if whole and open_quotes is not None else None
+    if dialect is None:
+        dialect = find_dialect(b"", files[0], whole=True, given=given, label=label)  # says that it is empty
+    return Layout(tuple(filled), dialect, open_quotes)
+
+
+def _odd_quotes(content: bytes, quote: str) -> bool:
+    """Whether a line of a whole file has an odd number of quotes."""
+    return any(line.count(quote.encode()) % 2 for line in content.splitlines())
 
 
 def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
@@ -66,27 +115,27 @@ def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
     return Source(_with_position(table.withColumn(LINE, F.lit(None).cast("string"))), tuple(table.columns), None)
 
 
-def _csv(session: SparkSession, files: Sequence[str], dialect: Dialect, content: bytes | None) -> Source:
+def _csv(session: SparkSession, layout: Layout) -> Source:
     """Reads line by line, which any number of tasks can share; only if quotes stay open, by records that span lines."""
+    files, dialect = layout.files, layout.dialect
     if dialect.encoding.upper().startswith("UTF-16"):
         records = _read_csv(session, files, dialect, multi_line=True)
         return Source(_with_position(records), dialect.names, dialect)
     lines = _read_csv(session, files, dialect, multi_line=False)
-    if _has_open_quotes(session, files, dialect, content):
+    if _has_open_quotes(session, layout):
         records = _read_csv(session, files, dialect, multi_line=True)
         # A stray quote swallows the lines after it: then the lines are the better reading.
         lines = records if _good(records) >= _good(lines) else lines
     return Source(_with_position(lines), dialect.names, dialect)
 
 
-def _has_open_quotes(session: SparkSession, files: Sequence[str], dialect: Dialect, content: bytes | None) -> bool:
-    """Whether a line has an odd number of quotes; without Spark where the content was read already."""
-    if content is not None:
-        quote = dialect.quote.encode()
-        return any(line.count(quote) % 2 for line in content.splitlines())
+def _has_open_quotes(session: SparkSession, layout: Layout) -> bool:
+    """Whether a line has an odd number of quotes; Spark looks only if the heads of the files did not tell."""
+    if layout.open_quotes is not None:
+        return layout.open_quotes
     line = F.col("value")
-    quotes = F.length(line) - F.length(F.replace(line, F.lit(dialect.quote)))
-    found = session.read.text(storage.spark_paths(files)).agg(F.count_if(quotes % 2 == 1).alias("open")).first()
+    quotes = F.length(line) - F.length(F.replace(line, F.lit(layout.dialect.quote)))
+    found = session.read.text(storage.spark_paths(layout.files)).agg(F.count_if(quotes % 2 == 1).alias("open")).first()
     return bool(found and found["open"])
 
 

@@ -34,8 +34,8 @@ class Files(Protocol):
     def read(self, uri: str) -> bytes:
         """A whole document; FileNotFoundError if it is not there."""
 
-    def open(self, uri: str) -> IO[bytes]:
-        """A document as a stream."""
+    def open(self, uri: str, length: int = 0) -> IO[bytes]:
+        """A document as a stream; with a length a store is asked for that many bytes of its beginning only."""
 
     def write(self, uri: str, content: bytes) -> None:
         """Writes a document whole or not at all."""
@@ -172,10 +172,20 @@ def read_head(uri: str) -> tuple[bytes, bool]:
     Raises:
         InputError: it cannot be read.
     """
+    head = read_start(uri, HEAD_BYTES + 1)
+    return head[:HEAD_BYTES], len(head) <= HEAD_BYTES
+
+
+def read_start(uri: str, length: int) -> bytes:
+    """The first `length` bytes of a file, unpacked if it is gzip; fewer if it is shorter. No more than that is asked of a store.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    packed = uri.endswith(".gz")
     try:
-        with files_of(uri).open(uri) as plain, gzip.open(plain) if uri.endswith(".gz") else plain as file:
-            head = file.read(HEAD_BYTES)
-            return head, not file.read(1)
+        with files_of(uri).open(uri, 0 if packed else length) as plain, gzip.open(plain) if packed else plain as file:
+            return file.read(length)
     except (gzip.BadGzipFile, EOFError) as error:
         raise InputError(f"{uri}: damaged gzip file: {error}") from error
     except PermissionError as error:

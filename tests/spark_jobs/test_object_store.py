@@ -3,150 +3,20 @@
 from __future__ import annotations
 
 import socket
-import threading
-import time
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
-from xml.sax.saxutils import escape
+from typing import TYPE_CHECKING
 
 import pytest
+from fake_s3 import SECRET
 
 from spark_jobs import object_store, storage
 from spark_jobs.contract import InputError, UnavailableError
 from spark_jobs.object_store import ObjectStore, bucket_and_key
 
-SECRET = "top-secret-value"
+if TYPE_CHECKING:
+    from fake_s3 import FakeS3
+
 SUFFIXES = (".csv", ".parquet")
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FakeS3
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing: tests read `requests`."""
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        bucket, _, key = unquote(url.path).lstrip("/").partition("/")
-        self.server.requests.append(f"{self.command} {self.path}")
-        fault = self.server.faults.pop(0) if self.server.faults else self.server.always
-        if fault == "cut":
-            self._cut()
-        elif fault.startswith("503"):
-            self._refuse(503, fault.removeprefix("503 ") if " " in fault else "SlowDown")
-        elif fault == "InvalidAccessKeyId" or fault == "SignatureDoesNotMatch":
-            self._refuse(403, fault)
-        elif bucket != "kfp":
-            self._refuse(404, "NoSuchBucket")
-        else:
-            self._serve(
-                key, {name: found[0] for name, found in parse_qs(url.query).items()}, body, half=fault == "half"
-            )
-
-    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815 - the names are http.server's
-
-    def _serve(self, key: str, query: dict[str, str], body: bytes, *, half: bool) -> None:
-        objects = self.server.objects
-        if self.command == "POST":
-            for item in ET.fromstring(body).iter():
-                if item.tag.endswith("Key"):
-                    objects.pop(item.text or "", None)
-            self._send(200, b"<DeleteResult/>")
-        elif self.command == "PUT":
-            objects[key] = body
-            self._send(200, b"")
-        elif not key:
-            self._send(200, self._page(query) if self.command == "GET" else b"")
-        elif key not in objects:
-            self._refuse(404, "NoSuchKey")
-        else:
-            self._send(200, objects[key], half=half)
-
-    def _page(self, query: dict[str, str]) -> bytes:
-        """A page of three names of a listing."""
-        after = query.get("continuation-token", "")
-        names = sorted(
-            name for name in self.server.objects if name.startswith(query.get("prefix", "")) and name > after
-        )
-        parts = [
-            f"<Name>kfp</Name><EncodingType>url</EncodingType><IsTruncated>{str(len(names) > 3).lower()}</IsTruncated>"
-        ]
-        if len(names) > 3:
-            parts.append(f"<NextContinuationToken>{escape(names[2])}</NextContinuationToken>")
-        for name in names[:3]:
-            parts.append(f"<Contents><Key>{quote(name)}</Key><Size>{len(self.server.objects[name])}</Size></Contents>")
-        return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
-
-    def _refuse(self, status: int, code: str) -> None:
-        self._send(status, f"<Error><Code>{code}</Code><Message>told {code}</Message></Error>".encode())
-
-    def _send(self, status: int, body: bytes, *, half: bool = False) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"0"')
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if half else body)
-        if half:
-            self._cut()
-
-    def _cut(self) -> None:
-        self.wfile.flush()
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-
-class FakeS3(ThreadingHTTPServer):
-    """One bucket, `kfp`.
-
-    Attributes:
-        objects: by name.
-        faults: what the next requests meet: cut, half (of the answer), 503, InvalidAccessKeyId, SignatureDoesNotMatch.
-        always: the fault of all later requests.
-        requests: all that have come in.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.objects: dict[str, bytes] = {}
-        self.faults: list[str] = []
-        self.always = ""
-        self.requests: list[str] = []
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server_address[1]}",
-            "AWS_ACCESS_KEY_ID": "user",
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-        }
-
-    def put(self, *names: str) -> None:
-        self.objects |= {name: f"content of {name}".encode() for name in names}
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    sleep = time.sleep
-    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
-    with FakeS3() as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture
@@ -459,16 +329,6 @@ def test_spark_is_told_all_but_the_secret(s3: FakeS3, store: ObjectStore) -> Non
     secure = ObjectStore({**s3.environment, "AWS_ENDPOINT_URL": "https://minio", "AWS_REGION": "eu"}).s3a_settings()
     assert secure["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "true"
     assert secure["spark.hadoop.fs.s3a.endpoint.region"] == "eu"
-
-
-@pytest.fixture
-def door(s3: FakeS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    """The store behind `storage`, as a step finds it by its environment."""
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    storage._object_store.cache_clear()
-    yield s3
-    storage._object_store.cache_clear()
 
 
 def test_storage_reads_and_writes_either_side_by_the_uri(door: FakeS3, tmp_path: Path) -> None:

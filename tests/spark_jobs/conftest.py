@@ -1,0 +1,44 @@
+"""A small S3 for the tests of what reads and writes one."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests here can `from fake_s3 import SECRET`
+
+if TYPE_CHECKING:
+    from fake_s3 import FakeS3
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
+    """A running server with one bucket, `kfp`; see `fake_s3`."""
+    from fake_s3 import FakeS3
+
+    from spark_jobs import object_store
+
+    sleep = time.sleep
+    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    with FakeS3() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def door(s3: FakeS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
+    """The store behind `storage`, as a step finds it by its environment."""
+    from spark_jobs import storage
+
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    storage._object_store.cache_clear()
+    yield s3
+    storage._object_store.cache_clear()

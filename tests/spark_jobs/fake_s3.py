@@ -1,0 +1,146 @@
+"""A small S3 over real HTTP, for the tests of the one door to object stores.
+
+What it answers follows https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and MinIO's cmd/api-errors.go.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import xml.etree.ElementTree as ET
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+SECRET = "top-secret-value"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FakeS3
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: tests read `requests`."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+        self.server.requests.append(f"{self.command} {self.path}")
+        fault = self.server.faults.pop(0) if self.server.faults else self.server.always
+        if fault == "cut":
+            self._cut()
+        elif fault.startswith("503"):
+            self._refuse(503, fault.removeprefix("503 ") if " " in fault else "SlowDown")
+        elif fault == "InvalidAccessKeyId" or fault == "SignatureDoesNotMatch":
+            self._refuse(403, fault)
+        elif bucket != "kfp":
+            self._refuse(404, "NoSuchBucket")
+        else:
+            self._serve(
+                key, {name: found[0] for name, found in parse_qs(url.query).items()}, body, half=fault == "half"
+            )
+
+    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815 - the names are http.server's
+
+    def _serve(self, key: str, query: dict[str, str], body: bytes, *, half: bool) -> None:
+        objects = self.server.objects
+        if self.command == "POST":
+            for item in ET.fromstring(body).iter():
+                if item.tag.endswith("Key"):
+                    objects.pop(item.text or "", None)
+            self._send(200, b"<DeleteResult/>")
+        elif self.command == "PUT":
+            objects[key] = body
+            self._send(200, b"")
+        elif not key:
+            self._send(200, self._page(query) if self.command == "GET" else b"")
+        elif key not in objects:
+            self._refuse(404, "NoSuchKey")
+        elif "Range" in self.headers:
+            self._send_range(objects[key], half=half)
+        else:
+            self._send(200, objects[key], half=half)
+
+    def _send_range(self, content: bytes, *, half: bool) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"])
+        assert wanted is not None
+        first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
+        if first >= len(content):
+            self._refuse(416, "InvalidRange")
+        else:
+            self._send(206, content[first : last + 1], half=half)
+
+    def _page(self, query: dict[str, str]) -> bytes:
+        """A page of three names of a listing."""
+        after = query.get("continuation-token", "")
+        names = sorted(
+            name for name in self.server.objects if name.startswith(query.get("prefix", "")) and name > after
+        )
+        parts = [
+            f"<Name>kfp</Name><EncodingType>url</EncodingType><IsTruncated>{str(len(names) > 3).lower()}</IsTruncated>"
+        ]
+        if len(names) > 3:
+            parts.append(f"<NextContinuationToken>{escape(names[2])}</NextContinuationToken>")
+        for name in names[:3]:
+            parts.append(f"<Contents><Key>{quote(name)}</Key><Size>{len(self.server.objects[name])}</Size></Contents>")
+        return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(status, f"<Error><Code>{code}</Code><Message>told {code}</Message></Error>".encode())
+
+    def _send(self, status: int, body: bytes, *, half: bool = False) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"0"')
+        self.end_headers()
+        if self.command != "HEAD":
+            self.server.sent += len(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)
+        if half:
+            self._cut()
+
+    def _cut(self) -> None:
+        self.wfile.flush()
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class FakeS3(ThreadingHTTPServer):
+    """One bucket, `kfp`.
+
+    Attributes:
+        objects: by name.
+        faults: what the next requests meet: cut, half (of the answer), 503, InvalidAccessKeyId, SignatureDoesNotMatch.
+        always: the fault of all later requests.
+        requests: all that have come in.
+        sent: bytes of all answers.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, bytes] = {}
+        self.faults: list[str] = []
+        self.always = ""
+        self.requests: list[str] = []
+        self.sent = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server_address[1]}",
+            "AWS_ACCESS_KEY_ID": "user",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+
+    def put(self, *names: str) -> None:
+        self.objects |= {name: f"content of {name}".encode() for name in names}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
