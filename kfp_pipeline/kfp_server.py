@@ -88,10 +88,14 @@ class Server:
 
     def named(self, path: str, key: str, name: str) -> list[Document]:
         """The documents of a kind that people see by this name."""
-        predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+        return self.matching(path, key, "display_name", name)
+
+    def matching(self, path: str, key: str, field: str, value: str) -> list[Document]:
+        """The documents of a kind with this value in a field."""
+        predicate = {"operation": "EQUALS", "key": field, "stringValue": value}
         # The server decodes the filter once more than the rest of the URL.
         found = self.collect(path, key, {"filter": quote(json.dumps({"predicates": [predicate]}))})
-        return [item for item in found if item.get("display_name") == name]
+        return [item for item in found if item.get(field) == value]
 
     def create(
         self,

@@ -5,20 +5,24 @@ KFP keeps no names apart, and cannot change a recurring run: here a name means o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from kfp_pipeline import server_runs
 from kfp_pipeline.cron import Cron, parse
 from kfp_pipeline.kfp_server import ConflictError, Document, MissingError, Server
-from spark_jobs.contract import InputError
+from kfp_pipeline.runtime.errors import TemporaryError
+from spark_jobs.contract import Failure, InputError
 
 SCHEDULED_TIME = "scheduled_time"
 SCHEDULED_TIME_MACRO = "[[ScheduledTime]]"
 """KFP's controller fills it in: the time for which a run was made, YYYYMMDDhhmmss in UTC."""
 MOST_AT_ONCE = 10
+ENDING_SECONDS = 600.0
+"""How long the end of a terminated run is waited for: its tasks end their applications, and then comes the pipeline's last task."""
 SERVER_DEFAULTS = ("pipeline-runner", "default-editor")
 """Service accounts that a server writes down when none was given."""
 
@@ -142,16 +146,22 @@ def one(server: Server, name: str) -> Document:
     return found[0]
 
 
-def ensure(server: Server, wanted: Document, *, replace: bool) -> tuple[Document, str]:
+def ensure(server: Server, wanted: Document, ending: Ending, *, replace: bool) -> tuple[Document, str]:
     """Makes sure that there is one recurring run of the name, with this content.
 
     The new one is made before the old one is deleted: cut off in between, the next call deletes the old one.
+
+    Args:
+        server: where.
+        wanted: the recurring run.
+        ending: what becomes of runs of the old one that are in progress.
+        replace: whether one with other content makes room.
 
     Returns:
         The recurring run, and `created`, `unchanged` or `replaced`.
 
     Raises:
-        InputError: there is one with other content, and `replace` is not given.
+        InputError: there is one with other content, and `replace` is not given; or a run of it is in progress, and it may not be ended.
     """
     name = wanted["display_name"]
     found = find(server, name)
@@ -160,6 +170,8 @@ def ensure(server: Server, wanted: Document, *, replace: bool) -> tuple[Document
     if others and not replace:
         told = "; ".join(differences(others[0], wanted)) or "there are two of it"
         raise InputError(f"the schedule {name!r} is there with other content: {told}; give --replace to replace it")
+    for item in others:
+        ending.check(server, item)
 
     def look() -> Document | None:
         return next((item for item in find(server, name) if not differences(item, wanted)), None)
@@ -169,14 +181,87 @@ def ensure(server: Server, wanted: Document, *, replace: bool) -> tuple[Document
     except ConflictError as error:
         raise InputError(f"the schedule {name!r} is there: {error}; see: spark-kfp schedule list") from error
     for item in others:
-        delete(server, item)
+        delete(server, item, ending)
     return kept, "replaced" if others else "unchanged" if same else "created"
 
 
-def delete(server: Server, item: Document) -> None:
-    """Deletes a recurring run; its runs stay."""
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What becomes of a run in progress when its recurring run is deleted, and with that the run's workflow.
+
+    Attributes:
+        terminate: end it first; else nothing is deleted while one is in progress.
+        timeout_seconds: longest wait for its end.
+        say: takes a line for the person who waits.
+    """
+
+    terminate: bool = False
+    timeout_seconds: float = ENDING_SECONDS
+    say: Callable[[str], None] = print
+
+    def check(self, server: Server, item: Document) -> None:
+        """Refuses to go on while a run is in progress, unless it may be ended.
+
+        Raises:
+            InputError: one is.
+        """
+        running = in_progress(server, item)
+        if running and not self.terminate:
+            named = ", ".join(run["run_id"] for run in running)
+            raise InputError(
+                f"the schedule {item['display_name']!r} has a run in progress: {named}. KFP would delete its workflow with the "
+                "schedule and show the run as running for ever. Wait for its end, or end it first with --terminate"
+            )
+
+    def end_runs(self, server: Server, item: Document) -> None:
+        """Ends the runs in progress and waits until they have ended.
+
+        Raises:
+            InputError: one is in progress, and it may not be ended.
+            TemporaryError: one has not ended in time.
+        """
+        self.check(server, item)
+        for run in in_progress(server, item):
+            self.say(f"run {run['run_id']} is being terminated")
+            server_runs.terminate(server, run["run_id"])
+            try:
+                server_runs.wait_for_end(server, run["run_id"], self.timeout_seconds)
+            except server_runs.StillRunningError as error:
+                message = (
+                    f"run {run['run_id']} has not ended within {self.timeout_seconds:.0f} s, so its schedule is paused and not deleted; "
+                    f"look at {server_runs.link(server, run['run_id'])} and give the same command again"
+                )
+                raise TemporaryError(Failure(kind="fault", type="RunNotEnded", message=message)) from error
+            self.say(f"run {run['run_id']} has ended")
+
+
+def in_progress(server: Server, item: Document) -> list[Document]:
+    """The runs of a recurring run that have not ended."""
+    identity = item["recurring_run_id"]
+    found = server.matching("runs", "runs", "recurring_run_id", identity)
+    return [run for run in found if run.get("state") not in server_runs.ENDED]
+
+
+def delete(server: Server, item: Document, ending: Ending) -> None:
+    """Deletes a recurring run. It is paused first, so that it makes no run between the look and the deletion.
+
+    KFP lets it own the workflows of its runs: deleted with one in progress, that one's pods are gone and its state is never written again.
+
+    Raises:
+        InputError: a run of it is in progress, and it may not be ended; then it goes on as before.
+        TemporaryError: a run has not ended in time; then it stays paused.
+    """
+    identity = item["recurring_run_id"]
+    ending.check(server, item)
     try:
-        server.act(f"recurringruns/{item['recurring_run_id']}", "DELETE")
+        server.act(f"recurringruns/{identity}:disable")
+        try:
+            ending.end_runs(server, item)
+        except InputError:  # a run began between the two looks
+            if item.get("mode") == "ENABLE":
+                server.act(f"recurringruns/{identity}:enable")
+            raise
+        server.act(f"recurringruns/{identity}", "DELETE")
     except MissingError:  # an answer was lost, or somebody was faster
         return
 

@@ -10,7 +10,7 @@ from typing import Any
 from kfp_pipeline import recurring, server_runs
 from kfp_pipeline.cron import parse
 from kfp_pipeline.kfp_server import Document
-from kfp_pipeline.recurring import Plan
+from kfp_pipeline.recurring import Ending, Plan
 from kfp_pipeline.server_commands import EXPERIMENT, checked_parameters, platform_of, server_of, show_json, show_table
 from kfp_pipeline.settings import Settings
 from kfp_pipeline.uploading import Package, package, parse_parameter, upload
@@ -19,6 +19,8 @@ from spark_jobs.contract import InputError
 
 def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Makes a schedule, or finds that it is there."""
+    if arguments.terminate and not arguments.replace:
+        raise InputError("--terminate is for --replace; give both, or leave it out")
     when = _plan(arguments)
     made = package(platform=platform_of(arguments))
     config = server_runs.runtime_config(_parameters(arguments, made), arguments.pipeline_root)
@@ -30,7 +32,7 @@ def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
     reference = server_runs.reference_of(upload(server, made), made)
     experiment = server_runs.experiment_id(server, arguments.experiment or EXPERIMENT)
     wanted = _body(arguments, when, reference, config, experiment)
-    kept, done = recurring.ensure(server, wanted, replace=arguments.replace)
+    kept, done = recurring.ensure(server, wanted, Ending(terminate=arguments.terminate), replace=arguments.replace)
     print(f"schedule {arguments.name} {done}, {kept['recurring_run_id']}")
     if kept.get("mode") == "DISABLE":
         print(f"it is paused; to let it go on: spark-kfp schedule resume {arguments.name}")
@@ -65,9 +67,9 @@ def resume_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def delete_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Deletes a schedule; runs that it made stay."""
+    """Deletes a schedule; runs that it made stay listed, and one in progress is ended first if that is asked for."""
     server = server_of(arguments, settings)
-    recurring.delete(server, recurring.one(server, arguments.name))
+    recurring.delete(server, recurring.one(server, arguments.name), Ending(terminate=arguments.terminate))
     print(f"schedule {arguments.name} deleted")
     return 0
 

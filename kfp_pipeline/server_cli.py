@@ -111,6 +111,7 @@ def _add_schedule(commands: Any) -> None:
     _add_common(create)
     add_platform_flags(create)
     create.add_argument("--replace", action="store_true", help="replace a schedule of that name with other content")
+    _add_terminate(create, "with --replace: ")
     _add_dry_run(create)
     listed = _command(actions, "list", "the schedules and their next times", "list_command", "schedule")
     listed.add_argument("--json", action="store_true", help="print JSON")
@@ -118,10 +119,17 @@ def _add_schedule(commands: Any) -> None:
     for name, about in (
         ("pause", "let a schedule rest"),
         ("resume", "let a schedule go on"),
-        ("delete", "delete a schedule; its runs stay"),
+        ("delete", "delete a schedule, if none of its runs is in progress"),
     ):
         action = _command(actions, name, about, f"{name}_command", "schedule")
         action.add_argument("name", metavar="NAME", help="of the schedule")
+        if name == "delete":
+            _add_terminate(action)
+
+
+def _add_terminate(parser: argparse.ArgumentParser, when: str = "") -> None:
+    about = f"{when}end a run of the schedule that is in progress first (default: refuse to delete the schedule then)"
+    parser.add_argument("--terminate", action="store_true", help=about)
 
 
 def _add_when(create: argparse.ArgumentParser) -> None:

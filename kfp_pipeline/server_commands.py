@@ -100,11 +100,10 @@ def show_command(arguments: argparse.Namespace, settings: Settings) -> int:
 def terminate_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Ends a run; the server then ends its tasks, and those their SparkApplications."""
     server = server_of(arguments, settings)
-    run = server.get(f"runs/{_id(arguments.id)}")
+    run = server_runs.terminate(server, _id(arguments.id))
     if run.get("state") in server_runs.ENDED:
         print(f"run {run['run_id']} has ended already: {run['state']}")
         return 0
-    server.act(f"runs/{run['run_id']}:terminate")
     print(f"run {run['run_id']} is being ended; {server_runs.link(server, run['run_id'])}")
     return 0
 

@@ -18,6 +18,7 @@ from spark_jobs.contract import InputError
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 EVENTS = {"RUNNING": "running", "SUCCEEDED": "done", "FAILED": "failed", "SKIPPED": "skipped", "CANCELED": "cancelled"}
+CANCELING = "CANCELING"
 POLL_SECONDS = 3.0
 HIDDEN = ("root", "executor")
 """Nodes of Argo's that the server lists among the tasks; each task has a driver and an executor of its own."""
@@ -120,6 +121,34 @@ def events(run: Document) -> Iterator[Document]:
             "rows": {},
             "seconds": seconds_between(item.get("start_time"), item.get("end_time")),
         }
+
+
+def terminate(server: Server, run_id: str) -> Document:
+    """Asks for the end of a run, unless it has ended or is being ended: then the server refuses.
+
+    Returns:
+        The run as it was before, or as it is if it ended meanwhile.
+    """
+    run = server.get(f"runs/{run_id}")
+    if run.get("state") in (*ENDED, CANCELING):
+        return run
+    try:
+        server.act(f"runs/{run_id}:terminate")
+    except InputError:
+        now = server.get(f"runs/{run_id}")
+        if now.get("state") not in (*ENDED, CANCELING):
+            raise
+        return now if now["state"] in ENDED else run
+    return run
+
+
+def wait_for_end(server: Server, run_id: str, timeout_seconds: float) -> Document:
+    """Waits until a run has ended.
+
+    Raises:
+        StillRunningError: it has not within the time.
+    """
+    return follow(server, run_id, lambda _: None, timeout_seconds)
 
 
 def tasks(run: Document) -> list[Document]:

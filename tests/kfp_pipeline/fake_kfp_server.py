@@ -5,7 +5,8 @@
         main(["runs", "list", "--kfp", server.url])
 
 Requests and answers are checked against the models of `kfp_server_api`: an unknown field or a wrong type is refused. As in a real server,
-2.17, a whole number may be 42.5 and a cron line may have five fields. Left out: filters other than equality, sorting, roles.
+2.17, a whole number may be 42.5 and a cron line may have five fields. Left out: filters other than equality, sorting, roles. Where it
+follows the real one's source, the comment names the file in kubeflow/pipelines 2.17.0; `fake_kfp_nodes` makes the tasks that it lists.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class FakeKfp:
         faults: how it misbehaves.
         story: what changes in a run each time it is read; the last stays.
         things: documents by kind and id.
-        specs: the IR of each version.
+        specs: the IR of each version, all its documents.
+        workflows: the runs whose workflow is in the cluster; without it nothing about a run changes any more.
     """
 
     def __init__(self) -> None:
@@ -81,7 +83,9 @@ class FakeKfp:
         self.story: list[Document] = []
         self.requests: list[Request] = []
         self.things: dict[str, dict[str, Document]] = {kind: {} for kind in MODELS}
-        self.specs: dict[str, Document] = {}
+        self.specs: dict[str, list[Document]] = {}
+        self.workflows: set[str] = set()
+        self._ending: dict[str, list[str]] = {}
         self.lock = threading.RLock()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.fake = self
@@ -111,6 +115,21 @@ class FakeKfp:
         made = {**document, **also, identity: str(uuid.uuid4()), "created_at": datetime.now(UTC).isoformat()}
         check(MODELS[kind], made)
         self.things[kind][made[identity]] = made
+        return made
+
+    def run_of(self, schedule: Document, **also: Any) -> Document:
+        """A run that a schedule makes when its time comes.
+
+        backend/src/crd/controller/scheduledworkflow/controller.go, submitNewWorkflowIfNotAlreadySubmitted: the parameters go into the run
+        as they stand; a macro such as [[ScheduledTime]] is not filled in.
+        """
+        kept = ("experiment_id", "pipeline_version_reference", "runtime_config")
+        body = {name: schedule[name] for name in kept}
+        number = sum(item.get("recurring_run_id") == schedule["recurring_run_id"] for item in self.all("runs")) + 1
+        name = f"{schedule['display_name']}-{number}-1234567"
+        owner = {"recurring_run_id": schedule["recurring_run_id"]}
+        made = self.put("runs", body, display_name=name, **owner, **({"state": "RUNNING"} | also))
+        self.workflows.add(made["run_id"])
         return made
 
     # What the HTTP side asks for.
@@ -157,7 +176,13 @@ class FakeKfp:
 
     def read(self, _: Request, kind: str, identity: str) -> Document:
         found = self.one(kind, identity)
-        if kind == "runs" and self.story:
+        if kind == "runs" and identity in self._ending and identity in self.workflows:
+            # resource_manager.go, ReportWorkflowResource: CANCELING while the workflow ends, then the workflow's own phase, Failed;
+            # storage/run_store.go, UpdateRun: each state that differs from the last is added to the history.
+            found["state"] = self._ending[identity].pop(0) if len(self._ending[identity]) > 1 else "FAILED"
+            if not (history := found.setdefault("state_history", [])) or history[-1]["state"] != found["state"]:
+                history.append({"state": found["state"], "update_time": datetime.now(UTC).isoformat()})
+        elif kind == "runs" and self.story:
             found |= self.story.pop(0) if len(self.story) > 1 else self.story[0]
             check(MODELS[kind], found)
         return found
@@ -174,9 +199,11 @@ class FakeKfp:
         reference = body["pipeline_version_reference"]
         self.one("pipelines", reference["pipeline_id"])
         self.one("versions", reference["pipeline_version_id"])
-        check_parameters(self.specs[reference["pipeline_version_id"]], body["runtime_config"].get("parameters", {}))
+        check_parameters(self.specs[reference["pipeline_version_id"]][0], body["runtime_config"].get("parameters", {}))
         if kind == "runs":
-            return self.put(kind, body, state="PENDING")
+            made = self.put(kind, body, state="PENDING")
+            self.workflows.add(made["run_id"])
+            return made
         if len(body["trigger"]["cron_schedule"]["cron"].split()) not in (5, 6):
             raise Refusal(400, "Invalid cron")
         return self.put(kind, {"service_account": "pipeline-runner"} | body)
@@ -188,12 +215,27 @@ class FakeKfp:
         if any(item["name"] == query["name"] and item["pipeline_id"] == parent for item in self.all("versions")):
             raise Refusal(409, "Failed to create a pipeline version")
         described = {key: query[key] for key in ("name", "display_name", "description")}
-        made = self.put("versions", described, pipeline_id=parent)
-        self.specs[made["pipeline_version_id"]] = next(yaml.safe_load_all(request.body))
+        documents = list(yaml.safe_load_all(request.body))
+        # server/api_util.go, YamlStringToPipelineSpecStruct: with what kfp-kubernetes adds, the specification is one level further in.
+        spec = documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+        made = self.put("versions", described, pipeline_id=parent, pipeline_spec=spec)
+        self.specs[made["pipeline_version_id"]] = documents
         return made
 
+    def version(self, _: Request, parent: str, identity: str) -> Document:
+        self.one("pipelines", parent)
+        return self.one("versions", identity)
+
     def terminate(self, _: Request, identity: str) -> Document:
-        self.one("runs", identity)["state"] = "CANCELING"
+        run = self.one("runs", identity)
+        # storage/run_store.go, TerminateRun: only a run in one of these states; the history stays as it is.
+        if run.get("state") not in ("PAUSED", "PENDING", "RUNNING", "RUNTIME_STATE_UNSPECIFIED"):
+            raise Refusal(400, f"Failed to terminate a run {identity}. Row not found")
+        run["state"] = "CANCELING"
+        # resource_manager.go, TerminateRun: the state is written first, then the workflow is told.
+        if identity not in self.workflows:
+            raise Refusal(500, f"Failed to terminate run {identity} due to error terminating its workflow")
+        self._ending[identity] = ["CANCELING", "CANCELING", "FAILED"]
         return {}
 
     def switch(self, _: Request, identity: str, action: str) -> Document:
@@ -201,8 +243,14 @@ class FakeKfp:
         return {}
 
     def remove(self, _: Request, identity: str) -> Document:
+        """Deletes a schedule and, as it owns them, the workflows of its runs, which stay listed in the state that they were in.
+
+        util/workflow.go, SetOwnerReferences, called by resource_manager.go when the schedule's run is made; DeleteJob deletes the
+        ScheduledWorkflow, and Kubernetes what that one owns. Without a workflow nobody reports the run's state any more.
+        """
         self.one("recurringruns", identity)
         del self.things["recurringruns"][identity]
+        self.workflows -= {item["run_id"] for item in self.all("runs") if item.get("recurring_run_id") == identity}
         return {}
 
 
@@ -212,6 +260,7 @@ ROUTES: tuple[tuple[str, str, Callable[..., Document]], ...] = (
     ("(?P<kind>experiments|pipelines|runs|recurringruns)", "POST", FakeKfp.create),
     ("pipelines/upload_version", "POST", FakeKfp.upload),
     ("pipelines/(?P<parent>[^/]+)/versions", "GET", FakeKfp.versions),
+    ("pipelines/(?P<parent>[^/]+)/versions/(?P<identity>[^/]+)", "GET", FakeKfp.version),
     ("(?P<kind>runs|recurringruns)/(?P<identity>[^/:]+)", "GET", FakeKfp.read),
     ("runs/(?P<identity>[^/:]+):terminate", "POST", FakeKfp.terminate),
     ("recurringruns/(?P<identity>[^/:]+):(?P<action>enable|disable)", "POST", FakeKfp.switch),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -223,6 +224,50 @@ def test_pause_resume_and_delete_one_by_its_name(server: FakeKfp, call: Call, cr
         assert call("schedule", action, "nightly", "--kfp", server.url)[0] == 0
         assert [item["mode"] for item in server.all("recurringruns")] == modes
     assert server.all("recurringruns")[0]["display_name"] == "other"
+
+
+def test_a_schedule_with_a_run_in_progress_is_not_deleted(server: FakeKfp, call: Call, create: Call) -> None:
+    create(*NIGHTLY)
+    (schedule,) = server.all("recurringruns")
+    server.run_of(schedule, state="SUCCEEDED")
+    runs = [server.run_of(schedule, state=state) for state in ("RUNNING", "PENDING", "CANCELING")]
+    for argv in (("delete", "nightly"), ("create", *NIGHTLY, "--catch-up", "--replace")):
+        code, _, err = call("schedule", *argv, "--kfp", server.url)
+        assert (code, all(run["run_id"] in err for run in runs), "--terminate" in err) == (2, True, True)
+        assert server.all("recurringruns") == [schedule]
+    assert schedule["mode"] == "ENABLE"
+
+
+@pytest.mark.parametrize("change", [("delete", "nightly"), ("create", *NIGHTLY, "--catch-up", "--replace")])
+def test_a_run_in_progress_is_ended_before_its_schedule_if_asked_for(
+    change: tuple[str, ...], server: FakeKfp, call: Call, create: Call
+) -> None:
+    """The server deletes a run's workflow with the schedule, and then nobody writes the run's end."""
+    create(*NIGHTLY)
+    (schedule,) = server.all("recurringruns")
+    run = server.run_of(schedule)
+    server.faults.append(fault("cut_after", path=":terminate"))  # asked again, the server refuses
+    code, out, _ = call("schedule", *change, "--terminate", "--kfp", server.url)
+    assert (code, f"run {run['run_id']} has ended" in out) == (0, True)
+    assert [item["state"] for item in run["state_history"]] == ["CANCELING", "FAILED"]
+    assert schedule not in server.all("recurringruns")
+
+
+def test_a_run_that_does_not_end_keeps_its_schedule(
+    server: FakeKfp, call: Call, create: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(*NIGHTLY)
+    (schedule,) = server.all("recurringruns")
+    run = server.run_of(schedule, state="CANCELING")
+    monkeypatch.setattr(schedule_commands, "Ending", functools.partial(recurring.Ending, timeout_seconds=0.1))
+    code, _, err = call("schedule", "delete", "nightly", "--terminate", "--kfp", server.url)
+    assert (code, run["run_id"] in err, "paused and not deleted" in err) == (1, True, True)
+    assert (server.all("recurringruns"), schedule["mode"]) == ([schedule], "DISABLE")
+
+
+def test_terminate_alone_is_refused_for_a_new_schedule(server: FakeKfp, create: Call) -> None:
+    code, _, err = create(*NIGHTLY, "--terminate")
+    assert (code, "--replace" in err, server.requests) == (2, True, [])
 
 
 def test_a_paused_schedule_stays_paused_and_says_so(server: FakeKfp, call: Call, create: Call) -> None:
