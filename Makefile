@@ -5,7 +5,7 @@ TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^v
 WITH_SPHINX := uv run --frozen --all-extras --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run compile generate gate upload test lint fmt fuzz e2e image tag deps bench docs links ci hooks
+.PHONY: help setup run compile generate gate upload test lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -30,7 +30,7 @@ upload: ## the pipeline to a KFP server; PREFIX as for make image, ARGS as for s
 	@$(IN_SETUP) spark-kfp upload $(TASK_IMAGE) $(ARGS)
 
 test: ## every test that needs no cluster; makes an archive of Spark's classes below .tools/ first, for all the Sparks of the tests
-	@$(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 3 --dist loadfile -m "not cluster"'
+	@SETUP_GROUPS=docs $(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 3 --dist loadfile -m "not cluster"'
 
 lint: ## style, types and who may import whom
 	@$(IN_SETUP) ruff check
@@ -47,6 +47,9 @@ fuzz: ## ten thousand random walks of the runner for the operator through states
 
 e2e: ## the compiled pipeline and faults on the cluster of KUBECONFIG; writes docs/faults.md; see tests/e2e/conftest.py
 	@$(IN_SETUP) env SPARK_KFP_FAULT_TABLE=docs/faults.md pytest -m cluster tests/e2e $(ARGS)
+
+kind: ## a selection of the cluster tests on a new kind cluster, which is deleted afterwards; needs docker, kind, kubectl and helm
+	@$(IN_SETUP) bash tools/kind_tests.sh
 
 image: ## the three images, by docker, podman or buildah; PUSH=true sends them to the registry of PREFIX
 	@bash tools/make_image.sh

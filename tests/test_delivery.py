@@ -45,14 +45,15 @@ def texts_of(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def test_the_four_workflows_are_there() -> None:
-    assert set(WORKFLOWS) == {"ci.yaml", "images.yaml", "release.yaml", "dependencies.yaml"}
+def test_the_five_workflows_are_there() -> None:
+    assert set(WORKFLOWS) == {"cluster.yaml", "ci.yaml", "images.yaml", "release.yaml", "dependencies.yaml"}
 
 
 def test_together_the_workflows_call_what_a_delivery_needs() -> None:
     called = {step["run"] for name, job in JOBS for step in steps_of(name, job) if "run" in step}
     assert called == {
-        f"make {target}" for target in ("lint", "test", "gate", "compile", "image", "tag", "upload", "deps")
+        f"make {target}"
+        for target in ("lint", "test", "docs", "gate", "compile", "image", "tag", "upload", "deps", "kind")
     }
 
 
@@ -198,6 +199,23 @@ def test_the_compiled_pipeline_names_the_image_that_is_pushed(prefix: str, image
         .strip()
         == image
     )
+
+
+def test_the_cluster_tests_on_kind_say_which_program_is_missing_before_anything_is_made(tmp_path: Path) -> None:
+    for name in ("docker", "kind", "kubectl"):
+        add_program(tmp_path / "bin" / name, f"touch '{tmp_path}/called'")
+    done = run_tool("/bin/bash", "tools/kind_tests.sh", PATH=f"{tmp_path / 'bin'}{os.pathsep}/usr/bin")
+    assert done.returncode == 2
+    assert "helm is not on PATH" in done.stderr
+    assert not (tmp_path / "called").exists()
+
+
+def test_the_root_holds_what_the_readme_lists_and_nothing_else() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`([^`]+)`", readme.split("## What lies where")[1].split("\n## ")[0])
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]  # a file that was left lying counts too
+    tracked = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert sorted(name.rstrip("/") for name in listed) == sorted({line.split("/")[0] for line in tracked.splitlines()})
 
 
 @pytest.fixture

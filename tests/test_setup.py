@@ -60,6 +60,14 @@ def test_a_machine_that_has_all_runs_the_command_in_the_project_with_its_exit_co
     assert "uv sync --frozen --all-extras" in (machine.project / "calls").read_text(encoding="utf-8")
 
 
+def test_the_packages_of_a_group_are_installed_where_it_is_asked_for(machine: Machine, tmp_path: Path) -> None:
+    machine.add_java(tmp_path / "jdk", "21.0.2")
+    done = machine.run("bash", "-c", ":", JAVA_HOME=str(tmp_path / "jdk"), SETUP_GROUPS="docs bench")
+    assert done.returncode == 0, done.stderr
+    calls = (machine.project / "calls").read_text(encoding="utf-8")
+    assert "uv sync --frozen --all-extras --quiet --group docs --group bench" in calls
+
+
 def test_a_python_that_is_too_old_is_named_in_one_sentence(machine: Machine) -> None:
     machine.add("python3", "exit 1")
     done = machine.run("true")

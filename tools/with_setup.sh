@@ -51,12 +51,14 @@ install_uv() {
     .tools/uv/bin/python -m pip install --quiet uv >&2 || stop "uv could not be installed, see above; install uv"
 }
 
-# Brings .venv to what uv.lock says; takes a moment when it is there already. Packages are compiled, so that no step does it again.
+# Brings .venv to what uv.lock says, with the dependency groups that SETUP_GROUPS names besides; takes a moment when it is there already.
+# Packages are compiled, so that no step does it again.
 sync_packages() {
-    local new=()
+    local new=() group
     export UV_COMPILE_BYTECODE=1
+    for group in ${SETUP_GROUPS:-}; do new+=(--group "$group"); done
     if [ ! -d .venv ]; then
-        new=(--python "$(find_python)")
+        new+=(--python "$(find_python)")
         say "installing the packages of uv.lock into .venv"
     fi
     uv sync --frozen --all-extras --quiet ${new[@]+"${new[@]}"} >&2 ||
