@@ -12,6 +12,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 PREFIX = "SPARK_KFP_"
+NODE_LOST_SECONDS = 350
+"""Until the cluster gives a task's pod up whose node is gone: 50 s without a sign of the node (node-monitor-grace-period of the controller
+manager; 40 s before Kubernetes 1.32), then the 300 s for which every pod tolerates that (the admission plugin DefaultTolerationSeconds)."""
+COME_BACK_SECONDS = 250
+"""Until, after that and after the backoff, another pod follows the application: Argo's queue, the image, the start, and the time since the
+last renewal."""
+
+
+def lease_for(retries: int, backoff_seconds: int) -> int:
+    """How long an application outlives the task that follows it, in seconds: as long as KFP may take to bring the task back.
+
+    Args:
+        retries: how often KFP repeats a task.
+        backoff_seconds: before the first repetition; Argo doubles it before each further one.
+    """
+    longest_backoff = backoff_seconds * 2 ** (retries - 1) if retries else 0
+    return NODE_LOST_SECONDS + longest_backoff + COME_BACK_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +46,8 @@ class Settings:
         namespace: of the SparkApplications; empty: the task's own, or the kubeconfig's.
         config_map: name of the ConfigMap that holds the platform's SparkApplication template.
         patience_seconds: how long requests are repeated while the API server is away.
+        lease_seconds: how long a SparkApplication goes on that no task follows any more, before the reaper deletes it; it is noted on the
+            application. KFP may need 350 s to notice a lost node, then its backoff, then a new pod's start.
         compile_tiers_bytes: data from this size on gets the JVM's second compiler, which pays only for long steps.
     """
 
@@ -42,6 +61,7 @@ class Settings:
     namespace: str = ""
     config_map: str = "spark-kfp"
     patience_seconds: int = 300
+    lease_seconds: int = lease_for(retries=0, backoff_seconds=0)
     compile_tiers_bytes: int = 50_000_000
 
     @classmethod

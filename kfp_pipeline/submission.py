@@ -45,7 +45,9 @@ def submit_step(
         InputError: this machine cannot reach the output's bucket, from which it must read the result.
     """
     check_bucket(str(vars(args)["output_uri"]))
-    runner = SparkOperatorRunner(cluster, config_name=settings.config_map, run=run, overrides=overrides)
+    runner = SparkOperatorRunner(
+        cluster, config_name=settings.config_map, lease_seconds=settings.lease_seconds, run=run, overrides=overrides
+    )
     return runner.run(step, args, settings.runs / (run or "submitted") / "logs" / f"{step}.log")
 
 

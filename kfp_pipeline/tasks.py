@@ -14,7 +14,7 @@ import yaml
 from kfp import kubernetes
 
 from kfp_pipeline.components import TASK_IMAGE
-from kfp_pipeline.settings import PREFIX
+from kfp_pipeline.settings import PREFIX, lease_for
 from spark_jobs.contract import InputError
 
 OBJECT_STORE = "spark-kfp-object-store"
@@ -36,6 +36,7 @@ class Platform:
         cache: whether KFP may take a step over from an earlier run.
         retries: how often KFP repeats a failed task; a repeated one finds the application that the first has submitted.
         backoff_seconds: before the first repetition; twice as long before each further one.
+        lease_seconds: how long a SparkApplication goes on whose task does not come back; 0: what follows from retries and backoff.
         time_limit_seconds: of one attempt of a task, the waiting for its SparkApplication included; 0: none.
         workflow_ttl_seconds: how long the workflow of an ended run stays in the cluster; 0: as KFP is set up. Needs KFP 2.16.
     """
@@ -46,6 +47,7 @@ class Platform:
     cache: bool = True
     retries: int = 2
     backoff_seconds: int = 30
+    lease_seconds: int = 0
     time_limit_seconds: int = 86_400
     workflow_ttl_seconds: int = 0
 
@@ -105,5 +107,7 @@ def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) 
         kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
         if platform.namespace:
             made.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
+        lease = platform.lease_seconds or lease_for(platform.retries, platform.backoff_seconds)
+        made.set_env_variable(f"{PREFIX}LEASE_SECONDS", str(lease))
         kubernetes.set_timeout(made, platform.time_limit_seconds)
     return made

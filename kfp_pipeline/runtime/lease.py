@@ -1,7 +1,8 @@
 """A lease on each application: the task renews it, and an application whose lease nobody renews is deleted.
 
 A task may be killed outright, and KFP may never start it again; nobody would then stop its application. The reaper, a small Deployment
-in the namespace, does. It trusts no clock but its own: a lease has expired when it has looked the same for its whole duration.
+in the namespace, does. It trusts no clock but its own: a lease has expired when it has looked the same for its whole duration, which is
+noted on the application when it is made (`Settings.lease_seconds`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ from typing import Any
 from kfp_pipeline.runtime.application import DRIVER_EXISTS, ENDED, driver_name, error_of, is_alive, state_of
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, LEASES, PODS, Cluster, ConflictError
-from kfp_pipeline.runtime.manifest import MANAGED_BY
+from kfp_pipeline.runtime.manifest import LEASE, MANAGED_BY
+from kfp_pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
-LEASE_SECONDS = 60
-RENEW_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 30.0
+RENEWALS = 6
+"""How often at least a lease is renewed in its duration, so that one lost answer ends nothing."""
+
+
+def seconds_of(application: Mapping[str, Any]) -> int:
+    """How long an application goes on when nobody follows it: as noted on it, else as the platform is shipped."""
+    noted = str((application["metadata"].get("annotations") or {}).get(LEASE, ""))
+    return int(noted) if noted.isdecimal() else Settings.lease_seconds
 
 
 class Lease:
@@ -30,6 +39,7 @@ class Lease:
         """Args: cluster; application, as the server gave it back; holder, name of the task's pod or machine."""
         self._cluster, self._holder = cluster, holder
         self._name: str = application["metadata"]["name"]
+        self._seconds = seconds_of(application)
         self._owner = {
             "apiVersion": application["apiVersion"],
             "kind": application["kind"],
@@ -40,9 +50,9 @@ class Lease:
 
     def renew(self) -> None:
         """Renews the lease if it is time to; makes it if it is not there."""
-        if time.monotonic() - self._renewed < RENEW_SECONDS:
+        if time.monotonic() - self._renewed < min(LONGEST_PAUSE_SECONDS, self._seconds / RENEWALS):
             return
-        spec = {"holderIdentity": self._holder, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": _now()}
+        spec = {"holderIdentity": self._holder, "leaseDurationSeconds": self._seconds, "renewTime": _now()}
         try:
             found = self._cluster.get(LEASES, self._name)
             if found and any(o.get("uid") == self._owner["uid"] for o in found["metadata"].get("ownerReferences", [])):
@@ -89,12 +99,11 @@ class Reaper:
             if self._has_ended(application) or application["metadata"].get("deletionTimestamp"):
                 continue
             alive.add(uid)
-            spec = leases.get(name, {}).get("spec", {})
-            renewed = str(spec.get("renewTime", ""))
+            renewed = str(leases.get(name, {}).get("spec", {}).get("renewTime", ""))
             before, since = self._seen.get(uid, (None, now))
             if before != renewed:
                 self._seen[uid] = (renewed, now)
-            elif now - since > float(spec.get("leaseDurationSeconds", LEASE_SECONDS)):
+            elif now - since > seconds_of(application):
                 self.cluster.delete(APPLICATIONS, name, uid)
                 log.warning(
                     "deleted %s: its lease was not renewed for %.0f s (last %s)", name, now - since, renewed or "never"

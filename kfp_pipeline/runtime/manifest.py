@@ -26,6 +26,7 @@ TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "l
 MANAGED_BY = {"app.kubernetes.io/managed-by": "spark-kfp"}
 STEP_LABEL, RUN_LABEL = "spark-kfp/step", "spark-kfp/run"
 HASH, ATTEMPT, OUTPUT_URI = "spark-kfp/spec-hash", "spark-kfp/attempt", "spark-kfp/output-uri"
+LEASE = "spark-kfp/lease-seconds"
 
 POD_FIELDS = ("cores", "coreRequest", "coreLimit", "memory", "memoryOverhead", "nodeSelector", "tolerations")
 RUN_MAY_SET: Mapping[str, Sequence[str] | None] = {

@@ -61,7 +61,12 @@ def runner_for(
 
         cluster = connect(settings.namespace, settings.patience_seconds)
         return SparkOperatorRunner(
-            cluster, config_name=settings.config_map, run=run, overrides=overrides, task_config=task_config
+            cluster,
+            config_name=settings.config_map,
+            lease_seconds=settings.lease_seconds,
+            run=run,
+            overrides=overrides,
+            task_config=task_config,
         )
     if spark.startswith("sc://"):
         raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]' or --spark=operator")

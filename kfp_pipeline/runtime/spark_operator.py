@@ -28,7 +28,8 @@ from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryErro
 from kfp_pipeline.runtime.following import Following, Limits, driver_of, events_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, IN_CLUSTER_NAMESPACE, PODS, Cluster, ConflictError
 from kfp_pipeline.runtime.lease import Lease
-from kfp_pipeline.runtime.manifest import ATTEMPT, HASH, LIMITS_KEY, build_application, read_config
+from kfp_pipeline.runtime.manifest import ATTEMPT, HASH, LEASE, LIMITS_KEY, build_application, read_config
+from kfp_pipeline.settings import Settings
 from spark_jobs.contract import RESULT_NAME, Failure, InputError, Result, Step, StepArgs
 
 Document = dict[str, Any]
@@ -56,6 +57,7 @@ class SparkOperatorRunner:
         cluster: Cluster,
         *,
         config_name: str = "spark-kfp",
+        lease_seconds: int = Settings.lease_seconds,
         run: str = "",
         overrides: Mapping[str, Any] | None = None,
         task_config: Mapping[str, Any] | None = None,
@@ -67,13 +69,14 @@ class SparkOperatorRunner:
         Args:
             cluster: the namespace.
             config_name: of the platform's ConfigMap.
+            lease_seconds: how long an application goes on that nobody follows.
             run: its name.
             overrides: the run's Spark settings.
             task_config: what the pipeline's author has set on the task.
             documents: the object store.
             say: takes a line for whoever waits.
         """
-        self._cluster, self._config_name, self._run = cluster, config_name, run
+        self._cluster, self._config_name, self._run, self._lease_seconds = cluster, config_name, run, lease_seconds
         self._changes = {"overrides": overrides or {}, "task_config": task_config or {}}
         self._documents, self._say = documents, say
         self._attempt = uuid.uuid4().hex
@@ -86,7 +89,7 @@ class SparkOperatorRunner:
         config = read_config(self._cluster, self._config_name)
         limits = Limits.from_yaml(config.get(LIMITS_KEY, ""))
         wanted = build_application(config, step, args, run=self._run, **self._changes)
-        wanted["metadata"]["annotations"][ATTEMPT] = self._attempt
+        wanted["metadata"]["annotations"] |= {ATTEMPT: self._attempt, LEASE: str(self._lease_seconds)}
         self._add_owners(wanted)
         with DriverLog(self._cluster, log_path, self._say) as log:
             try:

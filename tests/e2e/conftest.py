@@ -78,19 +78,25 @@ class E2E:
     def task(self, name: str) -> CompiledTask:
         return next(task for task in self.compiled.tasks() if task.name == name)
 
-    def start(self, step: str, inputs: Mapping[str, Any], run_id: str, **change: Any) -> TaskRun:
-        """Starts one step's task by itself, with the pipeline's inputs; what `change` names replaces fields of the pod's container."""
+    def start(
+        self, step: str, inputs: Mapping[str, Any], run_id: str, variables: Mapping[str, str] | None = None
+    ) -> TaskRun:
+        """Starts one step's task by itself, with the pipeline's inputs, and with `variables` on top of its own."""
         task = self.task(step)
         given = {**self.compiled.defaults, **inputs, "data_version": ""}
         known = task.component["inputDefinitions"]["parameters"]
-        return self.start_task(task, {name: given[name] for name in known if name in given}, run_id, **change)
+        return self.start_task(task, {name: given[name] for name in known if name in given}, run_id, variables)
 
-    def start_task(self, task: CompiledTask, values: Mapping[str, Any], run_id: str, **change: Any) -> TaskRun:
+    def start_task(
+        self, task: CompiledTask, values: Mapping[str, Any], run_id: str, variables: Mapping[str, str] | None = None
+    ) -> TaskRun:
         """Starts a task's pod."""
         document = executor_input(task, values, root=self.root, run_id=run_id)
         name = f"task-{task.name}-{uuid.uuid4().hex[:8]}"
         body = pod_of(task, name, document, run_id=run_id, service_account="spark-kfp-task")
-        body["spec"]["containers"][0].update(change)
+        environment = body["spec"]["containers"][0]["env"]
+        changed = [{"name": name, "value": value} for name, value in (variables or {}).items()]
+        environment[:] = [item for item in environment if item["name"] not in (variables or {})] + changed
         self.cluster.create(PODS, body)
         self.pods.append(name)
         if task.name not in list(Step):

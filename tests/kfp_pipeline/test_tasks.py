@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from kfp_pipeline.cli import main
+from kfp_pipeline.settings import lease_for
 from kfp_pipeline.tasks import Platform, read_platform
 from spark_jobs.contract import InputError
 
@@ -65,11 +66,23 @@ def test_the_compiled_pipeline_has_the_files_settings(tmp_path: Path) -> None:
     assert [name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")] == []
     executors = document["deploymentSpec"]["executors"].values()
     variables = [executor["container"]["env"] for executor in executors]
-    assert variables == [[{"name": "SPARK_KFP_NAMESPACE", "value": "spark-kfp"}]] * 6
+    given = {"SPARK_KFP_NAMESPACE": "spark-kfp", "SPARK_KFP_LEASE_SECONDS": str(lease_for(1, 7))}
+    assert [{item["name"]: item["value"] for item in found} for found in variables] == [given] * len(variables)
     kubernetes = platform["platforms"]["kubernetes"]
+    assert len(variables) == len(tasks) + 1, "finish has them too"
     limits = {item["activeDeadlineSeconds"] for item in kubernetes["deploymentSpec"]["executors"].values()}
     assert limits == {"3600"}
     assert kubernetes["pipelineConfig"] == {"resourceTtlOnCompletion": 60}
+
+
+def test_the_platform_may_say_how_long_an_application_outlives_its_task(tmp_path: Path) -> None:
+    (tmp_path / "platform.yaml").write_text("lease_seconds: 1800\n")
+    output = tmp_path / "pipeline.yaml"
+    assert main(["compile", "-o", str(output), "--platform", str(tmp_path / "platform.yaml")]) == 0
+    executors = next(yaml.safe_load_all(output.read_text()))["deploymentSpec"]["executors"].values()
+    assert {str(executor["container"]["env"]) for executor in executors} == {
+        "[{'name': 'SPARK_KFP_LEASE_SECONDS', 'value': '1800'}]"
+    }
 
 
 def test_the_development_overlays_file_is_one() -> None:

@@ -11,13 +11,16 @@ from kubernetes import client, config
 from kfp_pipeline.runtime import kubernetes_api, lease
 from kfp_pipeline.runtime.errors import TemporaryError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
-from kfp_pipeline.runtime.lease import LEASE_SECONDS, RENEW_SECONDS, Lease, Reaper
-from kfp_pipeline.runtime.manifest import MANAGED_BY
+from kfp_pipeline.runtime.lease import Lease, Reaper
+from kfp_pipeline.runtime.manifest import LEASE, MANAGED_BY
+from kfp_pipeline.settings import COME_BACK_SECONDS, NODE_LOST_SECONDS, Settings, lease_for
+from kfp_pipeline.tasks import Platform
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes
 
 LOOK = 10.0
+LEASE_SECONDS = Settings().lease_seconds
 
 
 @pytest.fixture
@@ -37,9 +40,9 @@ def application(server: FakeKubernetes, name: str = "app", state: str = "RUNNING
     )
 
 
-def renewed(server: FakeKubernetes, at: str, seconds: int | None = LEASE_SECONDS, name: str = "app") -> None:
+def renewed(server: FakeKubernetes, at: str, name: str = "app") -> None:
     """Puts a lease there as its holder's clock would write it."""
-    spec = {"renewTime": at, "holderIdentity": "task"} | ({"leaseDurationSeconds": seconds} if seconds else {})
+    spec = {"renewTime": at, "holderIdentity": "task"}
     server.put("leases", {"metadata": {"name": name, "labels": MANAGED_BY}, "spec": spec})
 
 
@@ -94,7 +97,7 @@ def test_a_lease_is_renewed_when_it_is_time_and_not_before(
     held.renew()
     before = server.get("leases", "app")
     count = len(server.requests)
-    clock.now += RENEW_SECONDS - 0.1
+    clock.now += 29.9
     held.renew()
     assert len(server.requests) == count
     clock.now += 0.2
@@ -157,20 +160,50 @@ def test_an_application_whose_lease_nobody_renews_is_deleted_after_its_whole_dur
 
 
 def test_an_application_whose_lease_is_renewed_lives(server: FakeKubernetes, watchman: Watchman) -> None:
-    application(server)
-    application(server, "other")
+    application(server, annotations={LEASE: "60"})
+    application(server, "other", annotations={LEASE: "60"})
     for number in range(8):
         renewed(server, f"2026-11-23T07:{number:02d}:00.0Z")
         assert "app" not in watchman.looks(5 * LOOK)
     assert list(server.applications) == ["app"]
 
 
-def test_the_duration_is_the_leases_own(server: FakeKubernetes, watchman: Watchman) -> None:
-    for name, seconds in (("short", 20), ("long", 200)):
-        application(server, name)
-        renewed(server, "2026-11-23T07:00:00.0Z", seconds, name)
+def test_the_duration_is_noted_on_the_application(server: FakeKubernetes, watchman: Watchman) -> None:
+    for name, seconds in (("short", "20"), ("long", "200"), ("odd", "soon")):
+        application(server, name, annotations={LEASE: seconds})
+        renewed(server, "2026-11-23T07:00:00.0Z", name)
     assert watchman.looks(100) == ["short"]
     assert watchman.looks(120) == ["long"]
+    assert watchman.looks(LEASE_SECONDS) == ["odd"], "what is no number counts as the platform's"
+
+
+def test_a_short_lease_is_renewed_often_enough(
+    server: FakeKubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(lease.time, "monotonic", clock)
+    held = Lease(cluster, application(server, annotations={LEASE: "60"}), "task-1")
+    held.renew()
+    count = len(server.requests)
+    clock.now += 10
+    held.renew()
+    assert len(server.requests) > count
+    assert (server.get("leases", "app") or {})["spec"]["leaseDurationSeconds"] == 60
+
+
+@pytest.mark.parametrize(("retries", "waits"), [(0, []), (1, [30]), (2, [30, 60]), (3, [30, 60, 120])])
+def test_a_lease_outlives_kfps_patience(
+    server: FakeKubernetes, watchman: Watchman, retries: int, waits: list[int]
+) -> None:
+    seconds = lease_for(retries, Platform().backoff_seconds)
+    application(server, annotations={LEASE: str(seconds)})
+    for number, wait in enumerate(
+        [0, *waits]
+    ):  # the task's node is lost, KFP waits, a pod comes back at the last moment
+        assert watchman.looks(NODE_LOST_SECONDS + wait + COME_BACK_SECONDS - 2 * LOOK) == []
+        renewed(server, f"2026-11-23T07:{number:02d}:00.0Z")
+        assert watchman.looks(LOOK) == []
+    assert watchman.looks(seconds + LOOK) == ["app"]
 
 
 def test_an_application_without_a_lease_is_deleted_after_the_usual_duration(
