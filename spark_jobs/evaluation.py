@@ -5,22 +5,23 @@ Pure functions over DataFrames and plain values; `evaluate` reads and writes, `m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs import metrics
+from spark_jobs import intervals, metrics
 from spark_jobs.dataset import Specification
+from spark_jobs.intervals import Interval
+from spark_jobs.metrics import SMALLEST
 from spark_jobs.split import LABEL
 
 MARGIN_STEP = 0.001
 """Rows whose log-odds are the same to this are counted together."""
-SMALLEST = 1e-15
-"""Probabilities below this count as this in logLoss, as in Spark's evaluator."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def count_cells(predictions: DataFrame) -> metrics.Cells:
     """
     positive = F.col(LABEL) == 1.0
     probability = vector_to_array(F.col("probability"))[1]
-    own = F.greatest(F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0]), F.lit(SMALLEST))
+    given = F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0])
+    own = F.greatest(given, F.lit(SMALLEST))
     place = F.round(vector_to_array(F.col("rawPrediction"))[1] / MARGIN_STEP).cast("long")
     counted = (
         predictions.groupBy(
@@ -67,6 +69,7 @@ def count_cells(predictions: DataFrame) -> metrics.Cells:
             F.sum(-F.log(own)).alias("log_loss"),
             F.sum((probability - F.col(LABEL)) ** 2).alias("squared_error"),
             F.sum(probability).alias("probability"),
+            F.count_if(given < SMALLEST).alias("clipped"),
         )
         .collect()
     )
@@ -74,7 +77,7 @@ def count_cells(predictions: DataFrame) -> metrics.Cells:
     column = {name: np.array([row[name] for row in counted]) for name in ("positive", "predicted")}
     sums = {
         name: np.array([row[name] for row in counted], dtype=float)
-        for name in ("rows", "log_loss", "squared_error", "probability")
+        for name in ("rows", "log_loss", "squared_error", "probability", "clipped")
     }
     return metrics.Cells(margin=np.array([row["place"] * MARGIN_STEP for row in counted]), **column, **sums)
 
@@ -86,6 +89,7 @@ def judge_binary(cells: metrics.Cells, trained: Trained, samples: int) -> dict[s
     size, share = (negatives + positives).sum() / 10, positives.sum() / (negatives + positives).sum()
     return {
         "metrics": metrics.binary_metrics(cells, samples),
+        "clipped": metrics.clipping(float(cells.clipped.sum()), float(cells.rows.sum())),
         "baseline": baseline(trained),
         "curves": curves(cells),
         "confusion": {"labels": trained.labels, "matrix": metrics.confusion_of(cells).astype(int).tolist()},
@@ -170,19 +174,25 @@ def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int) -> 
         predictions: columns label, probability and prediction.
     """
     classes = len(trained.labels)
-    own = F.greatest(vector_to_array(F.col("probability"))[F.col(LABEL).cast("int")], F.lit(SMALLEST))
+    given = vector_to_array(F.col("probability"))
+    mine = given[F.col(LABEL).cast("int")]
+    own = F.greatest(mine, F.lit(SMALLEST))
     grouped = predictions.groupBy(LABEL, "prediction").agg(
-        F.count(F.lit(1)).alias("rows"), F.sum(-F.log(own)).alias("loss"), F.sum(F.log(own) ** 2).alias("square")
-    )
-    confusion, loss, square = np.zeros((classes, classes)), 0.0, 0.0
-    for row in sorted(grouped.collect(), key=lambda row: (row[LABEL], row["prediction"])):
+        F.count(F.lit(1)).alias("rows"), F.sum(-F.log(own)).alias("loss"), F.sum(F.log(own) ** 2).alias("square"),
+        F.count_if(mine < SMALLEST).alias("clipped"), F.min(F.array_min(given)).alias("least"),
+    )  # fmt: skip
+    confusion, counted = np.zeros((classes, classes)), grouped.collect()
+    for row in counted:
         confusion[int(row[LABEL]), int(row["prediction"])] = row["rows"]
-        loss, square = loss + row["loss"], square + row["square"]
+    ordered = sorted(counted, key=lambda row: (row[LABEL], row["prediction"]))
     rows = confusion.sum()
+    loss, square, clipped = (sum(row[name] for row in ordered) for name in ("loss", "square", "clipped"))
+    largest = -float(np.log(max(SMALLEST, min(row["least"] for row in ordered))))
     areas = one_against_rest(predictions, classes)
     each = metrics.per_class(confusion)
     return {
-        "metrics": multiclass_metrics(confusion, areas, loss / rows, square / rows, samples),
+        "metrics": multiclass_metrics(confusion, areas, Losses(loss / rows, square / rows, largest), samples),
+        "clipped": metrics.clipping(float(clipped), float(rows)),
         "baseline": baseline(trained),
         "curves": None,
         "confusion": {"labels": trained.labels, "matrix": confusion.astype(int).tolist()},
@@ -191,14 +201,29 @@ def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int) -> 
         "deciles": [],
         "per_class": [
             {"label": label, **{name: float(values[i]) for name, values in each.items()}, "rows": int(confusion[i].sum()),
-             "areaUnderROC": areas[i][0]}
+             "areaUnderROC": areas[i].value}
             for i, label in enumerate(trained.labels)
         ],
     }  # fmt: skip
 
 
-def one_against_rest(predictions: DataFrame, classes: int) -> list[tuple[float, float]]:
-    """Area under ROC and its DeLong deviation of each class against the others; shape (classes, 2)."""
+class Area(NamedTuple):
+    """The area under ROC of one class against the others."""
+
+    value: float
+    interval: Interval
+
+
+class Losses(NamedTuple):
+    """The rows' -ln(probability of the own class): mean, mean of the squares, and the largest that the model's probabilities allow."""
+
+    mean: float
+    square: float
+    largest: float
+
+
+def one_against_rest(predictions: DataFrame, classes: int) -> list[Area]:
+    """Area under ROC of each class against the others, in the order of the classes."""
     exploded = predictions.select(LABEL, F.posexplode(vector_to_array(F.col("probability"))).alias("class", "p"))
     clipped = F.greatest(F.least("p", F.lit(1 - SMALLEST)), F.lit(SMALLEST))
     place = F.round(F.log(clipped / (1 - clipped)) / MARGIN_STEP).cast("long").alias("place")
@@ -213,38 +238,39 @@ def one_against_rest(predictions: DataFrame, classes: int) -> list[tuple[float, 
         negatives, positives = (
             np.array([row[name] for row in mine], dtype=float) for name in ("negatives", "positives")
         )
-        found.append((metrics.area_under_roc(negatives, positives), metrics.delong_deviation(negatives, positives)))
+        area = metrics.area_under_roc(negatives, positives)
+        found.append(Area(area, intervals.of_area_under_roc(area, negatives, positives)))
     return found
 
 
 def multiclass_metrics(
-    confusion: metrics.Array, areas: list[tuple[float, float]], loss: float, square: float, samples: int
+    confusion: intervals.Array, areas: Sequence[Area], losses: Losses, samples: int
 ) -> list[dict[str, Any]]:
     """Every metric of more than two classes with its 95 % interval."""
-    rows = confusion.sum()
+    rows, right = confusion.sum(), np.trace(confusion)
     point = metrics.multiclass_point(confusion)
-    spread = metrics.bootstrap(
-        confusion.ravel(), lambda drawn: metrics.multiclass_point(drawn.reshape(confusion.shape)), samples
+    drawn = intervals.bootstrap(
+        confusion.ravel(), lambda counts: metrics.multiclass_point(counts.reshape(confusion.shape)), samples
     )
-    found = [{"name": name, "value": value, "low": spread[name][0], "high": spread[name][1], "interval": metrics.BOOTSTRAP}
-             for name, value in point.items()]  # fmt: skip
-    half = metrics.Z95 * float(np.sqrt(max(square - loss**2, 0.0) / rows))
-    found.append(
-        {"name": "logLoss", "value": loss, "low": max(0.0, loss - half), "high": loss + half, "interval": "normal"}
-    )
-    mean = float(np.mean([area for area, _ in areas]))
-    # The classes' areas are not independent; the mean of their deviations bounds the deviation of their mean.
-    half = metrics.Z95 * float(np.mean([deviation for _, deviation in areas]))
-    return [
-        {
-            "name": "areaUnderROC",
-            "value": mean,
-            "low": max(0.0, mean - half),
-            "high": min(1.0, mean + half),
-            "interval": f"bound from {metrics.DELONG}",
-        },
-        *found,
-    ]
+    found = {
+        name: intervals.of_share(point[name], rows, drawn[name], intervals.WILSON_ROWS)
+        for name in ("weightedPrecision", "f1")
+    }
+    # The recalls weighted by the classes' rows are the rows predicted right.
+    found |= dict.fromkeys(("accuracy", "weightedRecall"), intervals.of_proportion(right, rows))
+    half = intervals.Z95 * float(np.sqrt(max(losses.square - losses.mean**2, 0.0) / rows))
+    usual = Interval(max(0.0, losses.mean - half), losses.mean + half, "normal")
+    found["logLoss"] = intervals.of_losses(losses.mean, rows, losses.largest, rows - right, usual)
+    found["areaUnderROC"] = interval_of_mean([area.interval for area in areas])
+    mean = float(np.mean([area.value for area in areas]))
+    return metrics.listed({"areaUnderROC": mean, **point, "logLoss": losses.mean}, found)
+
+
+def interval_of_mean(each: Sequence[Interval]) -> Interval:
+    """An interval of the mean of several numbers: the means of their ends, right if they go up and down together, else too wide."""
+    methods = dict.fromkeys(interval.method for interval in each)
+    low, high = (float(np.mean(ends)) for ends in list(zip(*each, strict=True))[:2])
+    return Interval(low, high, f"bound from {' and '.join(methods)}")
 
 
 def coefficients(trained: Trained) -> list[dict[str, Any]]:

@@ -6,21 +6,19 @@ predicted label and one small range of the margin, so a table of any size become
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from spark_jobs import intervals
+from spark_jobs.intervals import Array, Interval, wilson
 
-Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
-DELONG = "DeLong, DeLong & Clarke-Pearson 1988"
-WILSON = "Wilson 1927"
-BOOTSTRAP = "bootstrap percentiles, Efron 1979"
 CURVE_POINTS = 200
+SMALLEST = 1e-15
+"""Probabilities below this count as this in logLoss, as in Spark's evaluator."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Cells:
         log_loss: sum over the rows of -ln(probability of the row's own class).
         squared_error: sum over the rows of (probability - label)^2.
         probability: sum over the rows of the positive class's probability.
+        clipped: how many rows have a probability of their own class below `SMALLEST`.
     """
 
     margin: Array
@@ -44,6 +43,7 @@ class Cells:
     log_loss: Array
     squared_error: Array
     probability: Array
+    clipped: Array
 
     def by_margin(self, rows: Array | None = None) -> tuple[Array, Array, Array]:
         """Distinct margins, rising, with their negatives and positives; shape (margins,) each."""
@@ -63,24 +63,6 @@ def area_under_roc(negatives: Array, positives: Array) -> float:
     """
     below = np.cumsum(negatives) - negatives / 2
     return float(np.dot(positives, below) / (positives.sum() * negatives.sum()))
-
-
-def delong_deviation(negatives: Array, positives: Array) -> float:
-    """Standard deviation of `area_under_roc` by DeLong, DeLong & Clarke-Pearson 1988 (placement values, ties counted half)."""
-    n_negative, n_positive = negatives.sum(), positives.sum()
-    of_positives = (np.cumsum(negatives) - negatives / 2) / n_negative
-    of_negatives = 1 - (np.cumsum(positives) - positives / 2) / n_positive
-    return float(
-        np.sqrt(_variance(of_positives, positives) / n_positive + _variance(of_negatives, negatives) / n_negative)
-    )
-
-
-def _variance(values: Array, counts: Array) -> float:
-    n = counts.sum()
-    if n < 2:
-        return 0.0
-    mean = np.dot(values, counts) / n
-    return float(np.dot(counts, (values - mean) ** 2) / (n - 1))
 
 
 def roc_curve(negatives: Array, positives: Array) -> tuple[Array, Array]:
@@ -159,59 +141,62 @@ def binary_point(cells: Cells, rows: Array | None = None) -> dict[str, float]:
 
 
 def binary_metrics(cells: Cells, samples: int) -> list[dict[str, Any]]:
-    """Every metric of two classes with its 95 % interval: name, value, low, high and the interval's source."""
+    """Every metric of two classes with its 95 % interval: name, value, low, high and the interval's method."""
     point = binary_point(cells)
-    spread = bootstrap(cells.rows, lambda rows: binary_point(cells, rows), samples)
-    _, negatives, positives = cells.by_margin()
-    deviation = Z95 * delong_deviation(negatives, positives)
-    area = point["areaUnderROC"]
-    (tn, fp), (fn, tp) = confusion_of(cells)
-    proportions = {"accuracy": (tn + tp, tn + tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
-    found = []
-    for name, value in point.items():
-        low, high, source = *spread[name], BOOTSTRAP
-        if name == "areaUnderROC":
-            low, high, source = max(0.0, area - deviation), min(1.0, area + deviation), DELONG
-        elif name in proportions:
-            low, high, source = *wilson(*proportions[name]), WILSON
-        found.append({"name": name, "value": value, "low": low, "high": high, "interval": source})
-    return found
+    found = binary_intervals(
+        cells, point, intervals.bootstrap(cells.rows, lambda rows: binary_point(cells, rows), samples)
+    )
+    return listed(point, found)
 
 
-def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """The 95 % interval of a proportion, Wilson 1927; 0 to 1 where there is no trial."""
-    if not trials:
-        return 0.0, 1.0
-    share, square = successes / trials, Z95**2
-    centre = (share + square / (2 * trials)) / (1 + square / trials)
-    half = Z95 / (1 + square / trials) * np.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
-
-
-def bootstrap(
-    rows: Array, metrics: Callable[[Array], Mapping[str, float]], samples: int, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals over multinomial resamples of the rows.
+def binary_intervals(
+    cells: Cells, point: Mapping[str, float], drawn: Mapping[str, tuple[float, float]]
+) -> dict[str, Interval]:
+    """The intervals of the metrics of two classes.
 
     Args:
-        rows: row counts of the cells; shape (cells,).
-        metrics: metrics of resampled counts.
-        samples: how many; one in which a class is missing is drawn again in effect by being left out.
-        seed: of the generator.
+        cells: the counted predictions.
+        point: the metrics.
+        drawn: their bootstrap percentiles.
     """
-    generator = np.random.default_rng(seed)
-    total = int(rows.sum())
-    drawn: dict[str, list[float]] = {}
-    for _ in range(samples):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for name, value in metrics(generator.multinomial(total, rows / rows.sum()).astype(float)).items():
-                drawn.setdefault(name, []).append(value)
-    return {name: _percentiles(np.array(values)) for name, values in drawn.items()}
+    _, negatives, positives = cells.by_margin()
+    confusion = confusion_of(cells)
+    (tn, fp), (fn, tp) = confusion
+    rows, n_positive = confusion.sum(), positives.sum()
+    area_pr = intervals.of_share(point["areaUnderPR"], n_positive, drawn["areaUnderPR"], intervals.WILSON_POSITIVES)
+    return {
+        "areaUnderROC": intervals.of_area_under_roc(point["areaUnderROC"], negatives, positives),
+        "areaUnderPR": area_pr,
+        "accuracy": intervals.of_proportion(tn + tp, rows),
+        "precision": intervals.of_proportion(tp, tp + fp),
+        "recall": intervals.of_proportion(tp, tp + fn),
+        "f1": intervals.of_f1(confusion, drawn["f1"]),
+        **{
+            name: intervals.of_losses(point[name], rows, largest, fp + fn, Interval(*drawn[name], intervals.BOOTSTRAP))
+            for name, largest in largest_losses(cells).items()
+        },
+        "liftTopDecile": intervals.of_lift(gains(negatives, positives)[0], n_positive, rows, drawn["liftTopDecile"]),
+    }
 
 
-def _percentiles(values: Array) -> tuple[float, float]:
-    low, high = np.percentile(values[np.isfinite(values)], [2.5, 97.5])
-    return float(low), float(high)
+def largest_losses(cells: Cells) -> dict[str, float]:
+    """What the row of whose class the model is surest would cost if it were of the other class."""
+    surest = float(np.abs(cells.margin).max())
+    wrong = max(float(np.exp(-np.logaddexp(0.0, surest))), SMALLEST)
+    return {"logLoss": -float(np.log(wrong)), "brierScore": (1 - wrong) ** 2}
+
+
+def listed(point: Mapping[str, float], found: Mapping[str, Interval]) -> list[dict[str, Any]]:
+    """Metrics and their intervals as the evaluation document holds them."""
+    return [
+        {"name": name, "value": value, "low": found[name].low, "high": found[name].high, "interval": found[name].method}
+        for name, value in point.items()
+    ]
+
+
+def clipping(clipped: float, rows: float) -> dict[str, float]:
+    """How many rows' probability of what happened was below `SMALLEST`, and what they add to logLoss."""
+    return {"rows": clipped, "smallest": SMALLEST, "of_log_loss": float(-np.log(SMALLEST) * clipped / rows)}
 
 
 def choose_threshold(counts: Array, rule: str) -> float:

@@ -106,12 +106,25 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
             f"logLoss is {number(metrics['logLoss']['value'])}, worse than {number(evaluation['baseline']['metrics']['logLoss'])} of the "
             "classes' shares alone: the probabilities are far too sure. Fit with a penalty, for example reg_param 0.01."
         )
+    if evaluation["clipped"]["rows"]:
+        found.append(clipped_rows(evaluation["clipped"], metrics["logLoss"]["value"]))
     if evaluation["split"]["method"] == "hash":
         found.append(
             "The split is random. If the model will meet later data than it has seen, judge it on an ordered split as well."
         )
     found += [f"Column {item['column']} {item['reason']}" for item in evaluation["data"]["suspicious"]]
     return found + list(evaluation["warnings"])
+
+
+def clipped_rows(clipped: Mapping[str, float], log_loss: float) -> str:
+    """What rows with a probability of nearly 0 for what happened do to logLoss."""
+    count = int(clipped["rows"])
+    rows = "1 test row" if count == 1 else f"{count:,} test rows"
+    return (
+        f"In {rows} the model gave what happened a probability below {clipped['smallest']:g}; it counts as that, since logLoss would be "
+        f"infinite else. {number(clipped['of_log_loss'])} of the {number(log_loss)} of logLoss come from there: another limit would give "
+        "another number. Judge by the other metrics, or fit with a penalty, for example reg_param 0.01."
+    )
 
 
 def strongest(coefficients: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from spark_jobs import evaluation, features, metrics, preprocess, split, train
+from spark_jobs import evaluation, features, preprocess, split, train
 from spark_jobs.dataset import Specification, read_specification
 
 RunSteps = Callable[..., dict[str, Any]]
@@ -246,16 +246,3 @@ def test_a_planted_fault_is_caught(
     run = run_again(honest, run_step, step, tmp_path)
     with pytest.raises(AssertionError):
         check(run)
-
-
-def test_delong_deviation_is_that_of_many_samples() -> None:
-    generator = np.random.default_rng(1)
-
-    def area() -> tuple[float, float]:
-        margins = np.concatenate([generator.normal(0, 1, 120), generator.normal(1, 1, 80)])
-        order = np.argsort(margins)
-        positives = (order >= 120).astype(float)
-        return metrics.area_under_roc(1 - positives, positives), metrics.delong_deviation(1 - positives, positives)
-
-    drawn = np.array([area() for _ in range(400)])
-    assert drawn[:, 1].mean() == pytest.approx(drawn[:, 0].std(), rel=0.15)

@@ -23,7 +23,7 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
     margin = np.round(generator.normal(0, 1, 800) + 1.5 * truth - 0.6, 3)
     p = metrics.logistic(margin)
     loss = -np.log(np.where(truth, p, 1 - p))
-    cells = metrics.Cells(margin, truth, p > 0.45, np.ones(800), loss, (p - truth) ** 2, p)
+    cells = metrics.Cells(margin, truth, p > 0.45, np.ones(800), loss, (p - truth) ** 2, p, np.zeros(800))
     margins, negatives, positives = cells.by_margin()
     falling = np.concatenate([[1.0], metrics.logistic(margins)[::-1]])
     roc = metrics.thin(*metrics.roc_curve(negatives, positives), falling)
@@ -50,6 +50,7 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
         "model": {"kind": "logistic regression", "settings": {"reg_param": 0.0}, "iterations": 9, "converged": True,
                   "threshold": 0.45 if binary else None, "threshold_rule": "max_f1", "features": 2, "intercepts": [0.1]},
         "metrics": found,
+        "clipped": {"rows": 0.0, "smallest": 1e-15, "of_log_loss": 0.0},
         "baseline": {"label": "no", "metrics": {"accuracy": 0.6, "logLoss": 0.67, "areaUnderROC": 0.5}},
         "without_known_afterwards": {"columns": [name], "metrics": found, "roc": roc} if binary else None,
         "curves": {"roc": roc, "pr": metrics.thin(*metrics.precision_recall_curve(negatives, positives), falling)} if binary else None,
@@ -120,6 +121,15 @@ def test_verdict_and_cautions_follow_the_numbers() -> None:
     assert "may be no better than guessing" not in before
     document["metrics"][0]["low"] = 0.49
     assert "may be no better than guessing" in Page(render_report(document)).text
+
+
+def test_rows_at_the_clip_are_told_with_what_they_do_to_log_loss() -> None:
+    document = evaluation()
+    assert "probability below" not in Page(render_report(document)).text
+    document["clipped"] = {"rows": 1.0, "smallest": 1e-15, "of_log_loss": 0.5079}
+    text = Page(render_report(document)).text
+    assert "In 1 test row the model gave what happened a probability below 1e-15" in text
+    assert f"0.5079 of the {document['metrics'][6]['value']:.4f} of logLoss" in text
 
 
 def test_the_same_evaluation_gives_the_same_bytes_and_is_small() -> None:
