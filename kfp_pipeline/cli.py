@@ -147,7 +147,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         raise InputError(
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
-    inputs |= {"scheduled_time": "", "spark": arguments.spark, "spark_settings": {}}
+    inputs |= {"spark": arguments.spark, "spark_settings": {}}
     for kind in ARGUMENTS.values():  # a wrong setting is told before anything starts
         kind(**{name: inputs.get(name, "-") for name in kind.names()})
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)

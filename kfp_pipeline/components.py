@@ -118,7 +118,7 @@ def find_data(data_uri: str, specification_uri: str, scheduled_time: str) -> Nam
     Args:
         data_uri: of the table; it may hold {{date}}.
         specification_uri: of the data specification; may be empty.
-        scheduled_time: when the run was due, YYYYMMDDhhmmss in UTC; empty for now.
+        scheduled_time: when the run was due, like 2026-12-31T23:59:59Z; KFP fills it in.
     """
     from kfp_pipeline.runtime.around import find
 

@@ -5,7 +5,7 @@ KFP keeps no names apart, and cannot change a recurring run: here a name means o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +17,6 @@ from kfp_pipeline.kfp_server import ConflictError, Document, MissingError, Serve
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs.contract import Failure, InputError
 
-SCHEDULED_TIME = "scheduled_time"
-SCHEDULED_TIME_MACRO = "[[ScheduledTime]]"
-"""KFP's controller fills it in: the time for which a run was made, YYYYMMDDhhmmss in UTC."""
 MOST_AT_ONCE = 10
 ENDING_SECONDS = 600.0
 """How long the end of a terminated run is waited for: its tasks end their applications, and then comes the pipeline's last task."""
@@ -106,23 +103,6 @@ def body(
         "no_catchup": not when.catch_up,
         **({"service_account": service_account} if service_account else {}),
     }
-
-
-def with_scheduled_time(parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters, with the time of the run if the pipeline takes it.
-
-    Raises:
-        InputError: a value has a blank for the date, and the pipeline cannot fill it in.
-    """
-    if SCHEDULED_TIME in inputs:
-        return {SCHEDULED_TIME: SCHEDULED_TIME_MACRO, **parameters}
-    blank = next((name for name, value in parameters.items() if isinstance(value, str) and "{{" in value), "")
-    if blank:
-        raise InputError(
-            f"{blank} is {parameters[blank]!r}, but this pipeline has no input {SCHEDULED_TIME}, so nothing fills in "
-            "what is between {{ and }}; write it out"
-        )
-    return dict(parameters)
 
 
 def find(server: Server, name: str) -> list[Document]:

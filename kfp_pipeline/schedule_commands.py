@@ -100,7 +100,7 @@ def _parameters(arguments: argparse.Namespace, made: Package) -> dict[str, Any]:
         if not equals or name == "data_uri" or name in given:
             raise InputError(f"--param={text}: give NAME=VALUE, each name once; the data is DATA")
         given[name] = parse_parameter(made, name, value)
-    return recurring.with_scheduled_time(checked_parameters({**given, "data_uri": arguments.data}), made.inputs)
+    return checked_parameters({**given, "data_uri": arguments.data})
 
 
 def _body(

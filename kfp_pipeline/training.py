@@ -16,8 +16,7 @@ from spark_jobs.contract import Step
 NAME = "spark-kfp-training"
 BETWEEN_TASKS = ("load_uri", "preprocess_uri", "train_uri", "data_version")
 """Inputs that one task gets from another; all others are inputs of the pipeline."""
-SCHEDULED_TIME = "scheduled_time"
-FIND_DATA = ("data_uri", "specification_uri", SCHEDULED_TIME)
+FIND_DATA = ("data_uri", "specification_uri")
 CACHED = (Step.LOAD, Step.PREPROCESS, Step.TRAIN)
 """Steps that KFP takes over from an earlier run with the same inputs, data and image. Every run has its own evaluation and report."""
 
@@ -28,7 +27,10 @@ def training_graph(given: Mapping[str, Any], platform: Platform) -> None:
         steps_graph(given, platform)
         return
     with dsl.ExitHandler(prepared(finish(), platform, "Finish"), name="Steps"):
-        found = prepared(find_data(**{name: given[name] for name in FIND_DATA}), platform, "Find the data")
+        wanted = {name: given[name] for name in FIND_DATA}
+        # Of a recurring run the time for which it was due, else that at which it was made.
+        found = find_data(**wanted, scheduled_time=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER)
+        prepared(found, platform, "Find the data")
         steps_graph({**given, "data_uri": found.outputs["uri"], "data_version": found.outputs["version"]}, platform)
 
 
@@ -63,7 +65,7 @@ def parameters() -> dict[str, inspect.Parameter]:
                 found[item.name] = inspect.Parameter(
                     item.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind
                 )
-    for name, default in {SCHEDULED_TIME: "", "spark": "operator", "spark_settings": {}}.items():
+    for name, default in {"spark": "operator", "spark_settings": {}}.items():
         kind = type(default)
         found[name] = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
     return found
@@ -79,7 +81,6 @@ def make_pipeline(platform: Platform) -> Any:
     helps = {item.name: item.metadata["about"] for step in Step for item in inputs_of(step)} | {
         name: about for name, (_, about) in PLATFORM_INPUTS.items()
     }
-    helps[SCHEDULED_TIME] = "when the run was due, YYYYMMDDhhmmss in UTC, for {{date}} in data_uri; empty: now"
     listed = "\n".join(f"    {name}: {helps[name]}." for name in inputs)
     training_pipeline.__doc__ = f"Trains and evaluates a Spark ML model.\n\nArgs:\n{listed}\n"
     training_pipeline.__signature__ = inspect.Signature(list(inputs.values()))  # type: ignore[attr-defined]

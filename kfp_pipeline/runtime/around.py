@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfp_pipeline.runtime import object_store
-from kfp_pipeline.runtime.data_version import fill_date, version_of
+from kfp_pipeline.runtime.data_version import fill_date, time_of, version_of
 from kfp_pipeline.runtime.errors import told_plainly
 from kfp_pipeline.runtime.kubernetes_api import connect
 from kfp_pipeline.runtime.places import place_of
@@ -34,6 +34,9 @@ def find(data_uri: str, specification_uri: str, scheduled_time: str) -> Found:
     """
     with told_plainly():
         uri = fill_date(data_uri, scheduled_time)
+        if uri != data_uri and time_of(scheduled_time) is None:
+            told = "KFP does not tell for which time this run was due (it does from 2.17 on), so the date is today's, in UTC"
+            print(told, flush=True)  # noqa: T201 - the log pane of KFP's UI
         found = Found(uri, version_of(uri, specification_uri))
         print(f"data: {found.uri}, version {found.version}", flush=True)  # noqa: T201 - the log pane of KFP's UI
     return found

@@ -16,7 +16,8 @@ from spark_jobs.contract import InputError
 DATE = re.compile(r"\{\{\s*date(?::(?P<format>[^{}]*))?\s*\}\}")
 DATE_FORMAT = "%Y-%m-%d"
 ALLOWED_FORMAT = re.compile(r"(%[YmdHMj]|[\w/=-])+")
-SCHEDULED_FORMAT = "%Y%m%d%H%M%S"
+NOT_FILLED_IN = ("[[", "{{$")
+"""How a placeholder of KFP's begins that its server has left as it is; the drivers of KFP 2.15 and 2.16 do not know that of the time."""
 GLOB = re.compile(r"[*?\[{]")
 
 
@@ -25,14 +26,14 @@ def fill_date(uri: str, scheduled_time: str) -> str:
 
     Args:
         uri: any URI.
-        scheduled_time: YYYYMMDDhhmmss in UTC, as KFP's recurring runs fill it in; empty: now.
+        scheduled_time: like 2026-12-31T23:59:59Z, as KFP fills it in; empty, or a placeholder that was not filled in: now.
 
     Raises:
         InputError: the time, the format or another placeholder cannot be read.
     """
     if "{{" not in uri:
         return uri
-    due = _time_of(scheduled_time)
+    due = time_of(scheduled_time) or datetime.now(UTC)
 
     def day(found: re.Match[str]) -> str:
         wanted = found["format"] or DATE_FORMAT
@@ -46,16 +47,19 @@ def fill_date(uri: str, scheduled_time: str) -> str:
     return filled
 
 
-def _time_of(scheduled_time: str) -> datetime:
-    if not scheduled_time:
-        return datetime.now(UTC)
+def time_of(scheduled_time: str) -> datetime | None:
+    """The time for which a run was due, in UTC; None if KFP does not tell it.
+
+    Raises:
+        InputError: it is no time.
+    """
+    if not scheduled_time or scheduled_time.startswith(NOT_FILLED_IN):
+        return None
     try:
-        return datetime.strptime(scheduled_time, SCHEDULED_FORMAT).replace(tzinfo=UTC)
+        due = datetime.fromisoformat(scheduled_time)
     except ValueError as error:
-        raise InputError(
-            f"scheduled_time is {scheduled_time!r}; it must be like 20261231235959 (UTC). "
-            "KFP fills in [[ScheduledTime]] for recurring runs only; leave it empty for others"
-        ) from error
+        raise InputError(f"scheduled_time is {scheduled_time!r}; it must be like 2026-12-31T23:59:59Z") from error
+    return due.astimezone(UTC) if due.tzinfo else due.replace(tzinfo=UTC)
 
 
 def version_of(*uris: str) -> str:

@@ -84,7 +84,7 @@ def test_the_exit_task_runs_after_success_and_after_failure_and_is_told_which(sa
         assert walker.run({"number": 1}) == state
         assert launcher.ran[-1][0] == "tidy"
         assert launcher.inputs("tidy")[0]["status"]["state"] == state
-        assert ("error" in launcher.inputs("tidy")[0]["status"]) == (state == FAILED)
+        assert launcher.inputs("tidy")[0]["status"]["error"] == {}
 
 
 def test_a_task_is_repeated_as_often_as_it_says_and_what_follows_a_failure_is_skipped(sample: Compiled) -> None:
@@ -110,6 +110,17 @@ def test_the_training_pipeline_finds_the_data_runs_the_steps_and_finishes(traini
     assert [name for name, _, _ in launcher.ran] == ["find-data", "load", "preprocess", "train", "evaluate", "finish"]
     (load,) = launcher.inputs("load")
     assert (load["data_uri"], load["data_version"]) == ("s3://b/2026/bank.csv", "v1")
+
+
+@pytest.mark.parametrize(
+    ("due", "told"),
+    [("2026-11-24T02:00:00Z",) * 2, (None, "{{$.pipeline_job_schedule_time_utc}}")],
+    ids=["2.17", "2.16"],
+)
+def test_the_driver_tells_the_time_for_which_the_run_was_due(training: Compiled, due: str | None, told: str) -> None:
+    launcher = Launcher()
+    Walker(training, launcher, due=due).run({"data_uri": "s3://b/{{date}}/bank.csv"})
+    assert launcher.inputs("find-data")[0]["scheduled_time"] == told
 
 
 @pytest.mark.parametrize("task", ["find_data", "load", "preprocess", "train", "evaluate"])

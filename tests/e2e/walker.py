@@ -17,6 +17,7 @@ from ir import Compiled, CompiledTask, Document
 Launch = Callable[[CompiledTask, Mapping[str, Any], int], tuple[bool, Document]]
 """A task, its inputs and the number of the attempt, from 0: whether it succeeded, and the parameters that it has put out."""
 SUCCEEDED, FAILED, SKIPPED = "SUCCEEDED", "FAILED", "SKIPPED"
+SCHEDULE_TIME = "{{$.pipeline_job_schedule_time_utc}}"
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 
 
@@ -28,6 +29,7 @@ class Walker:
         compiled: the pipeline.
         launch: runs one attempt of one task.
         run_id: of the run.
+        due: when a recurring run was due, else when the run was made; None: a driver before 2.17, which does not know it.
         cache: key to what the task has put out; shared by runs.
         states: path of each task, like `exit-handler-1/load`, to how it ended.
         reused: the paths of the tasks that were taken from the cache.
@@ -37,6 +39,7 @@ class Walker:
     launch: Launch
     run_id: str = "run"
     cache: dict[str, Document] = field(default_factory=dict)
+    due: str | None = "2026-11-25T15:32:00Z"
     states: dict[str, str] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
 
@@ -129,23 +132,25 @@ class Walker:
                 value = outputs[output["producerTask"]][output["outputParameterKey"]]
             elif "taskFinalStatus" in source:
                 producer = source["taskFinalStatus"]["producerTask"]
-                error = (
-                    {"error": {"code": 9, "message": f"task {producer} failed"}} if ended[producer] == FAILED else {}
-                )
-                value = {"state": ended[producer], "pipelineTaskName": producer, **error}
+                # The real driver fills in no message either (backend/src/v2/driver/resolve.go).
+                value = {"state": ended[producer], "pipelineTaskName": producer, "error": {}}
             else:
-                value = source["runtimeValue"]["constant"]
+                value = self._constant(source["runtimeValue"]["constant"])
             if selector := source.get("parameterExpressionSelector"):
                 value = value[re.fullmatch(r'parseJson\(string_value\)\["(\w+)"\]', selector)[1]]  # type: ignore[index]
             values[name] = value
         return {name: self._filled(value, values) for name, value in values.items()}
 
+    def _constant(self, value: Any) -> Any:
+        """A constant; one that is a placeholder and nothing else is replaced, as backend/src/v2/driver/resolve.go does."""
+        known = {"{{$.pipeline_job_uuid}}": self.run_id, **({SCHEDULE_TIME: self.due} if self.due else {})}
+        return known.get(value, value) if isinstance(value, str) else value
+
     def _filled(self, value: Any, values: Mapping[str, Any]) -> Any:
         """A text with its placeholders replaced."""
         if not isinstance(value, str):
             return value
-        filled = PLACEHOLDER.sub(lambda found: str(values[found[1]]), value)
-        return filled.replace("{{$.pipeline_job_uuid}}", self.run_id)
+        return PLACEHOLDER.sub(lambda found: str(values[found[1]]), value)
 
     @staticmethod
     def _wanted(task: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

@@ -5,7 +5,8 @@
         main(["runs", "list", "--kfp", server.url])
 
 Requests and answers are checked against the models of `kfp_server_api`: an unknown field or a wrong type is refused. As in a real server,
-2.17, a whole number may be 42.5 and a cron line may have five fields. Left out: filters other than equality, sorting, roles. Where it
+2.17, a whole number may be 42.5, a cron line may have five fields, and macros in a recurring run's parameters, such as
+[[ScheduledTime]], stay as they are (kubeflow/pipelines#12494). Left out: filters other than equality, sorting, roles. Where it
 follows the real one's source, the comment names the file in kubeflow/pipelines 2.17.0; `fake_kfp_nodes` makes the tasks that it lists.
 """
 

@@ -101,7 +101,7 @@ def test_the_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     settings = {name: default for kind in ARGUMENTS.values() for name, default in settings_of(kind).items()}
     found = {name: value.get("defaultValue") for name, value in parameters.items()}
-    assert found == {**settings, "data_uri": None, "scheduled_time": "", "spark": "operator", "spark_settings": {}}
+    assert found == {**settings, "data_uri": None, "spark": "operator", "spark_settings": {}}
 
 
 def test_no_setting_of_two_steps_has_the_same_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,18 +26,30 @@ Listed = tuple[str, int, str, str]
     ],
 )
 def test_the_date_is_that_for_which_the_run_was_due(uri: str, filled: str) -> None:
-    assert fill_date(uri, "20261123020000") == filled
+    assert fill_date(uri, "2026-11-23T02:00:00Z") == filled
 
 
-def test_without_a_time_the_date_is_todays() -> None:
-    assert re.fullmatch(r"s3://b/20\d\d-\d\d-\d\d\.csv", fill_date("s3://b/{{date}}.csv", ""))
+def test_the_date_is_that_in_utc() -> None:
+    assert fill_date("s3://b/{{date}}.csv", "2026-11-23T01:30:00+02:00") == "s3://b/2026-11-22.csv"
+
+
+@pytest.mark.parametrize("time", ["", "[[ScheduledTime]]", "{{$.pipeline_job_schedule_time_utc}}"])
+def test_without_a_time_and_where_kfp_leaves_the_placeholder_the_date_is_todays_and_the_log_says_so(
+    store: Store, time: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert fill_date("s3://b/{{date}}.csv", time) == f"s3://b/{today}.csv"
+    store.listed.append((f"{today}.csv", 1, "e", ""))
+    around.find("s3://b/{{date}}.csv", "", time)
+    assert "so the date is today's" in capsys.readouterr().out
+    around.find("s3://b/data/bank.csv", "", time)
+    assert "today" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("uri", "time", "told"),
     [
-        ("s3://b/{{date}}.csv", "[[ScheduledTime]]", "KFP fills in"),
-        ("s3://b/{{date}}.csv", "2026-11-23", "must be like 20261231235959"),
+        ("s3://b/{{date}}.csv", "tomorrow", "must be like 2026-12-31T23:59:59Z"),
         ("s3://b/{{day}}.csv", "", "only {{date}}"),
         ("s3://b/{{date:../%Y}}.csv", "", "is no format of a date"),
         ("s3://b/{{date:%c}}.csv", "", "is no format of a date"),
@@ -108,5 +121,5 @@ def test_data_that_a_task_cannot_read_end_it_with_code_2(
 
 def test_the_task_returns_the_filled_uri_and_the_version(store: Store) -> None:
     store.listed.append(("2026-11-23/bank.csv", 1, "e5", ""))
-    found: Any = around.find("s3://b/{{date}}/bank.csv", "", "20261123000000")
+    found: Any = around.find("s3://b/{{date}}/bank.csv", "", "2026-11-23T00:00:00Z")
     assert found == ("s3://b/2026-11-23/bank.csv", version_of("s3://b/2026-11-23/bank.csv"))

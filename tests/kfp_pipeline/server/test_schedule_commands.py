@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -11,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 
 from kfp_pipeline import recurring, schedule_commands
-from spark_jobs.contract import InputError
 
 if TYPE_CHECKING:
     from fake_kfp_server import FakeKfp
@@ -36,25 +33,13 @@ def create(server: FakeKfp, call: Call) -> Call:
     return lambda *argv: call("schedule", "create", "--kfp", server.url, *argv)
 
 
-@pytest.fixture
-def takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipeline has the input that is filled in with the time of the run."""
-    made = schedule_commands.package()
-    document, *others = yaml.safe_load_all(made.text)
-    inputs = document["root"]["inputDefinitions"]["parameters"]
-    inputs["scheduled_time"] = {"defaultValue": "", "parameterType": "STRING"}
-    text = yaml.safe_dump_all([document, *others])
-    changed = dataclasses.replace(made, text=text, inputs=inputs)
-    monkeypatch.setattr(schedule_commands, "package", lambda **_: changed)
-
-
 def test_create_makes_one_schedule_of_the_uploaded_version(server: FakeKfp, create: Call) -> None:
     code, out, _ = create(*NIGHTLY, "--param", "max_iter=7", "--experiment", "nights", "--pipeline-root", "s3://kfp/r")
     (job,), (version,), (experiment,) = (server.all(kind) for kind in ("recurringruns", "versions", "experiments"))
     assert code == 0
     assert job["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * *"}}
     assert job["runtime_config"] == {
-        "parameters": {"scheduled_time": "[[ScheduledTime]]", "data_uri": DATA, "label": "y", "max_iter": 7},
+        "parameters": {"data_uri": DATA, "label": "y", "max_iter": 7},
         "pipeline_root": "s3://kfp/r",
     }
     assert job["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
@@ -187,15 +172,11 @@ def test_data_on_this_machine_is_refused(server: FakeKfp, create: Call) -> None:
     assert (code, "spark-kfp data upload" in err, server.requests) == (2, True, [])
 
 
-@pytest.mark.usefixtures("takes_the_time")
-def test_a_pipeline_that_takes_the_time_gets_it(server: FakeKfp, create: Call) -> None:
+def test_the_date_is_left_to_the_run_and_no_macro_is_sent(server: FakeKfp, create: Call) -> None:
+    """KFP fills in no macro of a parameter (kubeflow/pipelines#12494); the task asks its driver for the time."""
     assert create("nightly", "s3://bank/{{date}}/bank.csv", *NIGHTLY[2:])[0] == 0
     (job,) = server.all("recurringruns")
-    assert job["runtime_config"]["parameters"] == {
-        "scheduled_time": "[[ScheduledTime]]",
-        "data_uri": "s3://bank/{{date}}/bank.csv",
-        "label": "y",
-    }
+    assert job["runtime_config"]["parameters"] == {"data_uri": "s3://bank/{{date}}/bank.csv", "label": "y"}
 
 
 @pytest.mark.parametrize("placeholder", ["{{day}}", "{{date:%Q}}", "{{date"])
@@ -204,12 +185,6 @@ def test_a_date_that_no_run_could_fill_in_is_refused(placeholder: str, create: C
     assert code == 2
     assert "{{date:%Y/%m/%d}}" in err
     assert not server.all("recurringruns")
-
-
-def test_a_blank_that_nothing_fills_in_is_refused() -> None:
-    assert recurring.with_scheduled_time({"data_uri": DATA}, {}) == {"data_uri": DATA}
-    with pytest.raises(InputError, match="scheduled_time"):
-        recurring.with_scheduled_time({"data_uri": "s3://bank/{{date}}/bank.csv"}, {})
 
 
 def test_pause_resume_and_delete_one_by_its_name(server: FakeKfp, call: Call, create: Call) -> None:
