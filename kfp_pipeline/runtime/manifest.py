@@ -119,6 +119,32 @@ def _changed(
     return application
 
 
+def driver_memory(
+    application: Mapping[str, Any],
+    config: Mapping[str, str],
+    step: Step,
+    overrides: Mapping[str, Any],
+    task_config: Mapping[str, Any],
+) -> str:
+    """The heap of an application's driver, and which of the places that may set it has: the last in the order in which they are merged.
+
+    Args:
+        application: as `build_application` has made it of the other arguments.
+    """
+    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
+    resources = task_config.get("resources") or {}
+    set_on_task = any((resources.get(kind) or {}).get("memory") for kind in ("limits", "requests"))
+    places = [
+        (f"{TEMPLATE_KEY} of the platform", _document(config, TEMPLATE_KEY).get("spec")),
+        *((f"{STEPS_KEY} of the platform, under {name}", platform.get(name)) for name in ("all", step)),
+        ("what is set on the task (TaskConfig)", {"driver": {"memory": None}} if set_on_task else {}),
+        *((f"the run's Spark settings, under {name}", overrides.get(name)) for name in ("all", step)),
+    ]
+    setting = [place for place, change in places if "memory" in ((change or {}).get("driver") or {})]
+    memory = (application["spec"].get("driver") or {}).get("memory") or "as Spark sets it, 1g"
+    return f"{memory}, from {setting[-1] if setting else 'nobody'}"
+
+
 def application_name(step: Step, output_uri: str) -> str:
     """The name: the same for every attempt of one task, different for any two tasks. At most 56 characters, DNS-1035."""
     return f"spark-kfp-{step}-{hashlib.sha256(output_uri.encode()).hexdigest()[:12]}"

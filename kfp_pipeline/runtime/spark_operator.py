@@ -28,7 +28,15 @@ from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryErro
 from kfp_pipeline.runtime.following import Following, Limits, driver_of, events_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, IN_CLUSTER_NAMESPACE, PODS, Cluster, ConflictError
 from kfp_pipeline.runtime.lease import Lease
-from kfp_pipeline.runtime.manifest import ATTEMPT, HASH, LEASE, LIMITS_KEY, build_application, read_config
+from kfp_pipeline.runtime.manifest import (
+    ATTEMPT,
+    HASH,
+    LEASE,
+    LIMITS_KEY,
+    build_application,
+    driver_memory,
+    read_config,
+)
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import RESULT_NAME, Failure, InputError, Result, Step, StepArgs
 
@@ -91,6 +99,7 @@ class SparkOperatorRunner:
         wanted = build_application(config, step, args, run=self._run, **self._changes)
         wanted["metadata"]["annotations"] |= {ATTEMPT: self._attempt, LEASE: str(self._lease_seconds)}
         self._add_owners(wanted)
+        self._say(f"driver memory: {driver_memory(wanted, config, step, **self._changes)}")
         with DriverLog(self._cluster, log_path, self._say) as log:
             try:
                 application = self._submit(wanted, output, limits)

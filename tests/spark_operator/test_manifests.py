@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,8 @@ import yaml
 from kubeflow_spark_api.models import SparkV1beta2SparkApplication
 from pydantic import ValidationError
 
-from kfp_pipeline.runtime.manifest import STEPS_KEY, TEMPLATE_KEY, build_application
-from spark_jobs.contract import LoadArgs, Step
+from kfp_pipeline.runtime.manifest import STEPS_KEY, TEMPLATE_KEY, build_application, driver_memory
+from spark_jobs.contract import ARGUMENTS, LoadArgs, Step
 
 Document = dict[str, Any]
 PROJECT = Path(__file__).parents[2]
@@ -443,6 +445,60 @@ def test_image_tags_are_the_projects_version() -> None:
         assert application(overlay, Step.LOAD)["spec"]["image"].endswith(f"/spark-kfp-spark:{version}")
 
 
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`spark-operator/` with the one line edited that the documents name."""
+    folder = tmp_path_factory.mktemp("edited") / "spark-operator"
+    shutil.copytree(ROOT, folder)
+    path = folder / "base" / "spark-application.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    driver = lines.index("  driver:\n")
+    (number,) = [n for n, line in enumerate(lines) if n > driver and line.startswith("    memory:")][:1]
+    lines[number] = "    memory: 7g\n"
+    path.write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize("folder", [".", "base", "overlays/minikube", "overlays/production"])
+def test_one_line_sets_every_drivers_memory_on_every_path_that_the_documents_show(
+    edited: Path, folder: str, step: Step
+) -> None:
+    config = config_of(edited / folder)
+    arguments = ARGUMENTS[step](**{name: "s3://bucket/x" for name in ARGUMENTS[step].names() if name.endswith("_uri")})
+    found = build_application(config, step, arguments, run="run", overrides={})
+    assert found["spec"]["driver"]["memory"] == "7g"
+    assert driver_memory(found, config, step, {}, {}) == "7g, from spark-application.yaml of the platform"
+
+
+def config_of(directory: Path) -> dict[str, str]:
+    """The data of the ConfigMap spark-kfp that `kubectl kustomize` makes of a directory: a generator's files come after its bases'."""
+    found: dict[str, str] = {}
+    settings = kustomization(directory)
+    for name in settings.get("resources", []):
+        if (directory / name).is_dir():
+            found |= config_of(directory / name)
+    for generator in settings.get("configMapGenerator", []):
+        if generator["name"] == "spark-kfp":
+            assert generator.get("behavior", "create") == ("merge" if found else "create")
+            found |= {name: (directory / name).read_text(encoding="utf-8") for name in generator["files"]}
+    return found
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here to compare with")
+@pytest.mark.parametrize("folder", [".", "base", "overlays/minikube", "overlays/production"])
+def test_kubectl_makes_the_same_config_map(edited: Path, folder: str) -> None:
+    made = subprocess.run(
+        ["kubectl", "kustomize", str(edited / folder)], capture_output=True, text=True, check=True
+    ).stdout
+    (found,) = [
+        item
+        for item in yaml.safe_load_all(made)
+        if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", "spark-kfp")
+    ]
+    assert found["data"] == config_of(edited / folder)
+
+
 @pytest.mark.parametrize("step", list(Step))
 @pytest.mark.parametrize("overlay", [BASE, *OVERLAYS], ids=lambda path: path.name)
 def test_application_of_every_step_is_valid_and_fits_the_quota(overlay: Path, step: Step) -> None:
@@ -455,7 +511,6 @@ def test_application_of_every_step_is_valid_and_fits_the_quota(overlay: Path, st
 
 def test_production_is_larger_and_tells_prometheus() -> None:
     small, large = application(BASE, Step.TRAIN)["spec"], application(PRODUCTION, Step.TRAIN)["spec"]
-    assert pod_bytes(large["driver"]) > pod_bytes(small["driver"])
     assert pod_bytes(large["executor"]) > pod_bytes(small["executor"])
     (monitor,) = [item for item in objects(PRODUCTION) if item["kind"] == "PodMonitor"]
     paths = {endpoint["path"].rstrip("/") for endpoint in monitor["spec"]["podMetricsEndpoints"]}

@@ -15,8 +15,11 @@ from kfp_pipeline.runtime.manifest import (
     OUTPUT_URI,
     RUN_LABEL,
     STEP_LABEL,
+    STEPS_KEY,
+    TEMPLATE_KEY,
     application_name,
     build_application,
+    driver_memory,
     spec_hash,
 )
 from spark_jobs.contract import InputError, LoadArgs, Step
@@ -76,6 +79,29 @@ def test_the_run_is_over_the_platform_and_a_step_over_all(
     steps: dict[str, Any], overrides: dict[str, Any], wins: str
 ) -> None:
     assert memory(steps, overrides) == wins
+
+
+@pytest.mark.parametrize(
+    ("steps", "on_task", "overrides", "told"),
+    [
+        ("{}", {}, {}, "2g, from spark-application.yaml of the platform"),
+        ("all: {driver: {memory: 2g}}", {}, {}, "2g, from steps.yaml of the platform, under all"),
+        ("{all: {driver: {memory: 3g}}, load: {driver: {memory: 4g}}}", {}, {}, "4g, from steps.yaml of the platform, under load"),
+        ("train: {driver: {memory: 4g}}", {}, {}, "2g, from spark-application.yaml of the platform"),
+        ("all: {driver: {memory: 3g}}", {"limits": {"memory": "1400Mi"}}, {}, "1000m, from what is set on the task (TaskConfig)"),
+        ("{}", {"limits": {"cpu": "1"}}, {}, "2g, from spark-application.yaml of the platform"),
+        ("{}", {"limits": {"memory": "1400Mi"}}, {"all": {"driver": {"memory": "5g"}}}, "5g, from the run's Spark settings, under all"),
+        ("{}", {}, {"all": {"driver": {"memory": "5g"}}, "load": {"driver": {"memory": "6g"}}},
+         "6g, from the run's Spark settings, under load"),
+        ("load: {driver: {memory: null}}", {}, {}, "as Spark sets it, 1g, from steps.yaml of the platform, under load"),
+    ],
+)  # fmt: skip
+def test_it_is_told_where_the_drivers_memory_comes_from(
+    steps: str, on_task: dict[str, Any], overrides: dict[str, Any], told: str
+) -> None:
+    config, given = {TEMPLATE_KEY: TEMPLATE, STEPS_KEY: steps}, {"resources": on_task}
+    made = build_application(config, Step.LOAD, ARGS, run="", overrides=overrides, task_config=given)
+    assert driver_memory(made, config, Step.LOAD, overrides, given) == told
 
 
 def test_mappings_are_merged_lists_replaced_and_null_removes() -> None:

@@ -107,6 +107,7 @@ def test_a_step_that_succeeds_brings_back_its_result_its_log_and_no_more(bench: 
     assert result.rows_out == {"rows": 7}
     assert bench.server.created[NAME] == 1
     assert log_lines(bench) == [f"26/11/23 07:06:{n:02d} INFO Step: line {n}" for n in range(20)]
+    assert "driver memory: 2g, from spark-application.yaml of the platform" in bench.said
     kept = bench.store.documents[f"{ARGS.output_uri}/driver.log"].decode().splitlines()
     assert [line for line in kept if "INFO Step" in line] == log_lines(bench)
     lease = bench.server.get("leases", NAME)
