@@ -23,12 +23,12 @@ from spark_jobs.contract import (
     ARGUMENTS,
     EXIT_FAULT,
     EXIT_INPUT,
+    EXIT_INTERRUPTED,
     InputError,
     add_arguments,
     settings_of,
 )
 
-EXIT_INTERRUPTED = 130
 SAMPLE, SAMPLE_SPECIFICATION = Path("data/bank_sample.csv"), Path("data/bank.toml")
 GIVEN_OTHERWISE = ("data_uri", "specification_uri")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,8 +24,11 @@ MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # these only
 class Progress:
     """Shows the steps as they go: a live picture on a terminal, else one line an event."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, steps: Sequence[str] = tuple(Step)) -> None:
+        """Args: console; steps, by the names that come in events, in the order in which they are shown."""
         self._console = console
+        self._steps = [str(step) for step in steps]
+        self._width = max(map(len, [*self._steps, " " * 11]))
         self._began: dict[str, float] = {}
         self._last: dict[str, dict[str, Any]] = {}
         self._live = (
@@ -47,7 +52,7 @@ class Progress:
             self._began[step] = time.monotonic()
         if not self._live:
             self._console.print(
-                f"{step:<11} {event['state']:<8} {describe(event)}".rstrip(),
+                f"{step:<{self._width}} {event['state']:<8} {describe(event)}".rstrip(),
                 highlight=False,
                 soft_wrap=True,
                 markup=False,
@@ -55,7 +60,7 @@ class Progress:
 
     def _picture(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for step in dict.fromkeys([*map(str, Step), *self._last]):
+        for step in dict.fromkeys([*self._steps, *self._last]):
             event = self._last.get(step)
             if not event:
                 table.add_row(Text(" "), Text(step, style="dim"), Text(""))
@@ -163,3 +168,17 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
             *numbers,
         )
     return table
+
+
+def show_json(document: Any) -> int:
+    """Prints a document for a program."""
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+    return 0
+
+
+def show_table(names: tuple[str, ...], rows: list[list[str]]) -> None:
+    """Prints rows for a person; without names, pairs of name and value."""
+    table = Table(*names, box=None, pad_edge=False, show_header=bool(names), header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)

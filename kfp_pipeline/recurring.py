@@ -205,7 +205,7 @@ class Ending:
             self.say(f"run {run['run_id']} is being terminated")
             server_runs.terminate(server, run["run_id"])
             try:
-                server_runs.wait_for_end(server, run["run_id"], self.timeout_seconds)
+                server_runs.follow(server, run["run_id"], self.timeout_seconds)
             except server_runs.StillRunningError as error:
                 message = (
                     f"run {run['run_id']} has not ended within {self.timeout_seconds:.0f} s, so its schedule is paused and not deleted; "

@@ -9,9 +9,10 @@ from typing import Any
 
 from kfp_pipeline import recurring, server_runs
 from kfp_pipeline.cron import parse
+from kfp_pipeline.display import show_json, show_table
 from kfp_pipeline.kfp_server import Document
 from kfp_pipeline.recurring import Ending, Plan
-from kfp_pipeline.server_commands import EXPERIMENT, checked_parameters, platform_of, server_of, show_json, show_table
+from kfp_pipeline.server_commands import EXPERIMENT, checked_parameters, platform_of, server_of
 from kfp_pipeline.settings import Settings
 from kfp_pipeline.uploading import Package, package, parse_parameter, upload
 from spark_jobs.contract import InputError

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from kfp_pipeline import display, server_runs
+from kfp_pipeline import display, run_outcome, run_tasks, server_runs
+from kfp_pipeline.display import show_json, show_table
 from kfp_pipeline.kfp_server import Document, Server, connect
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date
-from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.manifest import check_overrides
-from kfp_pipeline.runtime.processes import signals_raise
+from kfp_pipeline.server_waiting import wait, why_failed
 from kfp_pipeline.settings import KfpSettings, Settings
 from kfp_pipeline.submission import read_overrides
 from kfp_pipeline.tasks import Platform, read_platform
 from kfp_pipeline.uploading import Package, bodies, package, upload
-from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, EXIT_INPUT, InputError, settings_of
+from spark_jobs.contract import ARGUMENTS, InputError, settings_of
 
-EXIT_INTERRUPTED = 130
 EXPERIMENT = "spark-kfp"
 MOST_LISTED = 50
 
@@ -59,9 +53,9 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     experiment = server_runs.experiment_id(server, arguments.experiment or EXPERIMENT)
     run = server_runs.create(server, _body(arguments, made, reference, config, experiment))
     if arguments.wait:
-        return _wait(arguments, server, run, made)
+        return wait(server, run, arguments)
     if arguments.json:
-        return show_json(_told(server, run))
+        return show_json(server_runs.told(server, run))
     print(f"run {run['run_id']}\n{server_runs.link(server, run['run_id'])}")
     return 0
 
@@ -73,7 +67,7 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         return show_json(found)
     rows = [
-        [item["run_id"], item.get("state", ""), str(item.get("created_at", ""))[:16], item.get("display_name", "")]
+        [item["run_id"], run_outcome.state(item), str(item.get("created_at", ""))[:16], item.get("display_name", "")]
         for item in found
     ]
     show_table(("run", "state", "created (UTC)", "name"), rows)
@@ -86,13 +80,16 @@ def show_command(arguments: argparse.Namespace, settings: Settings) -> int:
     run = server.get(f"runs/{_id(arguments.ids[0])}")
     if arguments.json:
         return show_json(run)
-    facts = {"run": run["run_id"], "name": run.get("display_name", ""), "state": run.get("state", "")}
-    if run.get("state") == "FAILED":
-        facts["failed"] = server_runs.why_failed(run)
-    for event in server_runs.events(run):
+    spec, link = server_runs.specification(server, run), server_runs.link(server, run["run_id"])
+    facts = {"run": run["run_id"], "name": run.get("display_name", ""), "state": run_outcome.state(run)}
+    if run.get("state") == "FAILED" and not run_outcome.was_terminated(run):
+        facts["failed"] = why_failed(server, run, spec, run_outcome.outcome(run, spec))
+    for event in run_tasks.events(run, run_tasks.tasks_of(spec)):
         facts[f"task {event['step']}"] = f"{event['state']} {display.describe(event)}".strip()
+    if not spec:
+        facts["tasks"] = "not known: the pipeline's version is no longer on the server"
     facts |= (run.get("runtime_config") or {}).get("parameters") or {}
-    facts["link"] = server_runs.link(server, run["run_id"])
+    facts["link"] = link
     show_table((), [[name, str(value)] for name, value in facts.items()])
     return 0
 
@@ -150,64 +147,6 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def show_json(document: Any) -> int:
-    """Prints a document for a program."""
-    print(json.dumps(document, indent=1, ensure_ascii=False))
-    return 0
-
-
-def show_table(names: tuple[str, ...], rows: list[list[str]]) -> None:
-    """Prints rows for a person; without names, pairs of name and value."""
-    table = Table(*names, box=None, pad_edge=False, show_header=bool(names), header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)
-
-
-def _wait(arguments: argparse.Namespace, server: Server, run: Document, made: Package) -> int:
-    identity, console = run["run_id"], Console(quiet=arguments.json)
-    console.print(Text(f"run {identity}\n{server_runs.link(server, identity)}"), soft_wrap=True)
-    again = f"look again: spark-kfp runs show --kfp {server.url} {identity}"
-    stop = f"end it: spark-kfp runs terminate --kfp {server.url} {identity}"
-    try:
-        with signals_raise(), display.Progress(console) as progress:
-            run = server_runs.follow(server, identity, progress.show, arguments.timeout)
-    except KeyboardInterrupt:
-        print(f"spark-kfp: interrupted; the run goes on; {again}; {stop}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except server_runs.StillRunningError:
-        print(f"spark-kfp: error: no end after {arguments.timeout:.0f} s; the run goes on; {again}", file=sys.stderr)
-        return EXIT_FAULT
-    except (StepError, InputError) as error:  # the server is away, or a token has run out meanwhile
-        print(f"spark-kfp: error: {error}; the run goes on; {again}", file=sys.stderr)
-        return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAULT
-    return _tell(arguments, server, run, made, console)
-
-
-def _tell(arguments: argparse.Namespace, server: Server, run: Document, made: Package, console: Console) -> int:
-    """The end of a run: its state, its metrics or why it failed, its link."""
-    succeeded = run["state"] == "SUCCEEDED"
-    summary, why = server_runs.summary(run, made.own_name, arguments.pipeline_root) if succeeded else (None, "")
-    if arguments.json:
-        show_json({**_told(server, run), "summary": summary})
-    seconds = server_runs.seconds_between(run.get("created_at"), run.get("finished_at"))
-    console.print(f"{run['state'].lower()} after {seconds:.0f} s", highlight=False)
-    if summary:
-        metrics = summary.get("metrics") or {}
-        for name, value in ((name, value) for name, value in metrics.items() if isinstance(value, (int, float))):
-            console.print(f"{name} {display.number(value)}", highlight=False, markup=False)
-        console.print(Text(f"report: {summary.get('report', '')}"), soft_wrap=True)
-    elif succeeded:
-        console.print(Text(f"the metrics are behind the link ({why})"), soft_wrap=True)
-    link = server_runs.link(server, run["run_id"])
-    console.print(Text(link), soft_wrap=True)
-    if succeeded:
-        return 0
-    told = f"failed {server_runs.why_failed(run)}" if run["state"] == "FAILED" else f"is {run['state'].lower()}"
-    print(f"spark-kfp: error: run {run['run_id']} {told}; {link}", file=sys.stderr)
-    return EXIT_FAULT
-
-
 def _body(
     arguments: argparse.Namespace, made: Package, reference: Document, config: Document, experiment: str = ""
 ) -> Document:
@@ -215,11 +154,6 @@ def _body(
     return server_runs.run_body(
         made, reference, config, experiment=experiment, service_account=arguments.service_account
     )
-
-
-def _told(server: Server, run: Document) -> Document:
-    identity = run["run_id"]
-    return {"run_id": identity, "link": server_runs.link(server, identity), "state": run.get("state", "")}
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:

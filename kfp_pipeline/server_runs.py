@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kfp_pipeline import runs
-from kfp_pipeline.kfp_server import ConflictError, Document, Server
-from kfp_pipeline.runtime import object_store
-from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline import run_tasks, runs
+from kfp_pipeline.kfp_server import ConflictError, Document, MissingError, Server
 from kfp_pipeline.uploading import Package, Uploaded
 from spark_jobs.contract import InputError
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-EVENTS = {"RUNNING": "running", "SUCCEEDED": "done", "FAILED": "failed", "SKIPPED": "skipped", "CANCELED": "cancelled"}
 CANCELING = "CANCELING"
 POLL_SECONDS = 3.0
-HIDDEN = ("root", "executor")
-"""Nodes of Argo's that the server lists among the tasks; each task has a driver and an executor of its own."""
-SUMMARY_NAME = "summary.json"
-"""The document that the pipeline's last task writes."""
+STUCK_SECONDS = 60.0
+"""After so long without the start of a pod people are told; images are often pulled within it."""
 
 
 class StillRunningError(Exception):
@@ -83,44 +75,55 @@ def reference_of(uploaded: Uploaded | None, made: Package) -> Document:
     return {"pipeline_id": f"(of {made.name})", "pipeline_version_id": f"(of {made.version_name})"}
 
 
-def follow(server: Server, run_id: str, show: Callable[[Document], None], timeout_seconds: float) -> Document:
-    """Waits for the end of a run and shows each change of a task, as a run on this machine does.
+def follow(
+    server: Server,
+    run_id: str,
+    timeout_seconds: float,
+    show: Callable[[Document], None] = lambda _: None,
+    stuck: Callable[[], None] = lambda: None,
+) -> Document:
+    """Waits for the end of a run and shows each of its states.
 
     Args:
         server: where it runs.
         run_id: of the run.
-        show: takes an event: `step`, `state`, `rows` (none: the server does not know them), `seconds`.
         timeout_seconds: longest wait; 0: as long as it takes.
+        show: takes the run each time it was read.
+        stuck: called when the same pods have been waiting to start for STUCK_SECONDS, once for these pods.
 
     Raises:
         StillRunningError: the time is over; the run goes on.
         TemporaryError: the server stayed away longer than its patience; the run goes on.
     """
     give_up = time.monotonic() + timeout_seconds if timeout_seconds else float("inf")
-    shown: dict[str, str] = {}
+    waiting, look_at = "", float("inf")
     while True:
         run = server.get(f"runs/{run_id}")
-        for event in events(run):
-            if shown.get(event["step"]) != event["state"]:
-                shown[event["step"]] = event["state"]
-                show(event)
+        show(run)
         if run.get("state") in ENDED:
             return run
-        if time.monotonic() + POLL_SECONDS > give_up:
+        now = time.monotonic()
+        if run_tasks.waiting(run) != waiting:
+            waiting = run_tasks.waiting(run)
+            look_at = now + STUCK_SECONDS if waiting else float("inf")
+        if now >= look_at:
+            stuck()
+            look_at = float("inf")
+        if now + POLL_SECONDS > give_up:
             raise StillRunningError
         time.sleep(POLL_SECONDS)
 
 
-def events(run: Document) -> Iterator[Document]:
-    """The states of a run's tasks, in the order in which they began."""
-    known = [item for item in tasks(run) if is_shown(run, item) and item.get("state") in EVENTS]
-    for item in sorted(known, key=lambda item: str(item.get("start_time", ""))):
-        yield {
-            "step": item["display_name"].lower(),
-            "state": EVENTS[item["state"]],
-            "rows": {},
-            "seconds": seconds_between(item.get("start_time"), item.get("end_time")),
-        }
+def specification(server: Server, run: Document) -> Document:
+    """The specification of a run's pipeline, as the server keeps it; empty if it is no longer there."""
+    reference = run.get("pipeline_version_reference") or {}
+    if not reference.get("pipeline_version_id"):
+        return run_tasks.specification(run)
+    try:
+        path = f"pipelines/{reference['pipeline_id']}/versions/{reference['pipeline_version_id']}"
+        return run_tasks.specification(server.get(path))
+    except MissingError:
+        return {}
 
 
 def terminate(server: Server, run_id: str) -> Document:
@@ -142,68 +145,15 @@ def terminate(server: Server, run_id: str) -> Document:
     return run
 
 
-def wait_for_end(server: Server, run_id: str, timeout_seconds: float) -> Document:
-    """Waits until a run has ended.
-
-    Raises:
-        StillRunningError: it has not within the time.
-    """
-    return follow(server, run_id, lambda _: None, timeout_seconds)
-
-
-def tasks(run: Document) -> list[Document]:
-    """All tasks that the server lists."""
-    return list((run.get("run_details") or {}).get("task_details") or [])
-
-
-def is_shown(run: Document, item: Document) -> bool:
-    """Whether a task is one of the pipeline's, not one of Argo's nodes below or above it."""
-    name = str(item.get("display_name", "")).partition("(")[0]
-    if not name or name in HIDDEN or name.endswith("-driver"):
-        return False
-    # The node of the whole run is called after its workflow, which ends with a random word, and is nobody's child.
-    children = {child.get("pod_name") for other in tasks(run) for child in other.get("child_tasks") or []}
-    return not re.fullmatch(r".+-[a-z0-9]{5}", name) or item.get("pod_name") in children
-
-
-def seconds_between(start: str | None, end: str | None) -> float:
-    """Seconds; 0 if one of the times is not known."""
-    if not start or not end:
-        return 0.0
-    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
-
-
-def why_failed(run: Document) -> str:
-    """Which tasks failed, and the error of the innermost: the others only say that a child of theirs did."""
-    failed = [item for item in tasks(run) if item.get("state") == "FAILED"]
-    names = [item["display_name"] for item in failed if is_shown(run, item)]
-    told = [
-        str((item.get("error") or {}).get("message", "")) for item in sorted(failed, key=lambda i: is_shown(run, i))
-    ]
-    message = next((text for text in told if text), str((run.get("error") or {}).get("message", "")))
-    where = f"at {', '.join(names)}" if names else ""
-    return (
-        " ".join(part for part in (where, f"({message})" if message else "") if part) or "for no reason that it tells"
-    )
-
-
 def link(server: Server, run_id: str) -> str:
     """Where people see the run."""
     return f"{server.url}/#/runs/details/{run_id}"
 
 
-def summary(run: Document, pipeline_name: str, pipeline_root: str) -> tuple[Document | None, str]:
-    """What the last task wrote, or None and why it cannot be had here."""
-    root = (pipeline_root or str((run.get("runtime_config") or {}).get("pipeline_root", ""))).rstrip("/")
-    if not object_store.is_stored(root):
-        return None, "without --pipeline-root it is not known where they lie"
-    uri = f"{root}/{pipeline_name}/{run['run_id']}/{SUMMARY_NAME}"
-    try:
-        text = object_store.read_text(uri)
-        found = json.loads(text) if text else None
-    except (InputError, StepError, ValueError) as error:
-        return None, str(error)
-    return (found, "") if isinstance(found, dict) else (None, f"{uri} is not there")
+def told(server: Server, run: Document) -> Document:
+    """What a program gets of a run."""
+    identity = run["run_id"]
+    return {"run_id": identity, "link": link(server, identity), "state": run.get("state", "")}
 
 
 def _namespace(server: Server) -> Document:

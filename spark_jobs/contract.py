@@ -23,6 +23,8 @@ EXIT_INPUT = 2
 """Exit code of a step whose input or settings are wrong: repeating it as it is cannot help."""
 EXIT_FAULT = 1
 """Exit code of a step that failed for any other reason."""
+EXIT_INTERRUPTED = 130
+"""Exit code of a command that was interrupted: what a shell gives for SIGINT."""
 
 
 class Step(StrEnum):

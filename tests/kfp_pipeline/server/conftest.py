@@ -12,8 +12,9 @@ import pytest
 
 from kfp_pipeline import kfp_server, schedule_commands, server_commands, server_runs, uploading
 from kfp_pipeline.cli import main
+from kfp_pipeline.runtime import object_store
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "runtime")]
 
 if TYPE_CHECKING:
     from fake_kfp_server import FakeKfp
@@ -25,7 +26,7 @@ SECRET = "nobody-may-see"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting, no settings of the person who runs the tests, and one compilation for all."""
+    """No waiting, no settings, store or cluster of the person who runs the tests, and one compilation for all."""
     monkeypatch.setattr(kfp_server, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(kfp_server, "FIRST_CONTACT_SECONDS", 0.2)
     monkeypatch.setattr(server_runs, "POLL_SECONDS", 0.01)
@@ -34,6 +35,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPARK_KFP_KFP", "KFP_TOKEN", "KFP_COOKIES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SPARK_KFP_PATIENCE_SECONDS", "5")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    object_store._settings.cache_clear()
+    object_store._client.cache_clear()
+    # The client reads KUBECONFIG only once, when it is imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/no/such/file")
 
 
 @pytest.fixture
