@@ -62,4 +62,5 @@ def finish(status: str, message: str, summary: Any) -> None:
         )
         for application in document["applications"]:
             print("{step}: SparkApplication {name}: {state} {error}".format(**application).rstrip())  # noqa: T201
-        print(f"{status}: {place}/summary.json", flush=True)  # noqa: T201
+        print(f"{status}: {document['message'] or 'no task has left a reason'}" if status != "SUCCEEDED" else status)  # noqa: T201
+        print(f"{place}/summary.json", flush=True)  # noqa: T201

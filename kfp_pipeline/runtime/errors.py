@@ -41,15 +41,22 @@ def told_plainly(before: Callable[[StepError], None] = lambda _: None) -> Iterat
     """
     try:
         yield
-    except InputError as raised:
-        error = StepError(Failure(kind="input", type="InputError", message=str(raised)))
-    except OSError as raised:  # a full disk, most often
+    except Exception as raised:
+        error = as_step_error(raised)
+        if not error:
+            raise
+        before(error)
+        print(f"spark-kfp: error: {error}", flush=True)  # noqa: T201 - the log pane
+        raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT) from raised
+
+
+def as_step_error(raised: Exception) -> StepError | None:
+    """The error as one of a step; None if it is a fault of this program, which needs its stack."""
+    if isinstance(raised, StepError):
+        return raised
+    if isinstance(raised, InputError):
+        return StepError(Failure(kind="input", type="InputError", message=str(raised)))
+    if isinstance(raised, OSError):  # a full disk, most often
         message = f"{raised.filename or 'this machine'}: {raised.strerror or raised}"
-        error = StepError(Failure(kind="input", type=type(raised).__name__, message=message))
-    except StepError as raised:
-        error = raised
-    else:
-        return
-    before(error)
-    print(f"spark-kfp: error: {error}", flush=True)  # noqa: T201 - the log pane
-    raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT)
+        return StepError(Failure(kind="input", type=type(raised).__name__, message=message))
+    return None

@@ -49,6 +49,12 @@ def write_bytes(uri: str, content: bytes) -> None:
     _ask(lambda store: store.put_object(bucket, key, io.BytesIO(content), len(content)))
 
 
+def remove(uri: str) -> None:
+    """Removes a small document from the object store, if it is there."""
+    bucket, key = bucket_and_key(uri)
+    _ask(lambda store: store.remove_object(bucket, key))
+
+
 def upload(path: Path, uri: str, on_progress: Callable[[int], None] = lambda _: None) -> str:
     """Puts a file into the object store and makes sure that it arrived as it is.
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kfp_pipeline.runtime import failures
 from kfp_pipeline.runtime.application import ENDED, error_of, is_alive, state_of
 from kfp_pipeline.runtime.following import driver_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster
 from kfp_pipeline.runtime.manifest import OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
 from kfp_pipeline.runtime.spark_operator import Documents, cancel
 from kfp_pipeline.runtime.summary import run_summary
-from spark_jobs.contract import RESULT_NAME, Result, Step
+from spark_jobs.contract import RESULT_NAME, Failure, Result, Step
 
 SUMMARY_NAME = "summary.json"
 
@@ -32,7 +33,7 @@ def end_run(
         run: its id.
         place: URI below which all of the run lies.
         status: SUCCEEDED, FAILED or CANCELLED, as KFP says.
-        message: why, as KFP says; may be empty.
+        message: why, as KFP says, if no task has left its reason; may be empty.
         shown_at: file for the Markdown.
 
     Returns:
@@ -44,11 +45,12 @@ def end_run(
         if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
     metrics, report = _evaluation(documents, applications)
+    reasons = {} if status == "SUCCEEDED" else failures.left(documents, place)
     document = {
         "run": run,
         "status": status,
-        "message": message,
-        "applications": [_described(item) for item in applications],
+        "message": "\n".join(f"{step}: {reason.message}" for step, reason in reasons.items()) or message,
+        "applications": [_described(item, reasons) for item in applications],
         "metrics": metrics,
         "report": report,
     }
@@ -58,13 +60,15 @@ def end_run(
     return document
 
 
-def _described(application: Mapping[str, Any]) -> dict[str, str]:
+def _described(application: Mapping[str, Any], reasons: Mapping[Step, Failure]) -> dict[str, str]:
     state = state_of(application) or "NEW"
+    step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
+    told = [reason.message for name, reason in reasons.items() if name == step and state != "COMPLETED"]
     return {
-        "step": (application["metadata"].get("labels") or {}).get(STEP_LABEL, ""),
+        "step": step,
         "name": application["metadata"]["name"],
         "state": state if state in ENDED else f"{state}, ended now",
-        "error": error_of(application).split("\n")[0],
+        "error": (told[0] if told else error_of(application)).split("\n")[0],
     }
 
 

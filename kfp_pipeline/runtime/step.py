@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from kfp_pipeline.runtime import fingerprint
+from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.data_version import version_of
 from kfp_pipeline.runtime.errors import StepError, told_plainly
 from kfp_pipeline.runtime.events import emit
@@ -54,7 +54,9 @@ def run_task(name: str, inputs: Mapping[str, Any]) -> str:
     """
     step, settings = Step(name), Settings.from_environment()
     die_with_parent()
-    with told_plainly(lambda error: tell(step, settings, error)), signals_raise():
+    output_uri = inputs[OUTPUT_ARTIFACTS[step]["output_uri"]].uri
+    told = told_plainly(lambda error: tell(step, settings, error))
+    with told, signals_raise(), failures.kept(step, output_uri, settings.run_id):
         args = step_arguments(step, inputs)
         check_paths(args, settings.run_id)
         runner = runner_for(

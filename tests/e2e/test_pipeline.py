@@ -176,6 +176,8 @@ def test_a_run_that_fails_is_ended_and_says_why(e2e: E2E) -> None:
     assert "spark-kfp: error: " in whole.logs["load"]
     summary = whole.summary()
     assert summary["status"] == "FAILED"
+    assert summary["message"].startswith("load: ")
+    assert f"spark-kfp: error: {summary['message'].removeprefix('load: ')}" in whole.logs["load"]
     assert summary["metrics"] == {}
     assert [item["step"] for item in summary["applications"]] == ["load"]
 

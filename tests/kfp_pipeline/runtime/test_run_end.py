@@ -96,6 +96,21 @@ def test_the_metrics_and_the_report_are_those_of_the_runs_evaluation(
     assert (kept["status"], kept["metrics"], kept["report"]) == ("SUCCEEDED", {"f1": 0.5}, "s3://b/r")
 
 
+def test_the_reason_that_a_task_has_left_is_told_and_not_the_operators_empty_word(
+    server: FakeKubernetes, cluster: Cluster, tmp_path: Path
+) -> None:
+    put(server, "load", "COMPLETED", at="01")
+    put(server, "preprocess", "FAILED", at="02", error="driver container failed with ExitCode: 2, Reason: Error")
+    documents = Documents()
+    failure = {"kind": "input", "type": "InputError", "message": "no label column 'depositt'; did you mean 'deposit'?"}
+    documents.kept[f"{PLACE}/failures/preprocess.json"] = json.dumps({**failure, "frames": []})
+    document = end(cluster, documents, tmp_path / "summary", "FAILED")
+    assert document["message"] == f"preprocess: {failure['message']}"
+    assert [item["error"] for item in document["applications"]] == ["", failure["message"]]
+    assert "preprocess: no label column 'depositt'; did you mean 'deposit'?" in (tmp_path / "summary").read_text()
+    assert end(cluster, documents, tmp_path / "summary", "SUCCEEDED")["message"] == ""
+
+
 def test_a_run_without_an_evaluation_has_no_metrics(server: FakeKubernetes, cluster: Cluster, tmp_path: Path) -> None:
     put(server, "evaluate", "FAILED")
     assert end(cluster, Documents(), tmp_path / "summary", "FAILED")["metrics"] == {}

@@ -1,0 +1,113 @@
+"""A task that fails leaves its reason below its run, whatever it was that went wrong."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from kfp_pipeline.runtime import failures, object_store
+from kfp_pipeline.runtime.errors import StepError, TemporaryError
+from kfp_pipeline.runtime.step import run_task
+from spark_jobs.contract import Failure, InputError, Step, TrainArgs
+
+PLACE = "minio://b/training/run-1"
+OUTPUT = f"{PLACE}/train/salt/model"
+REASON = f"{PLACE}/failures/train.json"
+
+
+class Store:
+    """An object store of small documents, which may be away."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.away = False
+
+    def ask(self) -> None:
+        if self.away:
+            raise TemporaryError(Failure(kind="fault", type="ObjectStoreAway", message="the store does not answer"))
+
+    def write_bytes(self, uri: str, content: bytes) -> None:
+        self.ask()
+        self.kept[uri] = content
+
+    def remove(self, uri: str) -> None:
+        self.ask()
+        self.kept.pop(uri, None)
+
+    def read_text(self, uri: str) -> str | None:
+        found = self.kept.get(uri)
+        return found.decode() if found else None
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    found = Store()
+    for name in ("write_bytes", "remove", "read_text"):
+        monkeypatch.setattr(object_store, name, getattr(found, name))
+    return found
+
+
+def train(**changed: Any) -> dict[str, Any]:
+    """The inputs of the component train."""
+    given = vars(TrainArgs(preprocess_uri=f"{PLACE}/preprocess/salt/features", output_uri="-"))
+    model = SimpleNamespace(uri=OUTPUT, metadata={})
+    more = {"spark": "operator", "spark_settings": {}, "task_config": dsl.TaskConfig(), "model": model}
+    return {**given, **more, **changed}
+
+
+def test_a_task_that_fails_before_it_has_submitted_anything_leaves_its_sentence(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPARK_KFP_RUN_ID", "run-1")
+    monkeypatch.setattr("kfp_pipeline.runtime.step.die_with_parent", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        run_task("train", train(elastic_net_param=1.5))
+    assert end.value.code == 2
+    found = failures.left(store, PLACE)
+    assert list(found) == [Step.TRAIN]
+    assert found[Step.TRAIN].kind == "input"
+    assert f"spark-kfp: error: {found[Step.TRAIN].message}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (
+            StepError(Failure(kind="fault", type="Killed", message="the driver was killed")),
+            "fault",
+            "the driver was killed",
+        ),
+        (InputError("no column x"), "input", "no column x"),
+        (KeyError("x"), "fault", "KeyError: 'x'; the task's log shows where"),
+    ],
+)
+def test_the_last_attempt_counts_and_one_that_succeeds_removes_the_reason(
+    store: Store, error: Exception, kind: str, told: str
+) -> None:
+    with pytest.raises(type(error)), failures.kept(Step.TRAIN, OUTPUT, "run-1"):
+        raise error
+    document = json.loads(store.kept[REASON])
+    assert (document["kind"], document["message"]) == (kind, told)
+    with failures.kept(Step.TRAIN, OUTPUT, "run-1"):
+        pass
+    assert store.kept == {}
+
+
+def test_a_store_that_is_away_does_not_change_how_a_task_ends(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.away = True
+    with pytest.raises(InputError, match="no column x"), failures.kept(Step.TRAIN, OUTPUT, "run-1"):
+        raise InputError("no column x")
+    with failures.kept(Step.TRAIN, OUTPUT, "run-1"):
+        pass
+    assert f"{REASON} could not be changed: the store does not answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("uri", ["/runs/one/train", "minio://b/training/another/train/salt/model"])
+def test_outside_of_a_runs_own_place_nothing_is_written(store: Store, uri: str) -> None:
+    with pytest.raises(KeyError), failures.kept(Step.TRAIN, uri, "run-1"):
+        raise KeyError("x")
+    assert store.kept == {}
