@@ -27,6 +27,8 @@ HEADER_BYTES = 400
 NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
 MAX_CLASSES = 50
 """A label with more values than this is not a class."""
+OWN_PREFIX = "spark_kfp_"
+"""With this begin the names of columns that steps add to a user's table, unless a column of the table begins with it too."""
 POSITIVE_WORDS = ("yes", "true", "1", "1.0", "y", "t", "positive", "pos")
 _SECTIONS: dict[str, set[str] | None] = {
     "label": {"name", "positive", "base_rate"},
@@ -168,6 +170,23 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {shown}?" if close else f"; there are {shown}"
 
 
+def own_prefix(columns: Iterable[str]) -> str:
+    """A prefix with which no column of a table begins, so that names made with it never meet one of the table's.
+
+    Compared without regard to case, as a Spark session compares names unless it is told otherwise.
+    """
+    folded, prefix = [name.casefold() for name in columns], OWN_PREFIX
+    while any(name.startswith(prefix) for name in folded):
+        prefix += "_"
+    return prefix
+
+
+def equal_but_for_case(columns: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names that Spark takes for one unless `spark.sql.caseSensitive` is true."""
+    met: dict[str, str] = {}
+    return [(met[name.lower()], name) for name in columns if met.setdefault(name.lower(), name) != name]
+
+
 def positive_value(class_counts: Mapping[str, int]) -> str:
     """The label value that counts as positive when nobody said: a word like `yes`, else the rarer value."""
     by_word = {value.strip().lower(): value for value in class_counts}
@@ -225,7 +244,7 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
     first = [cell.strip() for cell in records[0]]
     wanted = given.get("header", "auto")
     header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(_is_number, first))))
-    names = _column_names(first, where) if header else tuple(f"column_{i + 1}" for i in range(len(first)))
+    names = _column_names(first, where) if header else tuple(map(unnamed, range(len(first))))
     if header and whole and len(records) == 1:
         raise InputError(f"{where} has a header but no rows")
     return Dialect(encoding=encoding, delimiter=delimiter, quote=quote, header=header, names=names)
@@ -290,8 +309,13 @@ def _records(text: str, delimiter: str, quote: str, most: int = 200) -> list[lis
     return records
 
 
+def unnamed(place: int) -> str:
+    """The name of a column without one: the name that Spark gives it, so that a saved model finds it in what Spark reads."""
+    return f"_c{place}"
+
+
 def _column_names(first: Sequence[str], where: str) -> tuple[str, ...]:
-    names = tuple(name or f"column_{i + 1}" for i, name in enumerate(first))
+    names = tuple(name or unnamed(place) for place, name in enumerate(first))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"{where}: the header has {twice[0]!r} more than once; rename one of them")

@@ -26,7 +26,7 @@ from spark_jobs.contract import (
 )
 from spark_jobs.dataset import read_specification
 from spark_jobs.evaluation import Trained, coefficients, judge, judge_without
-from spark_jobs.features import slicer_without
+from spark_jobs.features import name_columns, slicer_without
 from spark_jobs.report import render_report
 from spark_jobs.split import is_small, read_set
 
@@ -99,7 +99,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         partial(judge_other, test, trained, args, "without" in fitted.uris), small=is_small(preprocessed.rows_in)
     )
     classifier = storage.read_classifier(storage.join(args.train_uri, "model", fitted.facts["classifier"]))
-    judged = judge(classifier.transform(test), trained, args.bootstrap_samples)
+    judged = judge(name_columns(classifier, {}).transform(test), trained, args.bootstrap_samples)
     without = other.value()
     warnings = tuple(dict.fromkeys((*trained.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {

@@ -7,11 +7,12 @@ is fitted on the rows that are passed in; pass the train rows. Knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.base import Transformer
+from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.ml.feature import (
     OneHotEncoder,
     SQLTransformer,
@@ -25,8 +26,10 @@ from pyspark.sql import DataFrame
 from spark_jobs.contract import InputError
 
 FEATURES = "features"
-ENCODED = "encoded"
 KEPT = "kept_features"
+PREDICTED_LABEL = "predicted_label"
+PREDICTIONS = ("rawPrediction", "probability", "prediction", PREDICTED_LABEL)
+"""Columns that a saved model adds; the first three have MLlib's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """The fitted features: `model` takes raw columns to `features`, whose places `features` describes.
+    """The fitted features: `model` takes raw columns to `features`, behind the table's prefix, whose places `features` describes.
 
     Attributes:
         numeric: the numeric columns.
@@ -85,7 +88,7 @@ class Encoding:
 
 
 def fit_encoding(
-    train: DataFrame, numeric: Sequence[NumericColumn], categorical: Sequence[str], max_categories: int
+    train: DataFrame, numeric: Sequence[NumericColumn], categorical: Sequence[str], max_categories: int, prefix: str
 ) -> Encoding:
     """Fits the features.
 
@@ -94,31 +97,33 @@ def fit_encoding(
         numeric: the numeric columns with their means.
         categorical: the categorical columns.
         max_categories: most values of a categorical column.
+        prefix: with it begin the names of the columns that are added; no column of the table begins with it.
 
     Raises:
         InputError: a categorical column has more values.
     """
-    select = SQLTransformer(statement=select_statement(numeric, categorical))
+    select = SQLTransformer(statement=select_statement(numeric, categorical, prefix))
     stages: list[Transformer] = [select]
     vocabularies: dict[str, tuple[str, ...]] = {}
     if categorical:
         places = range(len(categorical))
         indexer = StringIndexer(
-            inputCols=[f"category_{i}" for i in places],
-            outputCols=[f"index_{i}" for i in places],
+            inputCols=[f"{prefix}category_{i}" for i in places],
+            outputCols=[f"{prefix}index_{i}" for i in places],
             handleInvalid="keep",  # the last index: missing, or not met in the train rows
             stringOrderType="frequencyDesc",
         )
         encoder = OneHotEncoder(
-            inputCols=indexer.getOutputCols(), outputCols=[f"onehot_{i}" for i in places], dropLast=False
+            inputCols=indexer.getOutputCols(), outputCols=[f"{prefix}onehot_{i}" for i in places], dropLast=False
         )
         selected = select.transform(train)
         indexed = indexer.fit(selected)
         vocabularies = _vocabularies(indexed, categorical, max_categories)
         stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
     assembled, kept, features = _layout(numeric, vocabularies)
-    stages.append(VectorAssembler(inputCols=assembled, outputCol=ENCODED))
-    stages.append(VectorSlicer(inputCol=ENCODED, outputCol=FEATURES, indices=kept))
+    encoded = f"{prefix}encoded"
+    stages.append(VectorAssembler(inputCols=[prefix + name for name in assembled], outputCol=encoded))
+    stages.append(VectorSlicer(inputCol=encoded, outputCol=prefix + FEATURES, indices=kept))
     return Encoding(
         model=PipelineModel(stages=stages), numeric=tuple(numeric), vocabularies=vocabularies, features=features
     )
@@ -135,21 +140,41 @@ def slicer_without(features: Sequence[Mapping[str, str]], columns: Sequence[str]
     return VectorSlicer(inputCol=FEATURES, outputCol=KEPT, indices=kept) if columns and kept else None
 
 
-def select_statement(numeric: Sequence[NumericColumn], categorical: Sequence[str]) -> str:
+def model_columns(table: Iterable[str], prefix: str) -> dict[str, str]:
+    """What the columns are called that a saved model reads and adds where a user's table has these columns.
+
+    The predictions keep their names unless the table has a column of that name, in any case, as Spark compares names.
+    """
+    taken = {name.lower() for name in table}
+    names = {name: prefix + name if name.lower() in taken else name for name in PREDICTIONS}
+    return {FEATURES: prefix + FEATURES, **names}
+
+
+def name_columns(model: LogisticRegressionModel, names: Mapping[str, str]) -> LogisticRegressionModel:
+    """Lets a classifier read and add columns of these names; those that are not given have MLlib's own."""
+    model = model.setFeaturesCol(names.get(FEATURES, FEATURES)).setPredictionCol(names.get("prediction", "prediction"))
+    model = model.setProbabilityCol(names.get("probability", "probability"))
+    return model.setRawPredictionCol(names.get("rawPrediction", "rawPrediction"))
+
+
+def select_statement(numeric: Sequence[NumericColumn], categorical: Sequence[str], prefix: str) -> str:
     """SQL that adds to raw columns, of any name, the columns that the further stages read."""
     columns = ["*"]
     for place, column in enumerate(numeric):
         raw = _identifier(column.name)
         value = f"nanvl(try_cast({raw} AS DOUBLE), NULL)"
-        columns.append(f"coalesce({value}, CAST('{column.mean!r}' AS DOUBLE)) AS number_{place}")
-        columns.append(f"CAST({value} IS NULL AS DOUBLE) AS missing_{place}")
+        columns.append(f"coalesce({value}, CAST('{column.mean!r}' AS DOUBLE)) AS {prefix}number_{place}")
+        columns.append(f"CAST({value} IS NULL AS DOUBLE) AS {prefix}missing_{place}")
     for place, name in enumerate(categorical):
-        columns.append(f"nullif(trim(CAST({_identifier(name)} AS STRING)), '') AS category_{place}")
+        columns.append(f"nullif(trim(CAST({_identifier(name)} AS STRING)), '') AS {prefix}category_{place}")
     return f"SELECT {', '.join(columns)} FROM __THIS__"
 
 
 def _identifier(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    quoted = "`" + name.replace("`", "``") + "`"
+    if "__THIS__" in name or "${" in name:  # SQLTransformer and Spark SQL would put something else in their place
+        return f"IDENTIFIER(CAST(X'{quoted.encode().hex()}' AS STRING))"
+    return quoted
 
 
 def _vocabularies(indexed: StringIndexerModel, categorical: Sequence[str], most: int) -> dict[str, tuple[str, ...]]:

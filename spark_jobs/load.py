@@ -23,15 +23,13 @@ from spark_jobs.dataset import (
     MAX_CLASSES,
     Dialect,
     Specification,
+    equal_but_for_case,
     nearest,
     positive_value,
     read_specification,
 )
 from spark_jobs.profiling import describe, infer_specification
 from spark_jobs.source import (
-    FILE,
-    LINE,
-    POSITION,
     Source,
     is_missing_number,
     number_from,
@@ -42,8 +40,6 @@ from spark_jobs.source import (
 
 log = logging.getLogger(__name__)
 
-REASON, TEXT = "_reason", "_text_"
-
 
 def type_rows(source: Source, specification: Specification) -> DataFrame:
     """Gives each column the type of its role.
@@ -51,17 +47,18 @@ def type_rows(source: Source, specification: Specification) -> DataFrame:
     Three selects rather than one: Spark computes each value once, and Java compiles the code of a select only if it is not too long.
 
     Returns:
-        One row for each row of the source: numeric columns as double, the others as string, those of `POSITION`, the line's text
-        and `_reason`: null for a good row, else why it is rejected. The cells' texts are there too, as `_text_` and a number.
+        One row for each row of the source: numeric columns as double, the others as string. Behind the source's prefix: the columns
+        of `POSITION`, the line's text, `reason` (null for a good row, else why it is rejected) and the cells' texts (`text_` and a number).
     """
-    texts = {name: f"{TEXT}{place}" for place, name in enumerate(source.columns)}
-    cells = source.rows.select(*[text_of(source, name).alias(text) for name, text in texts.items()], *POSITION, LINE)
+    texts = dict(zip(source.columns, _texts(source), strict=True))
+    own = (*source.position, source.line)
+    cells = source.rows.select(*[text_of(source, name).alias(text) for name, text in texts.items()], *own)
     typed = [
         number_from(F.col(text)).alias(name) if name in specification.numeric else F.col(text).alias(name)
         for name, text in texts.items()
     ]
     reasons = [
-        F.when(F.col(LINE).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
+        F.when(F.col(source.line).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
         F.when(quoted(specification.label).isNull(), F.lit(f"label {specification.label!r} is missing")),
     ]
     for name in specification.numeric:
@@ -69,7 +66,7 @@ def type_rows(source: Source, specification: Specification) -> DataFrame:
     if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
         broken = F.contains(F.concat_ws("", *texts.values()), F.lit("\ufffd"))
         reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
-    return cells.select(*typed, *texts.values(), *POSITION, LINE).withColumn(REASON, F.coalesce(*reasons))
+    return cells.select(*typed, *texts.values(), *own).withColumn(_reason(source), F.coalesce(*reasons))
 
 
 def _number_reasons(name: str, text: Column, specification: Specification) -> list[Column]:
@@ -86,36 +83,39 @@ def _number_reasons(name: str, text: Column, specification: Specification) -> li
     return reasons
 
 
-def write_rows(typed: DataFrame, uri: str) -> tuple[int, int]:
+def write_rows(source: Source, typed: DataFrame, uri: str) -> tuple[int, int]:
     """Writes the good rows to `rows/`.
 
     Returns:
         Rows read and rows rejected.
     """
-    observation = Observation()
-    counted = typed.observe(observation, F.count(F.lit(1)).alias("read"), F.count(REASON).alias("rejected"))
-    storage.write_table(
-        counted.where(F.col(REASON).isNull()).drop(LINE, REASON, *_texts(typed)), storage.join(uri, "rows")
-    )
+    observation, reason = Observation(), _reason(source)
+    counted = typed.observe(observation, F.count(F.lit(1)).alias("read"), F.count(reason).alias("rejected"))
+    columns = map(quoted, (*source.columns, *source.position))
+    storage.write_table(counted.where(F.col(reason).isNull()).select(*columns), storage.join(uri, "rows"))
     return int(observation.get["read"]), int(observation.get["rejected"])
 
 
-def write_rejected(typed: DataFrame, uri: str) -> list[tuple[str, int]]:
+def write_rejected(source: Source, typed: DataFrame, uri: str) -> list[tuple[str, int]]:
     """Writes the rejected rows to `rejected/`: their file, their text and the reason.
 
     Returns:
         Reasons and how often each was met, commonest first.
     """
-    rejected = typed.where(F.col(REASON).isNotNull())
-    line = F.coalesce(F.col(LINE), F.to_csv(F.struct(*_texts(typed))))
-    columns = (F.col(FILE).alias("file"), line.alias("line"), F.col(REASON).alias("reason"))
-    storage.write_table(rejected.select(*columns), uri)
-    counts = rejected.groupBy(REASON).count().orderBy(F.desc("count"), REASON).collect()
-    return [(row[REASON], row["count"]) for row in counts]
+    line = F.coalesce(F.col(source.line), F.to_csv(F.struct(*_texts(source))))
+    columns = (F.col(source.position[0]).alias("file"), line.alias("line"), F.col(_reason(source)).alias("reason"))
+    rejected = typed.where(F.col(_reason(source)).isNotNull()).select(*columns)
+    storage.write_table(rejected, uri)
+    counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
+    return [(row["reason"], row["count"]) for row in counts]
 
 
-def _texts(typed: DataFrame) -> list[str]:
-    return [name for name in typed.columns if name.startswith(TEXT)]
+def _reason(source: Source) -> str:
+    return f"{source.prefix}reason"
+
+
+def _texts(source: Source) -> list[str]:
+    return [f"{source.prefix}text_{place}" for place in range(len(source.columns))]
 
 
 def check_label(specification: Specification, class_counts: dict[str, int]) -> tuple[Specification, list[str]]:
@@ -178,9 +178,13 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     label = given_specification(args).label if args.specification_uri else args.label
     source = open_source(session, args, label)
     specification, warnings = prepare(source, args)
+    warnings += [
+        f"columns {first!r} and {second!r} differ in case only; set spark.sql.caseSensitive=true where you use the saved model"
+        for first, second in equal_but_for_case(source.columns)
+    ]
     typed = type_rows(source, specification)
-    read, rejected = write_rows(typed, args.output_uri)
-    reasons = write_rejected(typed, storage.join(args.output_uri, "rejected")) if rejected else []
+    read, rejected = write_rows(source, typed, args.output_uri)
+    reasons = write_rejected(source, typed, storage.join(args.output_uri, "rejected")) if rejected else []
     if not read:
         raise InputError(f"{args.data_uri} has a header but no rows")
     if rejected > read * args.max_rejected_fraction:
@@ -208,12 +212,17 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
         rows_in=read,
         rows_out={"rows": read - rejected, "rejected": rejected},
         columns=tuple(
-            (field.name, field.dataType.simpleString()) for field in table.schema if field.name not in POSITION
+            (field.name, field.dataType.simpleString()) for field in table.schema if field.name not in source.position
         ),
         digest=profile["digest"],
         uris={"rows": storage.join(args.output_uri, "rows")},
         warnings=tuple(warnings + more),
-        facts={"label": specification.label, "positive": specification.positive, "suspicious": profile["suspicious"]},
+        facts={
+            "label": specification.label,
+            "positive": specification.positive,
+            "suspicious": profile["suspicious"],
+            "prefix": source.prefix,
+        },
     )
 
 

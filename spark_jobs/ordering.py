@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.contract import InputError
 from spark_jobs.dataset import nearest
-from spark_jobs.source import POSITION, quoted
+from spark_jobs.source import position_columns, quoted
 
 TIMES = "[' ']['T'][H:m[:s[.SSSSSS][.SSS]]][XXX]"
 """May follow each date: a time of day, and a zone (UTC if none). Brackets are optional parts in Spark's datetime patterns."""
@@ -30,20 +30,22 @@ https://spark.apache.org/docs/latest/sql-ref-datetime-pattern.html
 """
 
 
-def order_key(table: DataFrame, order_by: str) -> Column:
+def order_key(table: DataFrame, order_by: str, prefix: str) -> Column:
     """The value that an ordered split sorts by: the column as a number or as microseconds since 1970, or the place in the file.
 
     Args:
         table: the typed rows with the columns of `POSITION`.
         order_by: name of a column; empty for the order of the file.
+        prefix: with it begin the names of the columns that are not the user's.
 
     Raises:
         InputError: there is no such column, it has no value in some rows, or its texts are not dates that can be read in one way only.
     """
     if not order_by:
-        return F.struct(*POSITION)
-    if order_by not in table.columns:
-        raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, table.columns)}")
+        return F.struct(*position_columns(prefix))
+    columns = [name for name in table.columns if name not in position_columns(prefix)]
+    if order_by not in columns:
+        raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, columns)}")
     column = quoted(order_by)
     number = column.try_cast("double")
     found = table.agg(

@@ -16,14 +16,20 @@ from typing import Any
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.beside import Beside
 from spark_jobs.contract import PreprocessArgs, Result, Step
 from spark_jobs.dataset import Specification, read_specification
-from spark_jobs.features import FEATURES, Encoding, NumericColumn, fit_encoding
-from spark_jobs.source import BLOCK, FILE, ROW, quoted
+from spark_jobs.features import (
+    FEATURES,
+    Encoding,
+    NumericColumn,
+    fit_encoding,
+    model_columns,
+)
+from spark_jobs.source import POSITION, quoted
 from spark_jobs.split import (
     LABEL,
     ROW_HASH,
@@ -50,17 +56,17 @@ def index_label(label: str, labels: list[str]) -> Column:
 
 
 def write_features(split: Split, encoding: Encoding, label: Column, uri: str) -> None:
-    """Writes features, label and row_hash, one directory for each set."""
-    encoded = encoding.model.transform(split.table.select("*", label.alias("_indexed_label")))
-    columns = (FEATURES, F.col("_indexed_label").alias(LABEL), ROW_HASH, SET)
+    """Writes features, label and row_hash, one directory for each set: nothing of the user's is in this table."""
+    encoded = encoding.model.transform(split.table.withColumn(split.prefix + LABEL, label))
+    columns = [F.col(split.prefix + name).alias(name) for name in (FEATURES, LABEL, ROW_HASH, SET)]
     write_sets(encoded.select(*columns), sum(split.rows.values()), uri)
 
 
 def rows_schema(loaded: Result) -> StructType:
     """The schema of the rows that load wrote; one that is given costs no job to find."""
-    types = {**dict(loaded.columns), FILE: "string", BLOCK: "bigint", ROW: "bigint"}
-    known = {"double": DoubleType(), "string": StringType(), "bigint": LongType()}
-    return StructType([StructField(name, known[kind]) for name, kind in types.items()])
+    known = {"double": DoubleType(), "string": StringType()}
+    users = [StructField(name, known[kind]) for name, kind in loaded.columns]
+    return StructType([*users, *(StructField(loaded.facts["prefix"] + name, kind) for name, kind in POSITION.items())])
 
 
 def run(session: SparkSession, args: PreprocessArgs) -> Result:
@@ -69,19 +75,21 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     where = storage.join(args.load_uri, "specification.toml")
     specification = read_specification(storage.read_text(where), where)
     table = storage.read_table(session, storage.join(args.load_uri, "rows"), rows_schema(loaded))
-    split = summarise(assign_sets(table, args), specification)
+    prefix = loaded.facts["prefix"]
+    split = summarise(assign_sets(table, args, prefix), specification, prefix)
     numeric = [
         NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0)
         for name in specification.numeric
     ]
-    train = split.table.where(F.col(SET) == "train")
-    encoding = fit_encoding(train, numeric, specification.categorical, args.max_categories)
+    train = split.table.where(F.col(prefix + SET) == "train")
+    encoding = fit_encoding(train, numeric, specification.categorical, args.max_categories, prefix)
     labels = class_labels(specification, set(split.counts["train"]))
     model_uri = storage.join(args.output_uri, "features_model")
     saved = Beside(partial(storage.write_model, encoding.model, model_uri), small=is_small(sum(split.rows.values())))
     write_features(split, encoding, index_label(specification.label, labels), storage.join(args.output_uri, "features"))
     saved.value()
     document = describe(args, specification, labels, split, encoding)
+    document["model_columns"] = model_columns((name for name, _ in loaded.columns), prefix)
     meaning = json.dumps(document, ensure_ascii=False)
     profile = json.loads(storage.read_text(storage.join(args.load_uri, "profile.json")))
     document["data"] = {"uri": loaded.arguments["data_uri"], "warnings": list(loaded.warnings), **profile}

@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 from spark_jobs.contract import InputError
 from spark_jobs.dataset import Specification, nearest
 from spark_jobs.source import (
-    LINE,
     Source,
     is_missing_number,
     number_from,
@@ -41,7 +40,7 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
         counts.append(F.count(text_of(source, name)).alias(f"values_{index}"))
         counts.append(F.count(number_from(text_of(source, name))).alias(f"numbers_{index}"))
         counts.append(F.count_if(is_missing_number(text_of(source, name))).alias(f"missing_{index}"))
-    found = source.rows.where(F.col(LINE).isNull()).agg(*counts).first()
+    found = source.rows.where(F.col(source.line).isNull()).agg(*counts).first()
     assert found is not None
     numeric, categorical, dropped, warnings = [], [], [], []
     for index, name in enumerate(names):

@@ -43,6 +43,7 @@ def build_scorecard(
         "numeric": features["numeric"],
         "categorical": features["categorical"],
         "features": features["features"],
+        "model_columns": features["model_columns"],
         "specification": features["specification"],
         "settings": dict(settings),
         "digests": dict(digests),

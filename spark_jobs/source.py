@@ -5,37 +5,50 @@ A CSV is read as text, so that whoever types it can say which cell of which row 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import DataType, LongType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.contract import InputError, LoadArgs
-from spark_jobs.dataset import MISSING_NUMBERS, Dialect, find_dialect
+from spark_jobs.dataset import MISSING_NUMBERS, Dialect, find_dialect, own_prefix
 
-LINE, FILE, BLOCK, ROW = "_line", "_file", "_block", "_row"
-"""Columns that load adds: text of a line that does not parse; where a row stood, as file, block of the file and row in it."""
-POSITION = (FILE, BLOCK, ROW)
+POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}
+"""Columns that load adds, their names behind the table's own prefix: where a row stood, as file, block of the file and row in it."""
 PARQUET = b"PAR1"
 """The first bytes of every Parquet file."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The rows as they came: every column of a CSV as text, of Parquet as it was typed, and the columns of `POSITION`."""
+    """The rows as they came: every column of a CSV as text, of Parquet as it was typed; load's own columns beside them."""
 
     rows: DataFrame
     columns: tuple[str, ...]
     dialect: Dialect | None
 
-    def __post_init__(self) -> None:
-        """Refuses columns whose names load needs for itself."""
-        taken = [name for name in self.columns if name in (LINE, *POSITION)]
-        if taken:
-            raise InputError(f"column {taken[0]!r} has a name that load uses itself; rename it")
+    @property
+    def prefix(self) -> str:
+        """With it begin the names of load's own columns: no column of the table begins with it."""
+        return own_prefix(self.columns)
+
+    @property
+    def line(self) -> str:
+        """The column with the text of a line that does not parse, else null."""
+        return f"{self.prefix}line"
+
+    @property
+    def position(self) -> tuple[str, ...]:
+        """The columns of `POSITION`."""
+        return position_columns(self.prefix)
+
+
+def position_columns(prefix: str) -> tuple[str, ...]:
+    """The names of the columns of `POSITION` in a table with this prefix."""
+    return tuple(prefix + name for name in POSITION)
 
 
 def quoted(name: str) -> Column:
@@ -112,7 +125,10 @@ def _odd_quotes(content: bytes, quote: str) -> bool:
 
 def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
     table = session.read.parquet(*storage.spark_paths(files))
-    return Source(_with_position(table.withColumn(LINE, F.lit(None).cast("string"))), tuple(table.columns), None)
+    columns = tuple(table.columns)
+    prefix = own_prefix(columns)
+    rows = _with_position(table, prefix).withColumn(f"{prefix}line", F.lit(None).cast("string"))
+    return Source(rows, columns, None)
 
 
 def _csv(session: SparkSession, layout: Layout) -> Source:
@@ -120,13 +136,13 @@ def _csv(session: SparkSession, layout: Layout) -> Source:
     files, dialect = layout.files, layout.dialect
     if dialect.encoding.upper().startswith("UTF-16"):
         records = _read_csv(session, files, dialect, multi_line=True)
-        return Source(_with_position(records), dialect.names, dialect)
+        return Source(records, dialect.names, dialect)
     lines = _read_csv(session, files, dialect, multi_line=False)
     if _has_open_quotes(session, layout):
         records = _read_csv(session, files, dialect, multi_line=True)
         # A stray quote swallows the lines after it: then the lines are the better reading.
-        lines = records if _good(records) >= _good(lines) else lines
-    return Source(_with_position(lines), dialect.names, dialect)
+        lines = records if _good(records, dialect) >= _good(lines, dialect) else lines
+    return Source(lines, dialect.names, dialect)
 
 
 def _has_open_quotes(session: SparkSession, layout: Layout) -> bool:
@@ -139,19 +155,19 @@ def _has_open_quotes(session: SparkSession, layout: Layout) -> bool:
     return bool(found and found["open"])
 
 
-def _good(rows: DataFrame) -> int:
+def _good(rows: DataFrame, dialect: Dialect) -> int:
     """How many rows parse."""
-    observation = Observation()
-    rows.observe(observation, F.count_if(F.col(LINE).isNull()).alias("good")).write.format("noop").mode(
-        "overwrite"
-    ).save()
+    observation, line = Observation(), F.col(f"{own_prefix(dialect.names)}line")
+    rows.observe(observation, F.count_if(line.isNull()).alias("good")).write.format("noop").mode("overwrite").save()
     return int(observation.get["good"])
 
 
 def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, multi_line: bool) -> DataFrame:
-    schema = StructType([StructField(name, StringType()) for name in (*dialect.names, LINE)])
+    prefix = own_prefix(dialect.names)
+    line = f"{prefix}line"
+    schema = StructType([StructField(name, StringType()) for name in (*dialect.names, line)])
     reader = session.read.option("columnPruning", False)  # a row is judged by all of its columns
-    return reader.csv(
+    rows = reader.csv(
         storage.spark_paths(files),
         schema=schema,
         header=dialect.header,
@@ -161,21 +177,20 @@ def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, 
         encoding=dialect.encoding,
         multiLine=multi_line,
         mode="PERMISSIVE",
-        columnNameOfCorruptRecord=LINE,
+        columnNameOfCorruptRecord=line,
         ignoreLeadingWhiteSpace=True,
         ignoreTrailingWhiteSpace=True,
         maxColumns=max(20480, len(dialect.names) + 1),
     )
+    return _with_position(rows, prefix)
 
 
-def _with_position(rows: DataFrame) -> DataFrame:
+def _with_position(rows: DataFrame, prefix: str) -> DataFrame:
+    place = rows.metadataColumn("_metadata")  # Spark's, also where the table has a column of this name
     # Inside one block the identifiers rise in the order of the rows.
-    return rows.select(
-        "*",
-        F.col("_metadata.file_path").alias(FILE),
-        F.col("_metadata.file_block_start").alias(BLOCK),
-        F.monotonically_increasing_id().alias(ROW),
-    )
+    found = (place["file_path"], place["file_block_start"], F.monotonically_increasing_id())
+    names = position_columns(prefix)
+    return rows.select("*", *[column.alias(name) for column, name in zip(found, names, strict=True)])
 
 
 def text_of(source: Source, name: str) -> Column:

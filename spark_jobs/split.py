@@ -21,19 +21,21 @@ from spark_jobs.dataset import Specification
 from spark_jobs.features import FEATURES
 from spark_jobs.ordering import order_key
 from spark_jobs.profiling import row_hash
-from spark_jobs.source import POSITION, quoted
+from spark_jobs.source import position_columns, quoted
 
 SETS = ("train", "validation", "test")
 SET, LABEL, ROW_HASH = "set", "label", "row_hash"
+"""Columns of the features' tables, which hold nothing of the user's; beside the user's columns they have the table's own prefix."""
 ONE_TASK_ROWS = 200_000
 """Up to so many rows, one task sorts and writes all: sums over them are then the same to the last bit on any machine."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of `table` with a column `set`.
+    """The rows of `table` with the columns `row_hash` and `set`.
 
     Attributes:
+        prefix: with it begin the names of the columns that are not the user's.
         counts: rows by set and label value.
         means: mean of each numeric column over the train rows.
         deviations: standard deviation of each numeric column over the train rows, missing values left out.
@@ -41,6 +43,7 @@ class Split:
     """
 
     table: DataFrame
+    prefix: str
     counts: dict[str, dict[str, int]]
     means: dict[str, float]
     deviations: dict[str, float]
@@ -52,26 +55,27 @@ class Split:
         return {name: sum(by_label.values()) for name, by_label in self.counts.items()}
 
 
-def assign_sets(table: DataFrame, args: PreprocessArgs) -> DataFrame:
-    """Adds `row_hash` (long) and `set` (train, validation or test).
+def assign_sets(table: DataFrame, args: PreprocessArgs, prefix: str) -> DataFrame:
+    """Adds `row_hash` (long) and `set` (train, validation or test), their names behind the prefix.
 
     Args:
         table: the typed rows with the columns of `POSITION`.
+        prefix: with it begin the names of the columns that are not the user's.
 
     Raises:
         InputError: the column of an ordered split is not there or has no value in some rows.
     """
-    columns = [name for name in table.columns if name not in POSITION]
-    hashed = table.withColumn(ROW_HASH, row_hash(columns, args.seed))
+    columns = [name for name in table.columns if name not in position_columns(prefix)]
+    hashed = table.withColumn(prefix + ROW_HASH, row_hash(columns, args.seed))
     if args.split == "hash":
         # 53 bits of the hash as a number from 0 to 1.
-        place = F.shiftrightunsigned(ROW_HASH, 11) / F.lit(float(1 << 53))
+        place = F.shiftrightunsigned(prefix + ROW_HASH, 11) / F.lit(float(1 << 53))
         return hashed.withColumn(
-            SET, _set_of(place < args.train_fraction, place < args.train_fraction + args.validation_fraction)
+            prefix + SET, _set_of(place < args.train_fraction, place < args.train_fraction + args.validation_fraction)
         )
-    key = order_key(table, args.order_by)
+    key = order_key(table, args.order_by, prefix)
     train_end, validation_end = _cuts(table.select(key.alias("key")), args)
-    return hashed.withColumn(SET, _set_of(key <= train_end, key <= validation_end))
+    return hashed.withColumn(prefix + SET, _set_of(key <= train_end, key <= validation_end))
 
 
 def _cuts(keys: DataFrame, args: PreprocessArgs) -> tuple[Column, Column]:
@@ -103,7 +107,7 @@ def _set_of(is_train: Column, is_train_or_validation: Column) -> Column:
     return F.when(is_train, SETS[0]).when(is_train_or_validation, SETS[1]).otherwise(SETS[2])
 
 
-def summarise(table: DataFrame, specification: Specification) -> Split:
+def summarise(table: DataFrame, specification: Specification, prefix: str) -> Split:
     """Counts the classes of each set and averages the numbers of the train rows, in one pass.
 
     Raises:
@@ -112,7 +116,7 @@ def summarise(table: DataFrame, specification: Specification) -> Split:
     sums = [F.sum(quoted(name)).alias(f"sum_{i}") for i, name in enumerate(specification.numeric)]
     squares = [F.sum(quoted(name) ** 2).alias(f"square_{i}") for i, name in enumerate(specification.numeric)]
     present = [F.count(quoted(name)).alias(f"values_{i}") for i, name in enumerate(specification.numeric)]
-    grouped = table.groupBy(SET, quoted(specification.label).alias(LABEL)).agg(
+    grouped = table.groupBy(F.col(prefix + SET).alias(SET), quoted(specification.label).alias(LABEL)).agg(
         F.count(F.lit(1)).alias("rows"), *sums, *squares, *present
     )
     groups = sorted(grouped.collect(), key=lambda row: (row[SET], row[LABEL]))
@@ -133,7 +137,7 @@ def summarise(table: DataFrame, specification: Specification) -> Split:
         square = sum(row[f"square_{i}"] or 0.0 for row in train) / values
         deviations[name] = math.sqrt(max(square - means[name] ** 2, 0.0))
         missing[name] = rows - values
-    return Split(table, counts, means, deviations, missing)
+    return Split(table, prefix, counts, means, deviations, missing)
 
 
 def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:

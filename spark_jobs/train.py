@@ -24,7 +24,14 @@ from spark_jobs import storage
 from spark_jobs.beside import Beside
 from spark_jobs.contract import InputError, Result, Step, TrainArgs, settings_of
 from spark_jobs.dataset import read_specification
-from spark_jobs.features import FEATURES, KEPT, slicer_without
+from spark_jobs.features import (
+    FEATURES,
+    KEPT,
+    PREDICTED_LABEL,
+    PREDICTIONS,
+    name_columns,
+    slicer_without,
+)
 from spark_jobs.metrics import choose_threshold
 from spark_jobs.scorecard import build_scorecard
 from spark_jobs.split import LABEL, is_small, read_set
@@ -117,6 +124,15 @@ def as_rows(model: LogisticRegressionModel) -> tuple[list[list[float]], list[flo
     return coefficients.tolist(), intercepts.tolist()
 
 
+def renamed(columns: dict[str, str]) -> list[str]:
+    """Sentences about the columns of the saved model that could not have their usual names."""
+    return [
+        f"the table has a column like {name!r}; the saved model calls its own {columns[name]!r}"
+        for name in PREDICTIONS
+        if columns[name] != name
+    ]
+
+
 def hyperparameters(args: TrainArgs) -> dict[str, Any]:
     """The settings of the fit, by the names of the contract."""
     return {name: getattr(args, name) for name in settings_of(TrainArgs)}
@@ -157,8 +173,9 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         )
     fitted = fit(train, validation, args)
     encoder = storage.read_model(storage.join(args.preprocess_uri, "features_model"))
-    to_label = IndexToString(inputCol="prediction", outputCol="predicted_label", labels=labels)
-    model = PipelineModel(stages=[*encoder.stages, fitted.model, to_label])
+    columns = features["model_columns"]
+    to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
+    model = PipelineModel(stages=[*encoder.stages, name_columns(fitted.model, columns), to_label])
     storage.write_model(model, uris["model"])
     coefficients, intercepts = as_rows(fitted.model)
     scorecard = build_scorecard(
@@ -187,10 +204,11 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         inputs={"preprocess_uri": preprocessed.digest},
         digest=scorecard["digest"],
         uris=uris,
-        warnings=() if fitted.converged else (warning,),
+        warnings=(*renamed(columns), *(() if fitted.converged else (warning,))),
         facts={
             "converged": fitted.converged,
             "labels": labels,
+            "model_columns": columns,
             "classifier": storage.stage_path(model, fitted.model),
         },
     )

@@ -238,11 +238,6 @@ def test_gzip_directory_and_glob(run_step: Callable[..., Any], tmp_path: Path) -
     assert run_step("load", data_uri=data / "*.csv", label="label", output_uri=tmp_path / "o").rows_out["rows"] == 120
 
 
-def test_a_column_with_a_name_that_load_uses_itself(load: Load) -> None:
-    with pytest.raises(InputError, match="column '_row' has a name that load uses itself; rename it"):
-        load(TABLE.replace("age", "_row"))
-
-
 def test_damaged_gzip(load: Load) -> None:
     with pytest.raises(InputError, match="damaged gzip file"):
         load(b"\x1f\x8b but not gzip", name="t.csv.gz")

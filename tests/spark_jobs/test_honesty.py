@@ -19,7 +19,7 @@ import pytest
 from sklearn import metrics as reference
 
 from spark_jobs import evaluation, features, preprocess, split, train
-from spark_jobs.dataset import Specification, read_specification
+from spark_jobs.dataset import OWN_PREFIX, Specification, read_specification
 
 RunSteps = Callable[..., dict[str, Any]]
 
@@ -100,9 +100,11 @@ def honest(spark: Any, run_steps: RunSteps, tmp_path_factory: pytest.TempPathFac
     data = {"data_uri": directory / "table.csv", "specification_uri": directory / "specification.toml"}
     run_steps(directory, **data, bootstrap_samples=50)
     hashed = split.assign_sets(
-        spark.read.parquet(str(directory / "load/rows")), preprocess.PreprocessArgs(load_uri="-", output_uri="-")
+        spark.read.parquet(str(directory / "load/rows")),
+        preprocess.PreprocessArgs(load_uri="-", output_uri="-"),
+        OWN_PREFIX,
     )
-    return Run(spark, directory, {row["row_hash"]: row.asDict() for row in hashed.collect()})
+    return Run(spark, directory, {row[f"{OWN_PREFIX}row_hash"]: row.asDict() for row in hashed.collect()})
 
 
 def run_again(honest: Run, run_step: Callable[..., Any], step: str, directory: Path) -> Run:
@@ -178,7 +180,7 @@ def plant_label_among_features(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         preprocess,
         "fit_encoding",
-        lambda rows, numeric, categorical, most: original(rows, numeric, (*categorical, "label"), most),
+        lambda rows, numeric, categorical, *more: original(rows, numeric, (*categorical, "label"), *more),
     )
 
 
@@ -202,7 +204,7 @@ def plant_dropped_column(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         preprocess,
         "fit_encoding",
-        lambda rows, numeric, categorical, most: original(rows, numeric[1:], categorical, most),
+        lambda rows, numeric, categorical, *more: original(rows, numeric[1:], categorical, *more),
     )
 
 

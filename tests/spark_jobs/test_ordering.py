@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spark_jobs.contract import InputError
+from spark_jobs.dataset import OWN_PREFIX
 
 
 def ordered(spark: Any, values: Sequence[str | None]) -> list[str]:
@@ -15,7 +16,9 @@ def ordered(spark: Any, values: Sequence[str | None]) -> list[str]:
     from spark_jobs.ordering import order_key
 
     table = spark.createDataFrame([(value,) for value in values], "when string")
-    return [row["when"] for row in table.withColumn("key", order_key(table, "when")).orderBy("key").collect()]
+    return [
+        row["when"] for row in table.withColumn("key", order_key(table, "when", OWN_PREFIX)).orderBy("key").collect()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from spark_jobs.contract import ARGUMENTS
+from spark_jobs.dataset import OWN_PREFIX
 
 PROJECT = Path(__file__).resolve().parents[2]
 RunSteps = Callable[..., dict[str, Any]]
@@ -110,7 +111,7 @@ def test_an_ordered_split_puts_the_last_rows_into_the_test_set(
     args = PreprocessArgs(load_uri="-", output_uri="-", split="ordered", order_by=order_by)
     key = {"": F.col("_row"), "day": F.col("day").cast("double"), "age": F.col("age")}[order_by]
     rows = (
-        assign_sets(table, args)
+        assign_sets(table, args, OWN_PREFIX)
         .groupBy("set")
         .agg(F.min(key).alias("low"), F.max(key).alias("high"), F.count("*").alias("n"))
         .collect()

@@ -1,0 +1,166 @@
+"""No name of a column of the user's table can break anything: a table gives the same model whatever its columns are called."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.scorer import Scorer
+from spark_jobs.contract import InputError
+from spark_jobs.dataset import OWN_PREFIX, own_prefix
+from spark_jobs.features import PREDICTIONS
+
+RunSteps = Callable[..., dict[str, Any]]
+ODD = ["a.b", "back`tick", "it's", '"quoted"', "two words", "[x]", "(y)", "{z}", "new\nline", "__THIS__", "${env:HOME}",
+       "$1", "\\", "😀", "größe", "_metadata", "_c0", "null", "select *", "a,b;c", "VALUES", "_corrupt_record"]  # fmt: skip
+"""Names that mean something to SQL, Parquet, CSV or Spark."""
+ROWS = 260
+
+
+def write_table(path: Path, names: list[str], label: str, numeric: Callable[[int], bool]) -> None:
+    """The same cells for any names: features and, last, the label. The first feature drives it."""
+    drawn = random.Random(7)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, label])
+        for _ in range(ROWS):
+            first = drawn.randint(-9, 9)
+            words = ["low" if first < 0 else "high", "u", "v", ""]
+            cells = [
+                str(first if i == 0 else drawn.randint(0, 99)) if numeric(i) else words[(first + i) % 4]
+                for i in range(len(names))
+            ]
+            writer.writerow([*cells, "yes" if first + drawn.gauss(0, 4) > 0 else "no"])
+
+
+@pytest.fixture(scope="module")
+def code_names(spark: Any, run_steps: RunSteps, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Every name of a column that the code uses: of all tables that it writes, and of all parameters of the saved model."""
+    from pyspark.ml import PipelineModel
+
+    directory = tmp_path_factory.mktemp("names")
+    names = ["one", "two", "three"]
+    write_table(directory / "t.csv", names, "outcome", lambda i: i != 1)
+    with (directory / "t.csv").open("a") as file:
+        file.write("a line that does not parse\n")
+    run_steps(directory, data_uri=directory / "t.csv", label="outcome", bootstrap_samples=50)
+    tables = [*directory.glob("load/*/"), directory / "preprocess/features"]
+    model = PipelineModel.load(str(directory / "train/model"))
+    raw = spark.read.csv(str(directory / "t.csv"), header=True)
+    found = {name for table in tables for name in spark.read.parquet(str(table)).columns} | {
+        *model.transform(raw).columns
+    }
+    for stage in model.stages:
+        for param, value in stage.extractParamMap().items():
+            if param.name.endswith(("Col", "Cols")):
+                found |= {value} if isinstance(value, str) else set(value)
+    found -= {
+        *names,
+        "outcome",
+        *(name for name in found if name.endswith("__output")),
+    }  # made up by MLlib where nobody names one
+    assert {*PREDICTIONS, "features", "label", "set", "row_hash", "line", f"{OWN_PREFIX}file"} <= found
+    return sorted(found | {name.removeprefix(OWN_PREFIX) for name in found})
+
+
+def learn(
+    run_steps: RunSteps, directory: Path, names: list[str], label: str, numeric: Callable[[int], bool]
+) -> dict[str, Any]:
+    directory.mkdir()
+    write_table(directory / "t.csv", names, label, numeric)
+    results = run_steps(directory, data_uri=directory / "t.csv", label=label, bootstrap_samples=50)
+    return {
+        "area": results["evaluate"].metrics["areaUnderROC"],
+        "scorecard": json.loads((directory / "train/scorecard.json").read_text()),
+        "warnings": results["evaluate"].warnings,
+    }
+
+
+def check_saved_model(session: Any, directory: Path, scorecard: dict[str, Any]) -> None:
+    """The PipelineModel takes the very table that it was made from, as Spark reads it, and says what the scorecard says."""
+    from pyspark.ml import PipelineModel
+    from pyspark.ml.functions import vector_to_array
+
+    table = session.read.csv(str(directory / "t.csv"), header=True, multiLine=True, escape='"')
+    columns = scorecard["model_columns"]
+    predicted = PipelineModel.load(str(directory / "train/model")).transform(table)
+    found = predicted.select(
+        vector_to_array(columns["probability"])[1].alias("p"), columns["predicted_label"]
+    ).collect()
+    with (directory / "t.csv").open(newline="") as file:
+        scores = [Scorer(scorecard).score(row) for row in csv.DictReader(file)]
+    assert [row[0] for row in found] == pytest.approx([score.probabilities["yes"] for score in scores], abs=1e-12)
+    assert [row[1] for row in found] == [score.label for score in scores]
+
+
+@pytest.mark.parametrize(
+    ("own", "even"),
+    [(False, False), (False, True), (True, True)],
+    ids=["bare names", "bare names in the other roles", "names with our prefix"],
+)
+def test_a_table_gives_the_same_model_whatever_its_columns_are_called(
+    spark: Any, code_names: list[str], run_steps: RunSteps, tmp_path: Path, own: bool, even: bool
+) -> None:
+    names = [name for name in code_names if name.startswith(OWN_PREFIX) is own] + ([] if own else ODD)
+    label = names.pop()
+    # The split hashes the cells in the order of the names, so the neutral names must have the same order.
+    order = sorted([*names, label])
+    neutral = {name: f"c{order.index(name):03}" for name in order}
+
+    def numeric(place: int) -> bool:
+        return place % 2 == even
+
+    found = learn(run_steps, tmp_path / "names", names, label, numeric)
+    expected = learn(run_steps, tmp_path / "neutral", [neutral[name] for name in names], neutral[label], numeric)
+    assert found["area"] == expected["area"] > 0.7
+    assert found["scorecard"]["coefficients"] == expected["scorecard"]["coefficients"]
+    assert [neutral[feature["column"]] for feature in found["scorecard"]["features"]] == [
+        feature["column"] for feature in expected["scorecard"]["features"]
+    ]
+    spark.conf.set("spark.sql.caseSensitive", "false")  # as the user of a saved model has it
+    try:
+        check_saved_model(spark, tmp_path / "names", found["scorecard"])
+    finally:
+        spark.conf.set("spark.sql.caseSensitive", "true")
+    told = [warning for warning in found["warnings"] if "the saved model calls its own" in warning]
+    assert len(told) == (0 if own else len(PREDICTIONS))
+    assert not any("the saved model calls its own" in warning for warning in expected["warnings"])
+
+
+def test_names_that_differ_in_case_only(spark: Any, run_steps: RunSteps, tmp_path: Path) -> None:
+    found = learn(run_steps, tmp_path / "t", ["Age", "age", "AGE"], "outcome", lambda i: i != 1)
+    assert "columns 'Age' and 'age' differ in case only; set spark.sql.caseSensitive=true" in "".join(found["warnings"])
+    check_saved_model(spark, tmp_path / "t", found["scorecard"])
+
+
+def test_a_header_with_an_empty_cell(spark: Any, run_steps: RunSteps, tmp_path: Path) -> None:
+    found = learn(run_steps, tmp_path / "t", ["x", "", "y"], "outcome", lambda i: i != 1)
+    assert {feature["column"] for feature in found["scorecard"]["features"]} == {"x", "_c1", "y"}
+    table = (tmp_path / "t/t.csv").read_text().replace("x,,y", "x,_c1,y")
+    (tmp_path / "t/t.csv").write_text(table)  # the scorer's rows take the name that Spark gives to the column
+    check_saved_model(spark, tmp_path / "t", found["scorecard"])
+
+
+def test_an_empty_cell_of_the_header_whose_name_is_taken(run_steps: RunSteps, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the header has '_c1' more than once"):
+        learn(run_steps, tmp_path / "t", ["_c1", "", "y"], "outcome", lambda i: i != 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "prefix"),
+    [
+        ([], "spark_kfp_"),
+        (["a", "xspark_kfp_"], "spark_kfp_"),
+        (["Spark_KFP_features"], "spark_kfp__"),
+        (["spark_kfp_a", "spark_kfp__", "spark_kfp____b"], "spark_kfp_____"),
+    ],
+)
+def test_no_column_begins_with_our_prefix(columns: list[str], prefix: str) -> None:
+    assert own_prefix(columns) == prefix
+    assert not any(name.lower().startswith(prefix) for name in columns)
