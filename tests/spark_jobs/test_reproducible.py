@@ -109,10 +109,10 @@ def test_an_ordered_split_puts_the_last_rows_into_the_test_set(
 
     table = spark.read.parquet(str(tmp_path / "load/rows"))
     args = PreprocessArgs(load_uri="-", output_uri="-", split="ordered", order_by=order_by)
-    key = {"": F.col("_row"), "day": F.col("day").cast("double"), "age": F.col("age")}[order_by]
+    key = {"": F.col(f"{OWN_PREFIX}row"), "day": F.col("day").cast("double"), "age": F.col("age")}[order_by]
     rows = (
         assign_sets(table, args, OWN_PREFIX)
-        .groupBy("set")
+        .groupBy(F.col(f"{OWN_PREFIX}set").alias("set"))
         .agg(F.min(key).alias("low"), F.max(key).alias("high"), F.count("*").alias("n"))
         .collect()
     )
