@@ -41,7 +41,7 @@ def commands_page() -> str:
     """Every command with its flags, from the parser itself."""
     intro = (
         "Every command of `spark-kfp`, as its parser knows it. `spark-kfp COMMAND --help` prints the same. "
-        "Exit codes: 0; 2 for bad input; 130 when interrupted; 1 for any other failure."
+        "Exit codes: 0; 2 for bad input; 130 when interrupted; 1 for any other failure, or a closed `gate`; 3 if `gate` cannot tell."
     )
     return page("Commands", intro, commands_of(make_parser(), "spark-kfp"))
 

@@ -34,7 +34,7 @@ GIVEN_OTHERWISE = ("data_uri", "specification_uri")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault or a closed gate."""
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault; `gate` has codes of its own."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
     try:

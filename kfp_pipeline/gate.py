@@ -1,7 +1,8 @@
 """The quality gate: is an evaluated candidate as good as the bounds that its data's owner has set?
 
-Pure judgement over plain values. A metric comes with its 95 % interval, and only a candidate whose whole interval lies beyond a bound does
-not pass: a difference that chance may have made stops nobody. `gate_cli` reads the files and prints.
+Pure judgement over plain values. A metric comes with its 95 % interval, and a bound is met when the whole interval is on its better side:
+a model on few rows may be much worse than its value. An interval with the bound inside cannot tell, and that is an answer of its own.
+`gate_cli` reads the files and prints.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 from spark_jobs.contract import InputError
@@ -19,6 +21,17 @@ LOWER_IS_BETTER = ("logLoss", "brierScore")
 Kind = Literal["floor", "ceiling"]
 KINDS: Mapping[str, Kind] = {"floors": "floor", "ceilings": "ceiling"}
 """Table of the TOML file to the kind of its bounds."""
+JUDGED_BY = ("interval", "value")
+LEAK = "leak"
+"""Kind of a suspicious column of the evaluation that all but tells the label."""
+
+
+class Answer(StrEnum):
+    """What a candidate is to a bound, or to all of them."""
+
+    PASSES = "passes"
+    FAILS = "fails"
+    TOO_FEW_ROWS = "too few rows to tell"
 
 
 @dataclass(frozen=True)
@@ -41,30 +54,80 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What a TOML file asks of a candidate.
+
+    Attributes:
+        bounds: in the order of the file.
+        judge: `interval`: the whole interval must be on the better side of the bound; `value`: the value itself.
+        allow_too_few_rows: whether a candidate passes on which the interval cannot decide.
+        allow_leaks: columns that may tell the label, because someone has looked at them.
+    """
+
+    bounds: Sequence[Bound]
+    judge: str = "interval"
+    allow_too_few_rows: bool = False
+    allow_leaks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How a metric stands to its bound."""
 
     metric: Metric
     bound: Bound
+    judge: str = "interval"
+
+    @property
+    def worse_end(self) -> float:
+        """What must be on the better side for the candidate to pass."""
+        return self._end(self.metric.low, self.metric.high)
+
+    @property
+    def better_end(self) -> float:
+        """What must be on the worse side for the candidate to fail."""
+        return self._end(self.metric.high, self.metric.low)
+
+    def _end(self, of_floor: float, of_ceiling: float) -> float:
+        if self.judge == "value":
+            return self.metric.value
+        return of_floor if self.bound.kind == "floor" else of_ceiling
+
+    def _miss(self, number: float) -> float:
+        return self.bound.value - number if self.bound.kind == "floor" else number - self.bound.value
 
     @property
     def miss(self) -> float:
-        """How far the whole interval lies beyond the bound; 0 if the bound is within it or on its better side."""
-        if self.bound.kind == "floor":
-            return max(0.0, self.bound.value - self.metric.high)
-        return max(0.0, self.metric.low - self.bound.value)
+        """How far the better end is on the wrong side of the bound; 0 if it is not."""
+        return max(0.0, self._miss(self.better_end))
 
     @property
-    def passed(self) -> bool:
-        """Whether the candidate passes this bound."""
-        return self.miss == 0.0
+    def answer(self) -> Answer:
+        """Passes if the worse end meets the bound, fails if not even the better end does."""
+        if self._miss(self.worse_end) <= 0:
+            return Answer.PASSES
+        return Answer.FAILS if self.miss > 0 else Answer.TOO_FEW_ROWS
 
-    @property
-    def is_beyond(self) -> bool:
-        """Whether the value itself is on the wrong side of the bound."""
-        if self.bound.kind == "floor":
-            return self.metric.value < self.bound.value
-        return self.metric.value > self.bound.value
+
+def read_rules(document: Mapping[str, Any], where: str) -> Rules:
+    """The rules of a parsed TOML file.
+
+    Args:
+        document: tables `floors` and `ceilings`, and the keys `judge`, `allow_too_few_rows`, `allow_leaks`; one bound is needed.
+        where: name of the file, for the error.
+
+    Raises:
+        InputError: it has another shape, or there is no bound at all.
+    """
+    keys = {name: value for name, value in document.items() if name in ("judge", "allow_too_few_rows", "allow_leaks")}
+    rules = Rules(read_bounds({name: value for name, value in document.items() if name not in keys}, where), **keys)
+    if rules.judge not in JUDGED_BY:
+        raise InputError(f"{where}: judge is {rules.judge!r}; allowed: {', '.join(JUDGED_BY)}")
+    if not isinstance(rules.allow_too_few_rows, bool):
+        raise InputError(f"{where}: allow_too_few_rows is {rules.allow_too_few_rows!r}; make it true or false")
+    if not isinstance(rules.allow_leaks, list | tuple) or not all(isinstance(name, str) for name in rules.allow_leaks):
+        raise InputError(f'{where}: allow_leaks is {rules.allow_leaks!r}; make it a list of columns, like ["duration"]')
+    return rules
 
 
 def read_bounds(document: Mapping[str, Any], where: str) -> list[Bound]:
@@ -78,7 +141,10 @@ def read_bounds(document: Mapping[str, Any], where: str) -> list[Bound]:
         InputError: it has another shape, a number is not finite, a metric is in the wrong table, or there is no bound at all.
     """
     if unknown := sorted(set(document) - set(KINDS)):
-        raise InputError(f"{where}: {unknown[0]!r} is not known; put the bounds into [floors] and [ceilings]")
+        raise InputError(
+            f"{where}: {unknown[0]!r} is not known; put the bounds into [floors] and [ceilings], and above them judge, "
+            "allow_too_few_rows and allow_leaks"
+        )
     bounds = []
     for table, kind in KINDS.items():
         entries = document.get(table, {})
@@ -129,30 +195,58 @@ def read_metrics(evaluation: Any, where: str) -> dict[str, Metric]:
     return found
 
 
-def judge(metrics: Mapping[str, Metric], bounds: Sequence[Bound], where: str) -> list[Verdict]:
+def leaks(evaluation: Any, rules: Rules) -> list[str]:
+    """Columns of a parsed evaluation.json that all but tell the label, and that the rules do not allow."""
+    data = evaluation.get("data") if isinstance(evaluation, dict) else None
+    suspicious = data.get("suspicious", []) if isinstance(data, dict) else []
+    return [
+        str(item["column"])
+        for item in suspicious
+        if item.get("kind") == LEAK and item["column"] not in rules.allow_leaks
+    ]
+
+
+def judge(metrics: Mapping[str, Metric], rules: Rules, where: str) -> list[Verdict]:
     """A verdict for each bound, in the order of the bounds.
 
     Raises:
         InputError: a bound is for a metric that the candidate does not have; `where` names the file of the bounds.
     """
-    for bound in bounds:
+    for bound in rules.bounds:
         if bound.metric not in metrics:
             raise InputError(
                 f"{where}: the evaluation has no metric {bound.metric!r}; it has {', '.join(metrics) or 'none'}"
             )
-    return [Verdict(metrics[bound.metric], bound) for bound in bounds]
+    return [Verdict(metrics[bound.metric], bound, rules.judge) for bound in rules.bounds]
+
+
+def overall(verdicts: Sequence[Verdict], found_leaks: Sequence[str]) -> Answer:
+    """The answer for a candidate: the worst of its verdicts, and a leak fails it."""
+    answers = {verdict.answer for verdict in verdicts}
+    if found_leaks or Answer.FAILS in answers:
+        return Answer.FAILS
+    return Answer.TOO_FEW_ROWS if Answer.TOO_FEW_ROWS in answers else Answer.PASSES
 
 
 def describe(verdict: Verdict) -> str:
     """A verdict in one line."""
     metric, bound = verdict.metric, verdict.bound
-    side = "below" if bound.kind == "floor" else "above"
-    measured = f"{metric.name} {short(metric.value)} ({short(metric.low)} to {short(metric.high)})"
-    if not verdict.passed:
-        return f"did not pass: {measured} is {side} {bound.value:g} by {short(verdict.miss)} beyond its interval"
-    if verdict.is_beyond:
-        return f"passed: {measured} is {side} {bound.value:g}, but no more than its interval allows"
-    return f"passed: {measured} is not {side} {bound.value:g}"
+    side, right = ("below", "above") if bound.kind == "floor" else ("above", "below")
+    measured = f"{verdict.answer}: {metric.name} {short(metric.value)} ({short(metric.low)} to {short(metric.high)})"
+    if verdict.answer is Answer.PASSES:
+        return f"{measured} is not {side} {bound.value:g}"
+    if verdict.answer is Answer.TOO_FEW_ROWS:
+        return f"{measured} may be {side} or {right} {bound.value:g}"
+    whole = "" if verdict.judge == "value" else " with its whole interval"
+    return f"{measured} is {side} {bound.value:g}{whole}, by {short(verdict.miss)}"
+
+
+def describe_leak(column: str, where: str) -> str:
+    """A leak in one line."""
+    return (
+        f"{Answer.FAILS}: column {column!r} all but tells the label, so the metrics are probably a leak's; drop it, or if its value is "
+        f"known before the outcome, allow it in {where}: allow_leaks = [{column!r}]"
+    )
 
 
 def short(value: float) -> str:

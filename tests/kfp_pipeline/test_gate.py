@@ -1,4 +1,4 @@
-"""The quality gate: a candidate fails if the whole interval of a metric lies beyond its bound, and wrong files are told apart from it."""
+"""The quality gate: passes, fails, or too few rows to tell; a leak is refused; wrong files are told apart from all of these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from kfp_pipeline import gate, runs
 from kfp_pipeline.cli import main
-from kfp_pipeline.gate import Bound, Metric, describe, judge, read_bounds, read_metrics
+from kfp_pipeline.gate import Answer, Bound, Metric, Rules, describe, judge, leaks, overall, read_metrics, read_rules
 from spark_jobs.contract import InputError
 
 SAMPLE_FLOORS = Path(__file__).parents[2] / "data" / "floors.toml"
@@ -49,66 +49,96 @@ def evaluation(metrics: dict[str, tuple[Any, Any, Any]]) -> dict[str, Any]:
     return {"binary": True, "metrics": listed}
 
 
-def one(metric: Metric, kind: gate.Kind, bound: float) -> gate.Verdict:
-    (verdict,) = judge({metric.name: metric}, [Bound(metric.name, kind, bound)], "floors.toml")
+def one(metric: Metric, kind: gate.Kind, bound: float, by: str = "interval") -> gate.Verdict:
+    (verdict,) = judge({metric.name: metric}, Rules([Bound(metric.name, kind, bound)], by), "floors.toml")
     return verdict
 
 
+PASSES, FAILS, UNSURE = Answer.PASSES, Answer.FAILS, Answer.TOO_FEW_ROWS
+SMALL = Metric("areaUnderROC", 0.62, 0.40, 0.84)
+
+
 @pytest.mark.parametrize(
-    ("metric", "kind", "bound", "miss"),
+    ("metric", "kind", "bound", "by_interval", "by_value"),
     [
-        (ROC, "floor", 0.60, 0.0),
-        (ROC, "floor", 0.71, 0.0),  # the value is exactly the bound
-        (ROC, "floor", 0.72, 0.0),  # beyond the bound, within the interval
-        (ROC, "floor", 0.74, 0.0),  # the interval ends exactly on the bound
-        (ROC, "floor", 0.85, 0.11),
-        (LOSS, "ceiling", 0.60, 0.0),
-        (LOSS, "ceiling", 0.50, 0.0),
-        (LOSS, "ceiling", 0.48, 0.0),
-        (LOSS, "ceiling", 0.45, 0.0),
-        (LOSS, "ceiling", 0.30, 0.15),
+        (SMALL, "floor", 0.80, UNSURE, FAILS),  # a weak model on a small test set
+        (SMALL, "floor", 0.60, UNSURE, PASSES),
+        (ROC, "floor", 0.60, PASSES, PASSES),
+        (ROC, "floor", 0.69, PASSES, PASSES),  # the lower end is exactly the bound
+        (ROC, "floor", 0.69 + 1e-12, UNSURE, PASSES),
+        (ROC, "floor", 0.71, UNSURE, PASSES),
+        (ROC, "floor", 0.72, UNSURE, FAILS),
+        (ROC, "floor", 0.74, UNSURE, FAILS),  # the upper end is exactly the bound
+        (ROC, "floor", 0.74 + 1e-12, FAILS, FAILS),
+        (LOSS, "ceiling", 0.60, PASSES, PASSES),
+        (LOSS, "ceiling", 0.55, PASSES, PASSES),
+        (LOSS, "ceiling", 0.52, UNSURE, PASSES),
+        (LOSS, "ceiling", 0.48, UNSURE, FAILS),
+        (LOSS, "ceiling", 0.45, UNSURE, FAILS),
+        (LOSS, "ceiling", 0.30, FAILS, FAILS),
     ],
 )
-def test_a_bound_is_missed_by_what_lies_between_it_and_the_interval(
-    metric: Metric, kind: gate.Kind, bound: float, miss: float
+def test_a_bound_is_met_by_the_whole_interval_or_by_choice_by_the_value(
+    metric: Metric, kind: gate.Kind, bound: float, by_interval: Answer, by_value: Answer
 ) -> None:
-    verdict = one(metric, kind, bound)
-    assert verdict.miss == pytest.approx(miss)
-    assert verdict.passed is (miss == 0.0)
+    assert one(metric, kind, bound).answer is by_interval
+    assert one(metric, kind, bound, "value").answer is by_value
 
 
-def test_the_smallest_step_beyond_the_interval_fails() -> None:
-    assert not one(ROC, "floor", 0.74 + 1e-12).passed
-    assert not one(LOSS, "ceiling", 0.45 - 1e-12).passed
+def test_the_miss_of_what_fails_is_from_the_bound_to_the_nearest_end_or_to_the_value() -> None:
+    assert one(ROC, "floor", 0.85).miss == pytest.approx(0.11)
+    assert one(ROC, "floor", 0.85, "value").miss == pytest.approx(0.14)
+    assert one(LOSS, "ceiling", 0.3).miss == pytest.approx(0.15)
+    assert one(ROC, "floor", 0.72).miss == 0.0
 
 
 @pytest.mark.parametrize(
-    ("metric", "kind", "bound", "line"),
+    ("metric", "kind", "bound", "by", "line"),
     [
-        (ROC, "floor", 0.85, "did not pass: areaUnderROC 0.71 (0.69 to 0.74) is below 0.85 by 0.11 beyond its interval"),
-        (ROC, "floor", 0.72, "passed: areaUnderROC 0.71 (0.69 to 0.74) is below 0.72, but no more than its interval allows"),
-        (ROC, "floor", 0.71, "passed: areaUnderROC 0.71 (0.69 to 0.74) is not below 0.71"),
-        (LOSS, "ceiling", 0.3, "did not pass: logLoss 0.5 (0.45 to 0.55) is above 0.3 by 0.15 beyond its interval"),
-        (LOSS, "ceiling", 0.5, "passed: logLoss 0.5 (0.45 to 0.55) is not above 0.5"),
-        (ROC, "floor", 0.74 + 1e-9, "did not pass: areaUnderROC 0.71 (0.69 to 0.74) is below 0.74 by 1e-09 beyond its interval"),
+        (ROC, "floor", 0.85, "interval", "fails: areaUnderROC 0.71 (0.69 to 0.74) is below 0.85 with its whole interval, by 0.11"),
+        (ROC, "floor", 0.85, "value", "fails: areaUnderROC 0.71 (0.69 to 0.74) is below 0.85, by 0.14"),
+        (ROC, "floor", 0.72, "interval", "too few rows to tell: areaUnderROC 0.71 (0.69 to 0.74) may be below or above 0.72"),
+        (ROC, "floor", 0.69, "interval", "passes: areaUnderROC 0.71 (0.69 to 0.74) is not below 0.69"),
+        (LOSS, "ceiling", 0.3, "interval", "fails: logLoss 0.5 (0.45 to 0.55) is above 0.3 with its whole interval, by 0.15"),
+        (LOSS, "ceiling", 0.5, "interval", "too few rows to tell: logLoss 0.5 (0.45 to 0.55) may be above or below 0.5"),
+        (LOSS, "ceiling", 0.6, "interval", "passes: logLoss 0.5 (0.45 to 0.55) is not above 0.6"),
+        (ROC, "floor", 0.74 + 1e-9, "interval", "fails: areaUnderROC 0.71 (0.69 to 0.74) is below 0.74 with its whole interval, by 1e-09"),
     ],
 )  # fmt: skip
-def test_a_verdict_is_one_line_that_says_by_how_much(metric: Metric, kind: gate.Kind, bound: float, line: str) -> None:
-    assert describe(one(metric, kind, bound)) == line
+def test_a_verdict_is_one_line(metric: Metric, kind: gate.Kind, bound: float, by: str, line: str) -> None:
+    assert describe(one(metric, kind, bound, by)) == line
 
 
-def test_bounds_keep_their_order_and_each_has_its_own_verdict() -> None:
-    bounds = read_bounds({"floors": {"areaUnderROC": 0.9}, "ceilings": {"logLoss": 1}}, "floors.toml")
-    assert bounds == [Bound("areaUnderROC", "floor", 0.9), Bound("logLoss", "ceiling", 1.0)]
-    assert [verdict.passed for verdict in judge({ROC.name: ROC, LOSS.name: LOSS}, bounds, "f")] == [False, True]
+def test_bounds_keep_their_order_and_the_worst_answer_is_the_candidates() -> None:
+    rules = read_rules({"floors": {"areaUnderROC": 0.7}, "ceilings": {"logLoss": 1}}, "floors.toml")
+    assert rules.bounds == [Bound("areaUnderROC", "floor", 0.7), Bound("logLoss", "ceiling", 1.0)]
+    verdicts = judge({ROC.name: ROC, LOSS.name: LOSS}, rules, "f")
+    assert [verdict.answer for verdict in verdicts] == [UNSURE, PASSES]
+    assert overall(verdicts, []) is UNSURE
+    assert overall(verdicts[1:], []) is PASSES
+    assert overall([*verdicts, one(LOSS, "ceiling", 0.1)], []) is FAILS
+    assert overall(verdicts[1:], ["alive"]) is FAILS
 
 
 def test_the_metrics_of_more_than_two_classes_are_judged_by_their_own_names() -> None:
     metrics = read_metrics(
         {"binary": False, **evaluation({"weightedPrecision": (0.9, 0.88, 0.92), "logLoss": (0.3, 0.2, 0.4)})}, "e"
     )
-    bounds = read_bounds({"floors": {"weightedPrecision": 0.95}}, "floors.toml")
-    assert [verdict.miss for verdict in judge(metrics, bounds, "f")] == [pytest.approx(0.03)]
+    rules = read_rules({"floors": {"weightedPrecision": 0.95}}, "floors.toml")
+    assert [verdict.miss for verdict in judge(metrics, rules, "f")] == [pytest.approx(0.03)]
+
+
+def test_a_leak_is_refused_unless_the_file_allows_the_column() -> None:
+    suspicious = [
+        {"column": "alive", "kind": "leak", "reason": "all but tells the label"},
+        {"column": "same", "kind": "constant", "reason": "has one value in all rows"},
+    ]
+    document = {**evaluation(MEASURED), "data": {"suspicious": suspicious}}
+    bounds = {"floors": {"f1": 0.1}}
+    assert leaks(document, read_rules(bounds, "f")) == ["alive"]
+    assert leaks(document, read_rules({**bounds, "allow_leaks": ["other"]}, "f")) == ["alive"]
+    assert leaks(document, read_rules({**bounds, "allow_leaks": ["alive"]}, "f")) == []
+    assert leaks(evaluation(MEASURED), read_rules(bounds, "f")) == []
 
 
 @pytest.mark.parametrize(
@@ -125,11 +155,15 @@ def test_the_metrics_of_more_than_two_classes_are_judged_by_their_own_names() ->
         ({"floors": {"area": {"UnderROC": 0.5}}}, "must be a finite number"),  # area.UnderROC = 0.5
         ({"floors": {"logLoss": 0.5}}, "lower is better for logLoss; move it to [ceilings]"),
         ({"ceilings": {"f1": 0.5}}, "higher is better for f1; move it to [floors]"),
+        ({"judge": "luck", "floors": {"f1": 0.5}}, "judge is 'luck'; allowed: interval, value"),
+        ({"allow_too_few_rows": "no", "floors": {"f1": 0.5}}, "allow_too_few_rows is 'no'; make it true or false"),
+        ({"allow_leaks": "alive", "floors": {"f1": 0.5}}, "make it a list of columns"),
+        ({"allow_leaks": ["alive"]}, "has no bound"),
     ],
 )
 def test_wrong_bounds_are_refused(document: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=r"^mine\.toml") as error:
-        read_bounds(document, "mine.toml")
+        read_rules(document, "mine.toml")
     assert said in str(error.value)
 
 
@@ -157,15 +191,16 @@ def test_a_metric_without_a_sound_interval_is_refused(metric: tuple[Any, Any, An
 
 def test_a_bound_for_a_metric_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(InputError, match=r"^floors\.toml: the evaluation has no metric 'auc'; it has areaUnderROC$"):
-        judge({ROC.name: ROC}, [Bound("auc", "floor", 0.5)], "floors.toml")
+        judge({ROC.name: ROC}, Rules([Bound("auc", "floor", 0.5)]), "floors.toml")
 
 
 def test_the_floors_of_the_sample_let_its_model_pass_and_stop_one_that_has_lost_its_best_column() -> None:
-    bounds = read_bounds(tomllib.loads(SAMPLE_FLOORS.read_text(encoding="utf-8")), str(SAMPLE_FLOORS))
-    whole = judge(read_metrics(evaluation(MEASURED), "whole"), bounds, "f")
-    assert [each for each in whole if not each.passed or each.is_beyond] == []
-    lost = judge(read_metrics(evaluation(WITHOUT_DURATION), "lost"), bounds, "f")
-    assert {each.bound.metric for each in lost if each.passed} == {"liftTopDecile"}
+    rules = read_rules(tomllib.loads(SAMPLE_FLOORS.read_text(encoding="utf-8")), str(SAMPLE_FLOORS))
+    whole = judge(read_metrics(evaluation(MEASURED), "whole"), rules, "f")
+    assert {each.answer for each in whole} == {PASSES}
+    lost = judge(read_metrics(evaluation(WITHOUT_DURATION), "lost"), rules, "f")
+    assert {each.bound.metric for each in lost if each.answer is not FAILS} == {"liftTopDecile"}
+    assert {each.answer for each in lost if each.bound.metric == "liftTopDecile"} == {UNSURE}
 
 
 @pytest.fixture
@@ -203,8 +238,9 @@ def test_a_run_its_beginning_or_a_file_that_is_good_enough_ends_with_0(
     path = directory / "good" / "pipeline" / "evaluation" / "evaluation.json"
     assert gate_of(str(path) if candidate == "FILE" else candidate, directory, floors) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "passed: areaUnderROC 0.8841 (0.8608 to 0.9074) is not below 0.86",
-        "passed: logLoss 0.42 (0.3833 to 0.4598) is not above 0.46",
+        "passes: areaUnderROC 0.8841 (0.8608 to 0.9074) is not below 0.86",
+        "passes: logLoss 0.42 (0.3833 to 0.4598) is not above 0.46",
+        f"the run passes ({floors})",
     ]
 
 
@@ -214,8 +250,9 @@ def test_the_last_run_that_is_not_good_enough_ends_with_1(
     assert gate_of("last", directory, floors) == 1
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        "did not pass: areaUnderROC 0.71 (0.69 to 0.74) is below 0.86 by 0.12 beyond its interval",
-        "passed: logLoss 0.42 (0.3833 to 0.4598) is not above 0.46",
+        "fails: areaUnderROC 0.71 (0.69 to 0.74) is below 0.86 with its whole interval, by 0.12",
+        "passes: logLoss 0.42 (0.3833 to 0.4598) is not above 0.46",
+        f"the run does not pass ({floors})",
     ]
     assert shown.err == ""
 
@@ -225,10 +262,10 @@ def test_json_is_one_document_with_every_verdict(
 ) -> None:
     assert gate_of("bad", directory, floors, "--json") == 1
     document = json.loads(capsys.readouterr().out)
-    assert (document["passed"], document["floors"]) == (False, str(floors))
-    assert [(each["bound"]["metric"], each["passed"]) for each in document["verdicts"]] == [
-        ("areaUnderROC", False),
-        ("logLoss", True),
+    assert (document["answer"], document["passed"], document["floors"]) == ("fails", False, str(floors))
+    assert [(each["bound"]["metric"], each["answer"]) for each in document["verdicts"]] == [
+        ("areaUnderROC", "fails"),
+        ("logLoss", "passes"),
     ]
     assert document["verdicts"][0]["miss"] == pytest.approx(0.12)
 
@@ -285,3 +322,55 @@ def test_floors_that_cannot_be_used_end_with_2(
     assert shown.out == ""
     assert said in shown.err
     assert str(path) in shown.err
+
+
+def test_too_few_rows_end_with_3_unless_they_are_allowed(
+    directory: Path, floors: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(directory, "small", 3.0, MEASURED | {"areaUnderROC": (0.88, 0.70, 0.99)})
+    assert gate_of("small", directory, floors) == 3
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "too few rows to tell: areaUnderROC 0.88 (0.7 to 0.99) may be below or above 0.86"
+    assert shown[-1].startswith("the run does not pass")
+    assert gate_of("small", directory, floors, "--allow-too-few-rows") == 0
+    assert "too few rows to tell are allowed" in capsys.readouterr().out
+    floors.write_text("allow_too_few_rows = true\n" + floors.read_text())
+    assert gate_of("small", directory, floors) == 0
+    floors.write_text('judge = "value"\n' + floors.read_text())
+    capsys.readouterr()
+    assert gate_of("small", directory, floors) == 0
+    assert capsys.readouterr().out.startswith("passes")
+
+
+def test_a_leak_ends_with_1_and_names_the_column(
+    directory: Path, floors: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = directory / "good" / "pipeline" / "evaluation" / "evaluation.json"
+    document = json.loads(path.read_text())
+    document["data"] = {
+        "uri": "x.csv",
+        "suspicious": [{"column": "alive", "kind": "leak", "reason": "tells the label"}],
+    }
+    path.write_text(json.dumps(document))
+    assert gate_of("good", directory, floors) == 1
+    assert capsys.readouterr().out.startswith("fails: column 'alive' all but tells the label")
+    floors.write_text('allow_leaks = ["alive"]\n' + floors.read_text())
+    assert gate_of("good", directory, floors) == 0
+
+
+def test_without_floors_the_file_beside_the_data_counts_wherever_the_command_is_typed(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, data = tmp_path / "elsewhere", tmp_path / "data"
+    elsewhere.mkdir()
+    data.mkdir()
+    path = directory / "good" / "pipeline" / "evaluation" / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data": {"uri": str(data / "table.csv")}}))
+    monkeypatch.chdir(elsewhere)
+    judged = ["gate", "good", "--runs", str(directory)]
+    assert main(judged) == 2
+    assert f"no floors.toml lies in {data} or in this folder" in capsys.readouterr().err
+    (elsewhere / "floors.toml").write_text("[floors]\nf1 = 0.99\n")
+    assert main(judged) == 1
+    (data / "floors.toml").write_text("[floors]\nf1 = 0.5\n")
+    assert main(judged) == 0
