@@ -14,63 +14,42 @@ from rich.console import Console
 from rich.text import Text
 
 from kfp_pipeline import cluster_cli, data_cli, display, gate_cli, runs, server_cli
+from kfp_pipeline.endings import exit_code
+from kfp_pipeline.input_checks import check_inputs
 from kfp_pipeline.local_run import LOG_NAME, run_locally
+from kfp_pipeline.parsing import Parser, add_settings
 from kfp_pipeline.runtime.archive import make_archive
 from kfp_pipeline.runtime.data_version import fill_date
-from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import (
     ARGUMENTS,
     EXIT_FAULT,
     EXIT_INPUT,
-    EXIT_INTERRUPTED,
     InputError,
-    add_arguments,
+    LoadArgs,
+    check_settings,
     settings_of,
 )
 
 SAMPLE, SAMPLE_SPECIFICATION = Path("data/bank_sample.csv"), Path("data/bank.toml")
-GIVEN_OTHERWISE = ("data_uri", "specification_uri")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault; `gate` has codes of its own."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    settings = Settings()
     try:
         settings = Settings.from_environment()
         if getattr(arguments, "runs", None):
             settings = replace(settings, runs=Path(arguments.runs))
         return int(arguments.command(arguments, settings))
-    except StepError as error:
-        if error.log:
-            print(error.log, file=sys.stderr)
-        print(
-            f"spark-kfp: error: {error}" + (f"; the whole log: {error.log_path}" if error.log else ""), file=sys.stderr
-        )
-        return EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT
-    except ValueError as error:  # InputError is one
-        print(f"spark-kfp: error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except OSError as error:  # a full disk, a folder that is not there or may not be written
-        where = error.filename or "this machine"
-        wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-        advice = "check the path" if wrong_path else "free some space or name another place"
-        print(f"spark-kfp: error: {where}: {error.strerror or error}; {advice}", file=sys.stderr)
-        return EXIT_INPUT
-    except KeyboardInterrupt:
-        print(
-            "spark-kfp: interrupted; start it again with the same arguments, and finished steps are reused",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
+    except (Exception, KeyboardInterrupt) as error:
+        return exit_code(error, debug=settings.debug)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = argparse.ArgumentParser(
-        prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.", allow_abbrev=False
-    )
+    parser = Parser(prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     compiled = commands.add_parser("compile", help="write the training pipeline as IR YAML for KFP")
@@ -96,7 +75,6 @@ def _add_run(commands: Any) -> None:
         "run",
         help="run the training pipeline on this machine, or with --kfp on a KFP server",
         description="Runs load, preprocess, train and evaluate.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "data", nargs="?", default="", help=f"the table; without it {SAMPLE} with {SAMPLE_SPECIFICATION}"
@@ -110,10 +88,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     server_cli.add_run_flags(parser)
-    for step, kind in ARGUMENTS.items():
-        group = parser.add_argument_group(f"settings of {step}")
-        unset = [name for name in kind.names() if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
-        add_arguments(group, kind, leave_out=unset)
+    add_settings(parser, grouped=True)
     parser.set_defaults(command=run_command)
 
 
@@ -148,8 +123,8 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
-    for kind in ARGUMENTS.values():  # a wrong setting is told before anything starts
-        kind(**{name: inputs.get(name, "-") for name in kind.names()})
+    check_settings(inputs)
+    check_inputs(LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri=""))
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
     with display.Progress(console) as progress:
@@ -203,6 +178,8 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
     from kfp_pipeline.tasks import read_platform  # noqa: PLC0415
     from kfp_pipeline.training import make_pipeline  # noqa: PLC0415
 
+    if not arguments.output.endswith((".yaml", ".yml")):
+        raise InputError(f"--output is {arguments.output}; KFP writes YAML only: give a name that ends in .yaml")
     Compiler().compile(make_pipeline(read_platform(arguments.platform, arguments.image)), arguments.output)
     print(arguments.output)
     return 0

@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from kfp_pipeline.parsing import add_settings
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, add_arguments, settings_of
-
-GIVEN_OTHERWISE = ("data_uri", "specification_uri")
+from spark_jobs.contract import ARGUMENTS, add_arguments
 
 
 def add_commands(commands: Any) -> None:
@@ -54,9 +53,7 @@ def _add_submit(commands: Any) -> None:
     whole.add_argument("--output", required=True, help="URI below which the run's outputs lie: s3://BUCKET/runs")
     whole.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
     _add_run_flags(whole)
-    for kind in ARGUMENTS.values():
-        unset = [name for name in kind.names() if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
-        add_arguments(whole, kind, leave_out=unset)
+    add_settings(whole)
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 from kfp_pipeline import runs
 from kfp_pipeline.doctor import examine
 from kfp_pipeline.findings import Finding
+from kfp_pipeline.input_checks import check_inputs
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.application import (
     ENDED,
@@ -39,7 +40,7 @@ from kfp_pipeline.runtime.processes import signals_raise
 from kfp_pipeline.runtime.spark_operator import LOG_NAME, cancel
 from kfp_pipeline.settings import Settings
 from kfp_pipeline.submission import read_overrides, submit_pipeline, submit_step
-from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, InputError, StepArgs, settings_of
+from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, InputError, LoadArgs, StepArgs, check_settings, flag, settings_of
 
 SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
@@ -48,6 +49,8 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
     """Runs one step on the cluster."""
     kind: type[StepArgs] = ARGUMENTS[arguments.step]
     args = kind(**{name: getattr(arguments, name) for name in kind.names()})
+    if isinstance(args, LoadArgs):
+        check_inputs(args, flag("specification_uri"))
     overrides = read_overrides(arguments.spark_settings)
     with signals_raise():
         result = submit_step(_cluster(arguments, settings), arguments.step, args, settings, run="", overrides=overrides)
@@ -59,6 +62,8 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
     """Runs the training pipeline on the cluster."""
     given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
     given |= {"data_uri": fill_date(arguments.data_uri, "")}
+    check_settings(given)
+    check_inputs(LoadArgs(**{name: given[name] for name in LoadArgs.names() if name in given}, output_uri=""))
     run = arguments.run_id or runs.new_id()
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)

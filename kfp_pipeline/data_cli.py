@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from kfp_pipeline import display
+from kfp_pipeline.input_checks import check_inputs
 from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import InputError, LoadArgs, Step, add_arguments, settings_of
@@ -35,9 +36,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_check(commands: Any) -> None:
-    parser = commands.add_parser(
-        "check", help="infer or check a data specification, and print a profile", allow_abbrev=False
-    )
+    parser = commands.add_parser("check", help="infer or check a data specification, and print a profile")
     parser.add_argument("data", help="the table")
     parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML) to check")
     parser.add_argument(
@@ -65,6 +64,7 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
         output = Path(scratch) / "load"
         args = LoadArgs(**given, output_uri=str(output))
+        check_inputs(args)
         result = runner_for("local[*]", settings).run(Step.LOAD, args, Path(scratch) / "load.log")
         profile = json.loads((output / "profile.json").read_text(encoding="utf-8"))
         specification = (output / "specification.toml").read_text(encoding="utf-8")

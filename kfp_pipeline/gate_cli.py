@@ -22,7 +22,7 @@ def add_commands(commands: Any) -> None:
     """Adds the command to the parser of `spark-kfp`."""
     about = "judge a run by the quality that its metrics must have"
     codes = "exit code 0: passes; 1: fails; 3: too few test rows to tell, which does not pass either; 2: wrong input"
-    parser = commands.add_parser("gate", help=about, description=f"{about.capitalize()}; {codes}.", allow_abbrev=False)
+    parser = commands.add_parser("gate", help=about, description=f"{about.capitalize()}; {codes}.")
     parser.add_argument(
         "candidate", metavar="RUN|last|FILE", help=f"name of a run, its beginning, `last`, or an {EVALUATION_NAME}"
     )

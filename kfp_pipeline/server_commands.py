@@ -20,7 +20,7 @@ from kfp_pipeline.settings import KfpSettings, Settings
 from kfp_pipeline.submission import read_overrides
 from kfp_pipeline.tasks import Platform, read_platform
 from kfp_pipeline.uploading import Package, bodies, package, upload
-from spark_jobs.contract import ARGUMENTS, InputError, settings_of
+from spark_jobs.contract import ARGUMENTS, InputError, check_settings, settings_of
 
 EXPERIMENT = "spark-kfp"
 MOST_LISTED = 50
@@ -140,9 +140,9 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
     check_overrides(given.get("spark_settings") or {})
     chosen = dict(given)
-    for kind in ARGUMENTS.values():  # a wrong setting is told before anything is sent
+    check_settings(given)  # a wrong one is told before anything is sent
+    for kind in ARGUMENTS.values():
         known = settings_of(kind)
-        kind(**{name: given.get(name, known.get(name, "-")) for name in kind.names()})
         chosen = {name: value for name, value in chosen.items() if name not in known or value != known[name]}
     return chosen
 

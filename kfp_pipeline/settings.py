@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from spark_jobs.contract import InputError
+
 PREFIX = "SPARK_KFP_"
 NODE_LOST_SECONDS = 350
 """Until the cluster gives a task's pod up whose node is gone: 50 s without a sign of the node (node-monitor-grace-period of the controller
@@ -49,6 +51,7 @@ class Settings:
         lease_seconds: how long a SparkApplication goes on that no task follows any more, before the reaper deletes it; it is noted on the
             application. KFP may need 350 s to notice a lost node, then its backoff, then a new pod's start.
         compile_tiers_bytes: data from this size on gets the JVM's second compiler, which pays only for long steps.
+        debug: whether an error shows where in the code it came from, a stack trace; a fault of the program always does.
     """
 
     runs: Path = Path("runs")
@@ -63,13 +66,14 @@ class Settings:
     patience_seconds: int = 300
     lease_seconds: int = lease_for(retries=0, backoff_seconds=0)
     compile_tiers_bytes: int = 50_000_000
+    debug: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Reads the settings.
 
         Raises:
-            ValueError: a value is not of its field's type; the text names the variable.
+            InputError: a value is not of its field's type; the text names the variable.
         """
         environment = os.environ if environment is None else environment
         given: dict[str, object] = {}
@@ -105,16 +109,16 @@ class ObjectStoreSettings:
         """Reads AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
 
         Raises:
-            ValueError: one is missing or is no URL.
+            InputError: one is missing or is no URL.
         """
         environment = os.environ if environment is None else environment
         given = {item.name: environment.get(f"AWS_{item.name.upper()}", "") for item in fields(cls)}
         for name in ("endpoint_url", "access_key_id", "secret_access_key"):
             if not given[name]:
-                raise ValueError(f"AWS_{name.upper()} is not set; an object store needs it")
+                raise InputError(f"AWS_{name.upper()} is not set; an object store needs it")
         if not re.fullmatch(r"https?://[^/]+/?", given["endpoint_url"]):
             example = "http://minio-service.kubeflow:9000"
-            raise ValueError(f"AWS_ENDPOINT_URL is {given['endpoint_url']!r}; it must be like {example}")
+            raise InputError(f"AWS_ENDPOINT_URL is {given['endpoint_url']!r}; it must be like {example}")
         return cls(**{name: value for name, value in given.items() if value})
 
 
@@ -139,19 +143,19 @@ class KfpSettings:
     def __post_init__(self) -> None:
         if self.url and not re.fullmatch(r"https?://[^/@\s]+(/[^\s#?]*)?", self.url):
             shown = "not a URL, or one with a user in it" if "@" in self.url else repr(self.url)
-            raise ValueError(
+            raise InputError(
                 f"--kfp is {shown}; it must be like http://localhost:8080, and a token goes into KFP_TOKEN"
             )
         for name, value in (("token", self.token), ("cookies", self.cookies)):
             if not (value.isprintable() and value.isascii()):  # it is a header; Python's own error would show it
-                raise ValueError(f"KFP_{name.upper()} must be one line of plain ASCII")
+                raise InputError(f"KFP_{name.upper()} must be one line of plain ASCII")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> KfpSettings:
         """Reads SPARK_KFP_KFP, KFP_TOKEN and KFP_COOKIES; namespace and certificates are flags.
 
         Raises:
-            ValueError: one is wrong; the text names it.
+            InputError: one is wrong; the text names it.
         """
         environment = os.environ if environment is None else environment
         return cls(
@@ -163,11 +167,11 @@ class KfpSettings:
 
 def _parse(name: str, text: str, kind: type) -> object:
     if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{name} is {text!r}; it must be true or false")
-        return text.lower() == "true"
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise InputError(f"{name} is {text!r}; it must be true or false")
+        return text.lower() in ("true", "1")
     if kind is int:
         if not text.isdecimal():
-            raise ValueError(f"{name} is {text!r}; it must be a whole number")
+            raise InputError(f"{name} is {text!r}; it must be a whole number")
         return int(text)
     return Path(text) if issubclass(kind, Path) else text

@@ -254,6 +254,20 @@ def settings_of(kind: type[StepArgs]) -> dict[str, Any]:
     return {item.name: item.default for item in fields(kind) if item.default is not MISSING}  # type: ignore[arg-type]
 
 
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Checks the steps' settings before it is known where their outputs will lie.
+
+    Args:
+        given: settings by name; those that are missing keep their defaults, and what is no setting is passed over.
+
+    Raises:
+        InputError: a setting is out of range, or two do not go together.
+    """
+    for kind in ARGUMENTS.values():
+        defaults = settings_of(kind)
+        kind(**{name: given.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a step failed, as data, so that it can cross a process or a cluster.

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_pipeline import cli, server_cli
+from kfp_pipeline import cli, data_cli, server_cli
 from kfp_pipeline.cli import main, make_parser
 from spark_jobs.contract import ARGUMENTS, LoadArgs, Step, flag, settings_of
 
@@ -76,7 +81,132 @@ def test_an_unknown_flag_or_value_ends_with_2(words: list[str], capsys: pytest.C
     with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code == 2
-    assert "usage: spark-kfp" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("spark-kfp")
+    assert len(error.splitlines()) == 1
+    assert error.endswith("--help lists all\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "data.csv", "--seed", "1.5"], "spark-kfp run: error: --seed is '1.5'; it must be a whole number;"),
+        (["run", "data.csv", "--lable=x"], "spark-kfp run: error: there is no --lable; did you mean --label?;"),
+        (
+            ["data", "check", "x.csv", "--lable", "x"],
+            "spark-kfp data check: error: there is no --lable; did you mean --label?",
+        ),
+        (["submit", "pipeline", "--ouput", "s3://b"], "there is no --ouput; did you mean --output?"),
+        (["rnu"], "spark-kfp: error: there is no command 'rnu'; did you mean 'run'"),
+        (["schedule", "lst"], "spark-kfp schedule: error: there is no command 'lst'; did you mean 'list'"),
+        (["run", "data.csv", "--family=normal"], "--family is 'normal'; did you mean '"),
+    ],
+)
+def test_a_typing_error_gets_one_sentence_with_the_nearest_name(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("empty")
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("bad luck"), ZeroDivisionError("x")])
+def test_a_fault_of_ours_shows_its_stack_trace_and_where_to_report_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.runs, "list_runs", fail)
+    assert main(["runs", "list"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):")
+    assert f"{type(error).__name__}: {error}" in shown
+    assert "this is a fault of spark-kfp and not of your input; please report it" in shown.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("empty")
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_a_setting_shows_the_stack_trace_of_every_error(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["runs", "show", "none"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("SPARK_KFP_DEBUG", value)
+    assert main(["runs", "show", "none"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback")
+    assert shown.splitlines()[-1].startswith("spark-kfp: error: 0 runs match 'none'")
+
+
+@pytest.fixture
+def table(empty: Path) -> Path:
+    """A folder with a small table and a specification of another."""
+    (empty / "data.csv").write_text("age,label\n1,yes\n2,no\n")
+    (empty / "other.toml").write_text('[label]\nname = "label"\n[columns]\nnumeric = ["aeg"]\n')
+    (empty / "broken.toml").write_text("[label\n")
+    os.mkfifo(empty / "pipe.csv")
+    return empty
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("command", [["run"], ["data", "check"]])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["data.csv"],
+            "which column is the label? Give --label NAME, with one of the columns: age, label, or --spec FILE",
+        ),
+        (["data.csv", "--label=lable"], "data.csv: no label column 'lable'; did you mean 'label'?"),
+        (["data.csv", "--spec=othr.toml"], "othr.toml: no such file; did you mean 'other.toml'"),
+        (["data.csv", "--spec=broken.toml"], "broken.toml: not TOML"),
+        (["data.csv", "--spec=other.toml"], "data.csv: no column 'aeg'; did you mean 'age'?"),
+        (["dta.csv", "--label=label"], "dta.csv: no such file; did you mean 'data.csv'?"),
+        (["pipe.csv", "--label=label"], "pipe.csv is no file but a pipe or a device, which can be read only once"),
+    ],
+)
+def test_what_can_be_known_before_spark_starts_is_said_before(
+    command: list[str],
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(data_cli, "runner_for", lambda *_: pytest.fail("Spark was started"))
+    assert main([*command, *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.usefixtures("table")
+def test_submit_says_what_is_missing_before_it_asks_the_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kfp_pipeline import cluster_commands
+
+    monkeypatch.setattr(cluster_commands, "connect", lambda *_: pytest.fail("the cluster was asked"))
+    pipeline = ["submit", "pipeline", "s3://bucket/data.csv", "--output=s3://bucket/runs"]
+    assert main(pipeline) == 2
+    assert "Give --label NAME, with one of the columns, or --spec FILE" in capsys.readouterr().err
+    assert main([*pipeline, "--spec=othr.toml"]) == 2
+    assert "othr.toml: no such file; did you mean 'other.toml'" in capsys.readouterr().err
+    assert main(["submit", "load", "--data-uri=s3://bucket/data.csv", "--output-uri=s3://bucket/load"]) == 2
+    assert "or --specification-uri FILE" in capsys.readouterr().err
+
+
+def test_the_message_comes_within_two_seconds(table: Path) -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "kfp_pipeline", "run", "data.csv"]
+    done = subprocess.run(command, cwd=table, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - began
+    assert done.returncode == 2, done.stderr
+    assert "which column is the label?" in done.stderr
+    processor = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert min(seconds, processor.ru_utime + processor.ru_stime) < 2.0  # a loaded machine takes longer than it works
 
 
 @pytest.mark.usefixtures("empty")
@@ -148,7 +278,9 @@ def test_the_sample_and_its_specification_are_taken_when_no_data_is_named(
     given: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "bank_sample.csv").write_text("")
+    (tmp_path / "data" / "bank_sample.csv").write_text("age,deposit\n1,yes\n")
+    for name in ("data/bank.toml", "other.toml"):
+        (tmp_path / name).write_text('[label]\nname = "deposit"\n[columns]\nnumeric = ["age"]\n')
     sample = str(tmp_path / "data" / "bank_sample.csv")
     inputs = given()
     assert inputs["data_uri"] == sample
@@ -158,15 +290,18 @@ def test_the_sample_and_its_specification_are_taken_when_no_data_is_named(
 
 
 def test_a_path_becomes_absolute_and_a_uri_stays(given: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    assert given("a b.csv", "--spec=s.toml")["data_uri"] == str(tmp_path / "a b.csv")
-    assert given("s3a://bucket/x.csv")["data_uri"] == "s3a://bucket/x.csv"
-    assert given("file:///x.csv")["data_uri"] == "file:///x.csv"
+    for name in ("a b.csv", "x.csv"):
+        (tmp_path / name).write_text("x,label\n1,yes\n")
+    assert given("a b.csv", "--label=label")["data_uri"] == str(tmp_path / "a b.csv")
+    assert given("s3a://bucket/x.csv", "--label=label")["data_uri"] == "s3a://bucket/x.csv"
+    assert given(f"file://{tmp_path}/x.csv", "--label=label")["data_uri"] == f"file://{tmp_path}/x.csv"
 
 
-def test_every_input_of_the_pipeline_is_given(given: Callable[..., dict[str, Any]]) -> None:
+def test_every_input_of_the_pipeline_is_given(given: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     from kfp_pipeline.training import parameters
 
-    assert set(given("data.csv", "--reg-param=0.5")) == set(parameters())
+    (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
+    assert set(given("data.csv", "--label=label", "--reg-param=0.5")) == set(parameters())
 
 
 def test_compile_writes_the_pipeline(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         "config_map": "spark-kfp",
         "patience_seconds": 300,
         "compile_tiers_bytes": 50_000_000,
+        "debug": False,
     }
     assert Settings.from_environment({}) == Settings()
 

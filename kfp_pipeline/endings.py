@@ -1,0 +1,64 @@
+"""How a command ends when it does not end well: what stands on stderr, and the exit code.
+
+What the user can change is one sentence, by our own error classes and by what the machine says of files. Anything else is a fault of this
+program, and shows its stack trace.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from kfp_pipeline.runtime.errors import StepError
+from spark_jobs.contract import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
+
+EXIT_BROKEN_PIPE = 141
+"""As the shell shows a program that SIGPIPE has ended: whoever read its output has gone."""
+REPORT = (
+    "spark-kfp: this is a fault of spark-kfp and not of your input; please report it with the lines above, the command "
+    "and `pip show spark-kfp`, as an issue of the repository that your copy came from"
+)
+
+
+def exit_code(error: BaseException, *, debug: bool) -> int:
+    """Says on stderr why a command ended, and returns its exit code.
+
+    Args:
+        error: what it ended with.
+        debug: whether to show the stack trace of every error.
+    """
+    if isinstance(error, BrokenPipeError):
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else Python would complain once more at its end
+        return EXIT_BROKEN_PIPE
+    is_fault = not isinstance(error, InputError | StepError | OSError | KeyboardInterrupt)
+    if debug or is_fault:
+        traceback.print_exception(error)
+    if is_fault:
+        print(REPORT, file=sys.stderr)
+        return EXIT_FAULT
+    if isinstance(error, KeyboardInterrupt):
+        print(
+            "spark-kfp: interrupted; start it again with the same arguments, and finished steps are reused",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    return _of_the_users(error)
+
+
+def _of_the_users(error: BaseException) -> int:
+    code, message = EXIT_INPUT, str(error)
+    if isinstance(error, StepError):
+        if error.log:
+            print(error.log, file=sys.stderr)
+            message += f"; the whole log: {error.log_path}"
+        code = EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT
+    elif isinstance(error, OSError):  # a full disk, a folder that is not there or may not be written
+        where = error.filename or "this machine"
+        wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+        advice = "check the path" if wrong_path else "free some space or name another place"
+        message = f"{where}: {error.strerror or error}; {advice}"
+    print(f"spark-kfp: error: {message}", file=sys.stderr)
+    return code
