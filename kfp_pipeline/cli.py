@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings.from_environment()
         if getattr(arguments, "runs", None):
             settings = replace(settings, runs=Path(arguments.runs))
-        return int(arguments.command(arguments, settings))
+        code = int(arguments.command(arguments, settings))
+        sys.stdout.flush()  # so that a reader who has gone is noticed here, and not when Python ends
+        return code
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error, debug=settings.debug)
 

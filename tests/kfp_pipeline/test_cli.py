@@ -344,3 +344,13 @@ def test_data_check_does_not_replace_a_specification_unasked(empty: Path, capsys
     assert main(["data", "check", "data.csv", "--label=label"]) == 2
     assert "data.toml is there already; give --force to replace it, or -o with another name" in capsys.readouterr().err
     assert (empty / "data.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_who_has_gone_is_no_error(form: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kfp_pipeline", "runs", "list", "--runs", str(tmp_path), *form]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout
+    running.stdout.close()
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode in (1, 141), err) == (True, "")
