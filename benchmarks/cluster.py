@@ -22,8 +22,9 @@ from kfp_pipeline.runtime.following import driver_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.manifest import application_name
 from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner
-from kfp_pipeline.settings import ObjectStoreSettings, Settings
+from kfp_pipeline.settings import Settings
 from spark_jobs.contract import ARGUMENTS, Result, Step, settings_of
+from spark_jobs.object_store_settings import ObjectStoreSettings
 
 COLUMNS = ("submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "verdict", "all")
 

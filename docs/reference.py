@@ -20,6 +20,7 @@ from kfp_pipeline.runtime import manifest
 from kfp_pipeline.runtime.following import Limits
 from kfp_pipeline.tasks import Platform
 from spark_jobs.contract import ARGUMENTS, flag
+from spark_jobs.object_store_settings import ObjectStoreSettings
 
 HERE = Path(__file__).parent
 WIDTH = 138
@@ -91,7 +92,8 @@ def settings_page() -> str:
 
 def environment() -> Iterator[str]:
     """The settings that are read from the environment: a section for each class."""
-    for kind in (kind for kind in vars(settings).values() if inspect.isclass(kind) and is_dataclass(kind)):
+    own = [kind for kind in vars(settings).values() if inspect.isclass(kind) and is_dataclass(kind)]
+    for kind in (*own, ObjectStoreSettings):
         first, about = (inspect.getdoc(kind) or "").split("\n")[0], attributes_of(kind)
         rows = [
             (variable, default_of(item.default), plain(about[item.name]))

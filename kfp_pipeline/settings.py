@@ -89,40 +89,6 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectStoreSettings:
-    """Where the object store is and who asks, by the names that every S3 client knows.
-
-    Attributes:
-        endpoint_url: such as http://minio-service.kubeflow:9000.
-        access_key_id: user.
-        secret_access_key: password; never printed.
-        region: what the store calls its own.
-    """
-
-    endpoint_url: str
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    region: str = "us-east-1"
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> ObjectStoreSettings:
-        """Reads AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
-
-        Raises:
-            InputError: one is missing or is no URL.
-        """
-        environment = os.environ if environment is None else environment
-        given = {item.name: environment.get(f"AWS_{item.name.upper()}", "") for item in fields(cls)}
-        for name in ("endpoint_url", "access_key_id", "secret_access_key"):
-            if not given[name]:
-                raise InputError(f"AWS_{name.upper()} is not set; an object store needs it")
-        if not re.fullmatch(r"https?://[^/]+/?", given["endpoint_url"]):
-            example = "http://minio-service.kubeflow:9000"
-            raise InputError(f"AWS_ENDPOINT_URL is {given['endpoint_url']!r}; it must be like {example}")
-        return cls(**{name: value for name, value in given.items() if value})
-
-
-@dataclass(frozen=True, kw_only=True)
 class KfpSettings:
     """Where the KFP server is and who asks.
 

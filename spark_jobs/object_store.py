@@ -1,77 +1,82 @@
-"""Documents and tables in an object store that speaks S3, such as MinIO: `s3://`, `s3a://` and `minio://` URIs.
+"""The one door to an object store that speaks S3, such as MinIO: `s3://`, `s3a://` and `minio://` URIs.
 
-The environment says where it is and who asks, by the names that every S3 client knows: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION. Small documents go through MinIO's client, tables and models through Spark's S3A.
+Steps and tasks both go through it, so that they have the same patience and say the same words. Small documents go through MinIO's client,
+tables and models through Spark's S3A, which `object_store_settings` sets up to find the same store and the same keys.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import functools
+import hashlib
 import io
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, TypeVar
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlparse
 
-import urllib3
-from minio import Minio
-from minio.deleteobjects import DeleteObject
-from minio.error import MinioException, S3Error
-
 from spark_jobs.contract import InputError, UnavailableError
+from spark_jobs.object_names import Listed, at_or_below, bucket_and_key, start_of, tables_at
+from spark_jobs.object_store_settings import CredentialsAwayError, ObjectStoreSettings
+
+if TYPE_CHECKING:
+    from minio import Minio
+    from minio.error import S3Error
 
 FIRST_CONTACT_SECONDS = 8.0
 """How long the first request may take to succeed: a wrong endpoint is told soon."""
 PATIENCE_SECONDS = 120.0
 """How long a store that has answered before may be away."""
 REFUSED = {
-    "InvalidAccessKeyId": "the object store does not know the access key; check the secret behind AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the object store refuses the secret key; check the secret behind AWS_SECRET_ACCESS_KEY",
-    "AccessDenied": "the object store denies access: a wrong key, or one without rights; check the secret behind AWS_ACCESS_KEY_ID",
+    "ExpiredToken": "the temporary keys have expired; get new ones, and set AWS_SESSION_TOKEN with them",
+    "InvalidToken": "it does not know the session token; check AWS_SESSION_TOKEN, which belongs to one pair of keys",
+    "InvalidAccessKeyId": "it does not know the access key; check the secret behind AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key is wrong; check the secret behind AWS_SECRET_ACCESS_KEY",
+    "AccessDenied": "a wrong key, or one without rights; check the secret behind AWS_ACCESS_KEY_ID",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION to it",
+    "PermanentRedirect": "the bucket is in another region, or at another AWS_ENDPOINT_URL",
     "NoSuchBucket": "there is no such bucket; make it first: spark-kfp data make-bucket NAME",
     "InvalidBucketName": "that is no name of a bucket",
 }
+"""What to do about what a store says: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
+REFUSED["InvalidTokenId"] = REFUSED["InvalidToken"]  # MinIO's name: cmd/api-errors.go
+PASSING = ("SlowDown", "RequestTimeout", "OperationAborted", "TooManyRequests")
+"""What a store says below 500 and takes back by itself."""
 Answer = TypeVar("Answer")
 
 
-class EmptyObjectError(Exception):
-    """The beginning of an object without bytes was asked for."""
+@functools.cache
+def from_environment() -> ObjectStore:
+    """The store that the environment names.
+
+    Raises:
+        InputError: it does not say where the store is, or who asks.
+    """
+    return ObjectStore(ObjectStoreSettings.from_environment())
 
 
 class ObjectStore:
-    """A `Files`; see `spark_jobs.storage`."""
+    """A `Files`, see `spark_jobs.storage`, and what tasks and commands need besides."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """Reads the environment.
+    def __init__(self, settings: ObjectStoreSettings) -> None:
+        import urllib3  # noqa: PLC0415 - a run on one machine needs none of it
+        from minio import Minio  # noqa: PLC0415
 
-        Raises:
-            InputError: it does not say where the object store is, or who asks.
-        """
-        environment = os.environ if environment is None else environment
-        for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            if not environment.get(name):
-                raise InputError(f"{name} is not set; an s3://, s3a:// or minio:// URI needs it")
-        self.endpoint = environment["AWS_ENDPOINT_URL"]
-        self.region = environment.get("AWS_REGION", "us-east-1")
-        parsed = urlparse(self.endpoint)
-        if parsed.scheme not in ("http", "https") or not parsed.netloc:
-            raise InputError(
-                f"AWS_ENDPOINT_URL is {self.endpoint!r}; it must be like http://minio-service.kubeflow:9000"
-            )
+        self.settings = settings
         self._answered = False
+        address = urlparse(settings.endpoint_url or "https://s3.amazonaws.com")
         self._client = Minio(
-            parsed.netloc,
-            access_key=environment["AWS_ACCESS_KEY_ID"],
-            secret_key=environment["AWS_SECRET_ACCESS_KEY"],
-            secure=parsed.scheme == "https",
-            region=self.region,
-            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(connect=3, read=20), retries=False),
+            address.netloc,
+            credentials=settings.provider(),
+            secure=address.scheme == "https",
+            region=settings.region,
+            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(connect=3, read=30), retries=False),
         )
 
     def read(self, uri: str) -> bytes:
-        def get() -> bytes:
-            answer = self._client.get_object(*bucket_and_key(uri))
+        def get(store: Minio) -> bytes:
+            answer = store.get_object(*bucket_and_key(uri))
             try:
                 return answer.read()
             finally:
@@ -81,137 +86,164 @@ class ObjectStore:
         return self._ask(uri, get)
 
     def open(self, uri: str, length: int = 0) -> IO[bytes]:
-        try:
-            answer = self._ask(uri, lambda: self._client.get_object(*bucket_and_key(uri), length=length))
-        except EmptyObjectError:
-            return io.BytesIO()
-        return io.BufferedReader(_Stream(uri, answer))
+        def get(store: Minio) -> IO[bytes]:
+            try:
+                return io.BufferedReader(_Stream(uri, store.get_object(*bucket_and_key(uri), length=length)))
+            except _s3_error() as error:
+                if error.code == "InvalidRange":  # S3's answer to any range of an object without bytes
+                    return io.BytesIO()
+                raise
+
+        return self._ask(uri, get)
 
     def write(self, uri: str, content: bytes) -> None:
         bucket, key = bucket_and_key(uri)
-        self._ask(uri, lambda: self._client.put_object(bucket, key, io.BytesIO(content), len(content)))
+        self._ask(uri, lambda store: store.put_object(bucket, key, io.BytesIO(content), len(content)))
+
+    def upload(self, path: Path, uri: str, on_progress: Callable[[int], None] = lambda _: None) -> str:
+        """Puts a file into the store and makes sure that it arrived as it is.
+
+        Args:
+            path: the file.
+            uri: where it goes.
+            on_progress: called with the number of bytes sent since the last call.
+
+        Returns:
+            The file's SHA-256, which is kept with the object as `x-amz-meta-sha256`.
+        """
+        bucket, key = bucket_and_key(uri)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+
+        def put(store: Minio) -> None:
+            with path.open("rb") as file:
+                # One part of up to 5 GiB is checked as a whole by the store: the signature covers its SHA-256 or MD5.
+                content = cast(BinaryIO, _Counted(file, on_progress))
+                store.put_object(bucket, key, content, size, metadata={"sha256": digest})
+
+        self._ask(uri, put)
+        kept = self._ask(uri, lambda store: store.stat_object(bucket, key))
+        if kept.size != size:
+            raise InputError(f"{uri}: {kept.size} bytes arrived of {size}; {path} changed meanwhile? Upload it again")
+        return digest
 
     def check(self, uri: str) -> None:
-        bucket, _ = bucket_and_key(uri)
-        if not self._ask(uri, lambda: self._client.bucket_exists(bucket)):
+        if not self.bucket_exists(uri):
             raise InputError(f"{uri}: {REFUSED['NoSuchBucket']}")
 
+    def bucket_exists(self, uri: str, patience_seconds: float | None = None) -> bool:
+        """Whether a URI's bucket is there; also whether the store answers and knows the keys.
+
+        It asks for a name below the URI: that needs no more rights than to look for the bucket, and its answer says why, if it refuses.
+        """
+        bucket, key = bucket_and_key(uri)
+        try:
+            self._ask(uri, lambda store: next(store.list_objects(bucket, key or None), None), patience_seconds)
+        except NoSuchBucketError:
+            return False
+        return True
+
+    def make_bucket(self, bucket: str) -> bool:
+        """Makes a bucket; False if it was there."""
+        if self.bucket_exists(f"s3://{bucket}"):
+            return False
+        self._ask(f"s3://{bucket}", lambda store: store.make_bucket(bucket))
+        return True
+
     def remove(self, uri: str) -> None:
+        from minio.deleteobjects import DeleteObject  # noqa: PLC0415
+
         bucket, key = bucket_and_key(uri)
         base = key.rstrip("/")
         if not base:  # never a whole bucket
             return
-        names = [name for name in self._names(uri, bucket, base) if name == base or name.startswith(f"{base}/")]
-        if names:
-            doomed = [DeleteObject(name) for name in names]
-            errors = self._ask(uri, lambda: list(self._client.remove_objects(bucket, doomed)))
+        doomed = [DeleteObject(item[0]) for item in at_or_below(self._list(uri, base), base, whole_names=True)]
+        if doomed:
+            errors = self._ask(uri, lambda store: list(store.remove_objects(bucket, doomed)))
             if errors:
                 raise UnavailableError(f"{uri}: {len(errors)} objects could not be removed: {errors[0].message}")
 
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
         bucket, key = bucket_and_key(uri)
-        signs = [key.find(sign) for sign in "*?[" if sign in key]
-        names = self._names(uri, bucket, key[: min(signs)] if signs else key)
-        base = f"{key.rstrip('/')}/" if key.strip("/") else ""
-        below = [name.removeprefix(base) for name in names if name.startswith(base) and name != base]
-        if key in names and not key.endswith("/"):
-            found = [key]
-        elif signs:
-            found = [name for name in names if matches(name, key) and not name.endswith("/")]
-        else:
-            visible = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
-            found = [f"{base}{name}" for name in visible if name.endswith(tuple(suffixes))]
-            if base in names or (below and not found):
-                return sorted(f"{urlparse(uri).scheme}://{bucket}/{name}" for name in found)
-        if not found:
+        found = tables_at([item[0] for item in self._list(uri, start_of(key))], key, suffixes)
+        if found is None:
             raise InputError(f"{uri}: no such object in bucket {bucket!r}")
-        return sorted(f"{urlparse(uri).scheme}://{bucket}/{name}" for name in found)
+        return [f"{urlparse(uri).scheme}://{bucket}/{name}" for name in found]
+
+    def list_objects(self, uri: str, *, whole_names: bool = True) -> list[Listed]:
+        """What lies at or below a URI, by name.
+
+        Args:
+            uri: of an object or a folder.
+            whole_names: whether its last word is a whole name; else names that begin with it count too.
+        """
+        key = bucket_and_key(uri)[1]
+        return at_or_below(self._list(uri, key), key, whole_names=whole_names)
 
     def spark_uri(self, uri: str) -> str:
         return "s3a://" + "/".join(bucket_and_key(uri))
 
-    def s3a_settings(self) -> dict[str, str]:
-        """What Spark's S3A must know; its credentials it takes from the environment.
+    def _list(self, uri: str, start: str) -> list[Listed]:
+        bucket, _ = bucket_and_key(uri)
+        listed = self._ask(uri, lambda store: list(store.list_objects(bucket, start, recursive=True)))
+        return [(str(item.object_name), item.size or 0, item.etag or "", item.version_id or "") for item in listed]
 
-        Source of the committer's settings: https://spark.apache.org/docs/latest/cloud-integration.html.
-        """
-        cloud = "org.apache.spark.internal.io.cloud"
-        return {
-            "spark.hadoop.fs.s3a.endpoint": self.endpoint,
-            "spark.hadoop.fs.s3a.endpoint.region": self.region,
-            "spark.hadoop.fs.s3a.path.style.access": "true",
-            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(self.endpoint.startswith("https:")).lower(),
-            "spark.hadoop.fs.s3a.aws.credentials.provider": (
-                "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
-            ),
-            "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",  # a step alone writes below its output
-            "spark.hadoop.fs.s3a.committer.name": "magic",
-            "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
-            "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
-            "spark.sql.sources.commitProtocolClass": f"{cloud}.PathOutputCommitProtocol",
-        }
+    def _ask(self, uri: str, request: Callable[[Minio], Answer], patience_seconds: float | None = None) -> Answer:
+        """Repeats a request while the store, or who gives the keys, is away; what it refuses is told at once."""
+        from minio.error import MinioException, S3Error  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
-    def _names(self, uri: str, bucket: str, start: str) -> list[str]:
-        return self._ask(
-            uri, lambda: [str(item.object_name) for item in self._client.list_objects(bucket, start, recursive=True)]
-        )
-
-    def _ask(self, uri: str, request: Callable[[], Answer]) -> Answer:
-        """Repeats a request while the store is away."""
-        give_up = time.monotonic() + (PATIENCE_SECONDS if self._answered else FIRST_CONTACT_SECONDS)
-        pause = 0.5
+        if patience_seconds is None:
+            patience_seconds = PATIENCE_SECONDS if self._answered else FIRST_CONTACT_SECONDS
+        give_up, pause = time.monotonic() + patience_seconds, 0.5
         while True:
             try:
-                answer = request()
+                answer = request(self._client)
                 self._answered = True
                 return answer
             except S3Error as error:
-                if error.code == "NoSuchKey":
-                    raise FileNotFoundError(f"{uri}: no such object") from error
-                if error.code == "InvalidRange":  # S3's answer to any range of an object without bytes
-                    raise EmptyObjectError from error
-                if error.code in REFUSED:
-                    raise InputError(f"{uri}: {REFUSED[str(error.code)]}") from error
+                self._refuse(uri, error)
                 reason: Exception = error
-            except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
+            except (HTTPError, MinioException, CredentialsAwayError, OSError) as error:
                 reason = error
+            except InputError:  # who should give the keys does not
+                raise
+            except ValueError as error:  # MinIO's client looks at names before it asks
+                raise InputError(f"{uri}: {error}") from error
             if time.monotonic() + pause > give_up:
-                raise UnavailableError(
-                    f"{uri}: the object store at {self.endpoint} does not answer ({_short(reason)}); check AWS_ENDPOINT_URL, "
-                    "and that it runs"
-                ) from reason
+                raise UnavailableError(f"{uri}: {self._away(reason)}") from reason
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
+    def _refuse(self, uri: str, error: S3Error) -> None:
+        """Tells what a repetition cannot help."""
+        code = str(error.code)
+        if code == "NoSuchKey":
+            raise FileNotFoundError(f"{uri}: no such object") from error
+        if code == "NoSuchBucket":
+            raise NoSuchBucketError(f"{uri}: {REFUSED[code]}") from error
+        if error.response.status < 500 and code not in PASSING:
+            advice = REFUSED.get(code, error.message)
+            raise InputError(f"{uri}: the object store at {self.settings.where} refuses ({code}): {advice}") from error
 
-def bucket_and_key(uri: str) -> tuple[str, str]:
-    """The bucket and the name in it.
-
-    Raises:
-        InputError: it names no bucket, or a part of it is `..`.
-    """
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    if not bucket or ".." in key.split("/"):
-        raise InputError(f"{uri}: not a URI like s3://BUCKET/NAME")
-    return bucket, key
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a name matches as it would on a disk: a star crosses no slash, two stars do, and hidden names must be asked for."""
-    return _match(name.split("/"), pattern.split("/"))
-
-
-def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    if not parts or not patterns:
-        return not parts and all(pattern == "**" for pattern in patterns)
-    if patterns[0] == "**":
-        return _match(parts, patterns[1:]) or (not _hidden(parts[0], "") and _match(parts[1:], patterns))
-    first = not _hidden(parts[0], patterns[0]) and fnmatch.fnmatchcase(parts[0], patterns[0])
-    return first and _match(parts[1:], patterns[1:])
+    def _away(self, reason: Exception) -> str:
+        if isinstance(reason, CredentialsAwayError):
+            return str(reason)
+        where = self.settings.where
+        return (
+            f"the object store at {where} does not answer ({_short(reason)}); check AWS_ENDPOINT_URL, and that it runs"
+        )
 
 
-def _hidden(part: str, pattern: str) -> bool:
-    return part.startswith((".", "_")) and not pattern.startswith(part[0])
+class NoSuchBucketError(InputError):
+    """The store has no such bucket."""
+
+
+def _s3_error() -> type[S3Error]:
+    from minio.error import S3Error  # noqa: PLC0415
+
+    return S3Error
 
 
 class _Stream(io.RawIOBase):
@@ -224,9 +256,11 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
         try:
             content = self._answer.read(len(buffer))
-        except urllib3.exceptions.HTTPError as error:
+        except HTTPError as error:
             raise UnavailableError(f"{self._uri}: the object store broke off ({_short(error)}); run again") from error
         buffer[: len(content)] = content
         return len(content)
@@ -237,7 +271,22 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
+class _Counted(io.RawIOBase):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: Any, on_read: Callable[[int], None]) -> None:
+        self._file, self._on_read = file, on_read
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._file.read(size)
+        self._on_read(len(content))
+        return content
+
+
 def _short(error: Exception) -> str:
-    if isinstance(error, S3Error):
+    if isinstance(error, _s3_error()):
         return f"{error.code}: {error.message}"
     return str(error).split("\n")[0].rpartition(": ")[2][:200] or type(error).__name__

@@ -6,10 +6,9 @@ Nothing above this module knows where a URI points: to a path of this machine (`
 
 from __future__ import annotations
 
-import functools
 import gzip
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 from urllib.parse import urlparse
 
 from pyspark.ml import Model, PipelineModel
@@ -18,11 +17,9 @@ from pyspark.ml.pipeline import PipelineSharedReadWrite
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
+from spark_jobs import object_store
 from spark_jobs.contract import OBJECT_STORE_SCHEMES, RESULT_NAME, InputError, Result
 from spark_jobs.local_files import LocalFiles
-
-if TYPE_CHECKING:
-    from spark_jobs.object_store import ObjectStore
 
 HEAD_BYTES = 4 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".gz")
@@ -56,13 +53,6 @@ class Files(Protocol):
 LOCAL = LocalFiles()
 
 
-@functools.cache
-def _object_store() -> ObjectStore:
-    from spark_jobs.object_store import ObjectStore  # noqa: PLC0415 - a step on local files needs none of it
-
-    return ObjectStore()
-
-
 def files_of(uri: str) -> Files:
     """Where a URI points.
 
@@ -73,7 +63,7 @@ def files_of(uri: str) -> Files:
     if scheme in ("", "file"):
         return LOCAL
     if scheme in OBJECT_STORE_SCHEMES:
-        return _object_store()
+        return object_store.from_environment()
     raise InputError(
         f"{uri}: {scheme}:// is not supported; give a path, or a URI that starts with {', '.join(OBJECT_STORE_SCHEMES)} or file"
     )
@@ -88,13 +78,13 @@ def check_reachable(uris: Sequence[str]) -> None:
     """
     for uri in uris:
         if urlparse(uri).scheme in OBJECT_STORE_SCHEMES:
-            _object_store().check(uri)
+            object_store.from_environment().check(uri)
 
 
 def session_settings(uris: Sequence[str]) -> dict[str, str]:
     """What a Spark session must know to read and write these URIs."""
     stored = any(urlparse(uri).scheme in OBJECT_STORE_SCHEMES for uri in uris)
-    return _object_store().s3a_settings() if stored else {}
+    return object_store.from_environment().settings.s3a_settings() if stored else {}
 
 
 def join(uri: str, *parts: str) -> str:

@@ -25,12 +25,15 @@ def pytest_configure() -> None:
     """
     from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
     from kfp_pipeline.settings import Settings
+    from spark_jobs import object_store_settings
     from spark_jobs.contract import InputError
 
     with contextlib.suppress(InputError):  # without Java or Spark the tests that need them say so
         options = SparkSubmitRunner("local[2]", Settings.from_environment()).java_options(short=True)
         words = ["--driver-java-options", shlex.join(options), "pyspark-shell"]
         os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(words)
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks the machine on which it runs for keys of a cloud,
+    object_store_settings.CREDENTIALS_FILE = "/dev/null/none"  # nor takes those of whoever runs it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")

@@ -307,7 +307,7 @@ def test_a_wrong_key_is_told_within_seconds(e2e: E2E, run_id: str, note: Note) -
         ended, log, _ = e2e.wait(run, 120)
         seconds = time.monotonic() - began
     assert ended == "Failed"
-    assert "denies access" in error_of(log) or "refuses the secret key" in error_of(log)
+    assert "refuses (SignatureDoesNotMatch)" in error_of(log)
     assert seconds < 40
     note("wrong key in the secret", error_of(log), seconds)
 

@@ -34,11 +34,11 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
 
 @pytest.fixture
 def door(s3: FakeS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    """The store behind `storage`, as a step finds it by its environment."""
-    from spark_jobs import storage
+    """The store as steps and tasks find it, by the environment."""
+    from spark_jobs import object_store
 
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    storage._object_store.cache_clear()
+    object_store.from_environment.cache_clear()
     yield s3
-    storage._object_store.cache_clear()
+    object_store.from_environment.cache_clear()

@@ -5,16 +5,32 @@ What it answers follows https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorRes
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import xml.etree.ElementTree as ET
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 SECRET = "top-secret-value"
+WEB_TOKEN = "web-identity-token-value"
+REFUSALS = {
+    "ExpiredToken": 400,
+    "InvalidToken": 400,
+    "InvalidTokenId": 403,
+    "InvalidAccessKeyId": 403,
+    "SignatureDoesNotMatch": 403,
+    "AccessDenied": 403,
+    "RequestTimeTooSkewed": 403,
+    "SomethingNew": 418,
+    "RequestTimeout": 400,
+    "TooManyRequests": 429,
+}
+"""Codes of errors with their HTTP status."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -29,13 +45,20 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
         self.server.requests.append(f"{self.command} {self.path}")
+        signed_by = re.search(r"Credential=([^/]*)/", self.headers.get("Authorization", ""))
+        if signed_by:
+            self.server.askers.append((signed_by[1], self.headers.get("x-amz-security-token", "")))
         fault = self.server.faults.pop(0) if self.server.faults else self.server.always
         if fault == "cut":
             self._cut()
         elif fault.startswith("503"):
             self._refuse(503, fault.removeprefix("503 ") if " " in fault else "SlowDown")
-        elif fault == "InvalidAccessKeyId" or fault == "SignatureDoesNotMatch":
-            self._refuse(403, fault)
+        elif fault in REFUSALS:
+            self._refuse(REFUSALS[fault], fault)
+        elif "AssumeRoleWithWebIdentity" in url.query + body.decode("latin-1") and not bucket:
+            self._change_token({**parse_qs(url.query), **parse_qs(body.decode("latin-1"))})
+        elif url.path.startswith(("/latest/", "/v1/credentials")):
+            self._give_keys(url.path)
         elif bucket != "kfp":
             self._refuse(404, "NoSuchBucket")
         else:
@@ -63,6 +86,34 @@ class Handler(BaseHTTPRequestHandler):
             self._send_range(objects[key], half=half)
         else:
             self._send(200, objects[key], half=half)
+
+    def _change_token(self, query: dict[str, list[str]]) -> None:
+        """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html."""
+        if query["WebIdentityToken"] != [WEB_TOKEN]:
+            self._refuse(400, "InvalidIdentityToken")
+            return
+        access, secret, token = self.server.keys
+        keys = f"<AccessKeyId>{access}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>"
+        inner = f"<Credentials>{keys}<Expiration>{self.server.expiration()}</Expiration></Credentials>"
+        name = "AssumeRoleWithWebIdentityRes"
+        space = 'xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'
+        self._send(200, f"<{name}ponse {space}><{name}ult>{inner}</{name}ult></{name}ponse>".encode())
+
+    def _give_keys(self, path: str) -> None:
+        """What a pod's or an instance's service of credentials answers.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html.
+        """
+        if path == "/latest/api/token":
+            self._send(200, b"token of the instance")
+        elif path == "/latest/meta-data/iam/security-credentials/":
+            self._send(200, b"role")
+        elif path == "/v1/credentials" and self.headers.get("Authorization") != WEB_TOKEN:
+            self._refuse(401, "Unauthorized")
+        else:
+            access, secret, token = self.server.keys
+            keys = {"AccessKeyId": access, "SecretAccessKey": secret, "Token": token, "Code": "Success"}
+            self._send(200, json.dumps({**keys, "Expiration": self.server.expiration()}).encode())
 
     def _send_range(self, content: bytes, *, half: bool) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"])
@@ -115,10 +166,13 @@ class FakeS3(ThreadingHTTPServer):
 
     Attributes:
         objects: by name.
-        faults: what the next requests meet: cut, half (of the answer), 503, InvalidAccessKeyId, SignatureDoesNotMatch.
+        faults: what the next requests meet: cut, half (of the answer), 503, or one of `REFUSALS`.
         always: the fault of all later requests.
         requests: all that have come in.
         sent: bytes of all answers.
+        askers: by request to the store the access key and the session token.
+        keys: access key, secret key and session token that the services of credentials give.
+        lasts_seconds: how long these are valid.
     """
 
     daemon_threads = True
@@ -130,11 +184,21 @@ class FakeS3(ThreadingHTTPServer):
         self.always = ""
         self.requests: list[str] = []
         self.sent = 0
+        self.askers: list[tuple[str, str]] = []
+        self.keys = ("temporary", f"{SECRET}-2", "session-token")
+        self.lasts_seconds = 3600.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def expiration(self) -> str:
+        return (datetime.now(UTC) + timedelta(seconds=self.lasts_seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server_address[1]}",
+            "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "user",
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }

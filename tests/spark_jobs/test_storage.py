@@ -22,7 +22,7 @@ class Recorder:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
-    monkeypatch.setattr(storage, "_object_store", lambda: found)
+    monkeypatch.setattr(storage.object_store, "from_environment", lambda: found)
     return found
 
 

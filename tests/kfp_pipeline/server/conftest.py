@@ -37,8 +37,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_KFP_PATIENCE_SECONDS", "5")
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    object_store._settings.cache_clear()
-    object_store._client.cache_clear()
+    object_store.from_environment.cache_clear()
     # The client reads KUBECONFIG only once, when it is imported.
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", "/no/such/file")
 
