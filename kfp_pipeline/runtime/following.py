@@ -1,4 +1,4 @@
-"""Follows one SparkApplication to its end: by watching, with reading it anew as the fallback, within a time limit for each stage.
+"""Follows one SparkApplication to its end: by watching, with reading it now and then as the fallback, within a time limit for each stage.
 
 The operator's word that an application has failed is checked against its driver before it is believed.
 """
@@ -22,15 +22,17 @@ from kfp_pipeline.runtime.application import (
     executors_waiting,
     has_started,
     is_alive,
+    phase_of,
     stage_of,
     state_of,
     trouble,
 )
 from kfp_pipeline.runtime.driver_log import DriverLog
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
-from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, EVENTS, PODS, Cluster, blinks_allowed
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, EVENTS, PODS, Cluster
 from kfp_pipeline.runtime.lease import Lease
 from kfp_pipeline.runtime.manifest import LIMITS_KEY
+from kfp_pipeline.runtime.watching import Watched
 from spark_jobs.contract import Failure, InputError
 
 Document = dict[str, Any]
@@ -48,7 +50,9 @@ class Limits:
         running: until the end, from then on.
         unknown: that the operator may not know the state.
         trouble: that an image or a secret which cannot be had may take to appear.
-        window: of one watch; also how often everything is looked at anew.
+        window: of one request that watches the application; the next one goes on where it ended.
+        look: between two looks at a driver that does not run yet, at the time limits and at the lease.
+        poll: after which the application is read although the watch tells of no change.
         deleted: until a deleted application is gone.
     """
 
@@ -57,7 +61,9 @@ class Limits:
     running: float = 86400.0
     unknown: float = 180.0
     trouble: float = 30.0
-    window: float = 5.0
+    window: float = 300.0
+    look: float = 5.0
+    poll: float = 60.0
     deleted: float = 90.0
 
     @classmethod
@@ -96,6 +102,8 @@ class Following:
     _told_state: str | None = None
     _told_line: str = ""
     _told_at: float = 0.0
+    _driver: Document | None = None
+    _read_at: float = field(default_factory=time.monotonic)
 
     def to_its_end(self) -> Document:
         """Follows until the application has ended, and returns it.
@@ -104,21 +112,41 @@ class Following:
             StepError: it is gone, or did not start or end in time; in the latter cases it is deleted first.
         """
         name, uid = self.application["metadata"]["name"], self.application["metadata"]["uid"]
-        while True:
-            found = self._found(name)
-            if not found or found["metadata"]["uid"] != uid:
-                message = f"SparkApplication {name} was deleted while it ran; run the step again"
-                raise TemporaryError(Failure(kind="fault", type="Deleted", message=message), self.log.tail)
-            self.application = found
-            driver = None if state_of(found) == "" else driver_of(self.cluster, found)
-            if self._has_ended(driver):
-                return found
-            over = self._is_over(driver)
-            if over:
-                self.cluster.delete(APPLICATIONS, name, uid)
-                raise over
-            self.lease.renew()
-            self._wait_for_change(name)
+        with Watched(self.cluster, APPLICATIONS, self.application, self.limits.window) as watched:
+            while True:
+                found = self._seen(watched, name)
+                if not found or found["metadata"]["uid"] != uid:
+                    message = f"SparkApplication {name} was deleted while it ran; run the step again"
+                    raise TemporaryError(Failure(kind="fault", type="Deleted", message=message), self.log.tail)
+                self._driver = self._driver_of(found)
+                self.application = found
+                if self._has_ended(self._driver):
+                    return found
+                over = self._is_over(self._driver)
+                if over:
+                    self.cluster.delete(APPLICATIONS, name, uid)
+                    raise over
+                self.lease.renew()
+                self._wait_for_change(watched)
+
+    def _seen(self, watched: Watched, name: str) -> Document | None:
+        """The application as the watch has it, or read again if the watch has told of nothing for long, or of its end."""
+        found = watched.latest
+        if found and found != self.application:
+            self._read_at = time.monotonic()
+        if found and time.monotonic() - self._read_at < self.limits.poll:
+            return found
+        self._read_at = time.monotonic()
+        return self._found(name)
+
+    def _driver_of(self, found: Document) -> Document | None:
+        """The driver's pod; while the operator says that it runs, and it was seen to run, it is not asked for again."""
+        if state_of(found) == "":
+            return None
+        known = self._driver
+        if state_of(found) == state_of(self.application) == "RUNNING" and known and phase_of(known) == "Running":
+            return known
+        return driver_of(self.cluster, found)
 
     def _found(self, name: str) -> Document | None:
         """The application; that it is gone is believed only when it is said several times in a row."""
@@ -126,7 +154,7 @@ class Following:
             found = self.cluster.get(APPLICATIONS, name)
             if found:
                 return found
-            time.sleep(min(0.3, self.limits.window))
+            time.sleep(min(0.3, self.limits.look))
         return None
 
     def _has_ended(self, driver: Document | None) -> bool:
@@ -162,18 +190,10 @@ class Following:
         message = f"{_WAITED_FOR[stage]} for {limit:.0f} s: {reason}"
         return TemporaryError(Failure(kind="fault", type="TimeLimit", message=message), self.log.tail)
 
-    def _wait_for_change(self, name: str) -> None:
-        """Returns when the state has changed, a window has passed, or the server blinked."""
-        began = time.monotonic()
-        version, before = self.application["metadata"]["resourceVersion"], state_of(self.application)
-        if before != "FAILED":  # then its driver is looked at
-            with blinks_allowed():
-                for changed in self.cluster.watch(APPLICATIONS, name, version, self.limits.window):
-                    if state_of(changed) != before:
-                        return
-        rest = min(1.0, self.limits.window) - (time.monotonic() - began)
-        if rest > 0:  # a watch that ends at once must not turn into a storm of requests
-            time.sleep(rest)
+    def _wait_for_change(self, watched: Watched) -> None:
+        """Returns when the application has changed, or when it is time to look at what the watch does not tell."""
+        failed = state_of(self.application) == "FAILED"  # and its driver runs: its end is not told by the application
+        watched.wait(min(1.0, self.limits.look) if failed else self.limits.look)
 
     def _tell(self, state: str, more: str) -> None:
         """Says a new state at once, and more about the same state only now and then."""

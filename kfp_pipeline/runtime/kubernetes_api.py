@@ -30,6 +30,7 @@ EVENTS = "/api/v1/namespaces/{namespace}/events"
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0
+SILENCE_SECONDS = 90.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 
 
@@ -89,8 +90,11 @@ class Cluster:
         except ConflictError:  # another one of that name: ours is gone
             return
 
-    def watch(self, kind: str, name: str, version: str, seconds: float) -> Iterator[Document]:
-        """The states of one object after a version, as they come; None of its errors is repeated here.
+    def watch(self, kind: str, name: str, version: str, seconds: float) -> Iterator[tuple[str, Document]]:
+        """What happens to one object after a version, as it comes: ADDED, MODIFIED, DELETED, and BOOKMARK, which only tells a version.
+
+        None of its errors is repeated here. The server tells a version about once a minute and before it ends the request
+        (staging/src/k8s.io/apiserver/pkg/storage/cacher in Kubernetes), so a longer silence is a connection that was lost.
 
         Raises:
             GoneError: read the object again, then watch from its version.
@@ -100,15 +104,19 @@ class Cluster:
             "watch": "true",
             "fieldSelector": f"metadata.name={name}",
             "resourceVersion": version,
+            "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(seconds))),
         }
-        for line in self._lines(kind, query, seconds + CONNECT_SECONDS):
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                raise GoneError(event["object"].get("message", "gone"))
-            if event["type"] == "DELETED":
-                return
-            yield event["object"]
+        try:
+            for line in self._lines(kind, query, min(seconds, SILENCE_SECONDS) + CONNECT_SECONDS):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise GoneError(event["object"].get("message", "gone"))
+                yield event["type"], event["object"]
+        except ApiException as error:
+            if error.status == 410:
+                raise GoneError(_message_of(error)) from error
+            raise
 
     def log(self, pod: str, container: str, since: str, *, follow: bool) -> Iterator[str]:
         """The lines of a container's log from a time on, each after its own time; it ends with the container or the connection."""
@@ -145,7 +153,7 @@ class Cluster:
                 if error.status == 404 and missing is not ...:
                     return missing
                 if not is_transient(error):
-                    raise _refusal(error, self.namespace) from error
+                    raise refusal(error, self.namespace) from error
                 reason: Exception = error
             except (urllib3.exceptions.HTTPError, json.JSONDecodeError) as error:
                 reason = error
@@ -234,7 +242,8 @@ def is_transient(error: ApiException) -> bool:
     return error.status is None or error.status in (0, 408, 410, 429) or error.status >= 500
 
 
-def _refusal(error: ApiException, namespace: str) -> Exception:
+def refusal(error: ApiException, namespace: str) -> Exception:
+    """What a refusal means to whoever asked, with the advice that goes with it."""
     message = _message_of(error)
     if error.status == 409:
         return ConflictError(message)

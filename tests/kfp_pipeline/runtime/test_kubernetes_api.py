@@ -190,10 +190,14 @@ def test_an_object_of_the_same_name_but_another_uid_is_not_deleted(server: FakeK
 
 
 def states(cluster: Cluster, version: str, seconds: float = 0.6) -> Iterator[str]:
-    return (item["data"]["x"] for item in cluster.watch(CONFIG_MAPS, "a", version, seconds))
+    for what, item in cluster.watch(CONFIG_MAPS, "a", version, seconds):
+        if what == "DELETED":
+            return
+        if what != "BOOKMARK":
+            yield item["data"]["x"]
 
 
-def test_a_watch_shows_the_states_of_one_object_after_a_version_and_ends_with_it(
+def test_a_watch_shows_the_states_of_one_object_after_a_version_and_its_end(
     server: FakeKubernetes, cluster: Cluster
 ) -> None:
     version = server.put("configmaps", BODY)["metadata"]["resourceVersion"]
@@ -211,6 +215,16 @@ def test_a_watch_in_which_nothing_happens_ends_with_its_time(server: FakeKuberne
     assert list(states(cluster, version)) == []
 
 
+def test_a_watch_tells_from_which_version_the_next_one_goes_on(server: FakeKubernetes, cluster: Cluster) -> None:
+    version = server.put("configmaps", BODY)["metadata"]["resourceVersion"]
+    server.update("configmaps", "a", lambda item: item.update(data={"x": "2"}))
+    *_, (what, item) = cluster.watch(CONFIG_MAPS, "a", version, 0.6)
+    assert what == "BOOKMARK"
+    found = server.get("configmaps", "a")
+    assert found
+    assert item["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
+
+
 @pytest.mark.parametrize("how", ["compacted", "watch_gone"])
 def test_a_watch_from_a_version_that_is_forgotten_says_so(server: FakeKubernetes, cluster: Cluster, how: str) -> None:
     version = server.put("configmaps", BODY)["metadata"]["resourceVersion"]
@@ -224,9 +238,8 @@ def test_a_watch_from_a_version_that_is_forgotten_says_so(server: FakeKubernetes
 
 def test_a_watch_is_never_repeated_here(server: FakeKubernetes, cluster: Cluster) -> None:
     server.faults.add("410")
-    with pytest.raises(ApiException) as caught:
+    with pytest.raises(GoneError, match="too old"):
         list(states(cluster, "1"))
-    assert caught.value.status == 410
     assert len(server.requests) == 1
 
 

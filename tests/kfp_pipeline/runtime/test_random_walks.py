@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_spark_operator import NAME, Bench
 
-from kfp_pipeline.runtime import driver_log, kubernetes_api
+from kfp_pipeline.runtime import driver_log, kubernetes_api, watching
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs.contract import Failure, Result
 
@@ -57,6 +57,8 @@ def walk(dice: random.Random) -> tuple[list[Stage], bool]:
 def _in_a_hurry() -> None:
     kubernetes_api.FIRST_PAUSE_SECONDS = 0.01
     kubernetes_api.LONGEST_PAUSE_SECONDS = 0.2
+    watching.FIRST_PAUSE_SECONDS = 0.01
+    watching.LONGEST_PAUSE_SECONDS = 0.2
     driver_log.PAUSE_SECONDS = 0.02
 
 
@@ -65,7 +67,7 @@ def one_walk(seed: int) -> None:
     stages, well = walk(dice)
     faults = Faults(seed=seed, rate=dice.choice((0.0, 0.1, 0.3)), seconds=0.05)
     with tempfile.TemporaryDirectory() as folder, FakeKubernetes(speed=100, faults=faults) as server:
-        bench = Bench(server, Path(folder), window=0.1)
+        bench = Bench(server, Path(folder), window=0.5, look=0.05, poll=0.3)
         server.operator.script("*", stages)
         if not well:
             bench.failure = Failure(kind="fault", type="ValueError", message="the step says why")

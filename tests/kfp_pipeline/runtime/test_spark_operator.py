@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from fake_operator import COMPLETED, LINES, SUCCEEDED, Stage
 from kubernetes import client, config
 
+from kfp_pipeline.runtime import lease
+from kfp_pipeline.runtime.application import state_of
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.following import Limits
 from kfp_pipeline.runtime.kubernetes_api import Cluster
@@ -25,7 +30,17 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[3]
 ARGS = LoadArgs(data_uri="s3://data/bank.csv", label="deposit", output_uri="minio://kfp/run-1/load/table")
 NAME = application_name(Step.LOAD, ARGS.output_uri)
-FAST = {"submitted": 1.5, "scheduled": 1.5, "running": 20, "unknown": 1.5, "trouble": 0.3, "window": 1, "deleted": 5}
+FAST = {
+    "submitted": 1.5,
+    "scheduled": 1.5,
+    "running": 20,
+    "unknown": 1.5,
+    "trouble": 0.3,
+    "window": 1,
+    "look": 0.2,
+    "poll": 1,
+    "deleted": 5,
+}
 
 
 class Store:
@@ -263,17 +278,78 @@ def test_no_log_line_is_lost_or_doubled_by_cut_streams(bench: Bench, lines_per_s
     assert log_lines(bench) == [f"26/11/23 07:06:{n:02d} INFO Step: line {n}" for n in range(20)]
 
 
-def test_the_verdict_is_seen_soon_after_the_operators(bench: Bench) -> None:
-    ended: list[float] = []
-    real = bench.end_driver
+def test_the_verdict_is_seen_within_a_third_of_a_second(server: FakeKubernetes, tmp_path: Path) -> None:
+    server.operator.speed = 20
+    bench = Bench(server, tmp_path, look=5, window=300, poll=60)
+    seen: dict[str, float] = {}
+    said: list[float] = []
+    update = server.update
 
-    def note(name: str, application: dict[str, Any]) -> str | None:
-        ended.append(time.monotonic())
-        return real(name, application)
+    def note_then_update(plural: str, name: str, change: Any) -> bool:
+        done = update(plural, name, change)
+        if plural == "sparkapplications":
+            seen.setdefault(state_of(server.applications[name]), time.monotonic())
+        return done
 
-    bench.server.operator.on_driver_end = note
+    server.update = note_then_update  # type: ignore[method-assign]
+    runner = bench.runner()
+    runner._say = lambda line: said.append(time.monotonic()) if line.endswith(": COMPLETED") else None
+    bench.run(by=runner)
+    assert said[0] - seen["COMPLETED"] < 0.3
+
+
+def test_a_run_of_minutes_asks_the_server_for_little(
+    server: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five minutes, thirty times as fast: 10 s, a window of 300 s is one of 10 s, and so on."""
+    faster = 30
+    monkeypatch.setattr(lease, "LONGEST_PAUSE_SECONDS", lease.LONGEST_PAUSE_SECONDS / faster)
+    given = {name: getattr(Limits(), name) / faster for name in ("window", "look", "poll")}
+    bench = Bench(server, tmp_path, running=60, **given)
+    server.operator.speed = 1
+    running = Stage(10, "RUNNING", "Running", log=LINES, executors=("RUNNING",))
+    server.operator.script(
+        NAME, [Stage(0.1, ""), Stage(0.1, "SUBMITTED", "Pending"), running, replace(SUCCEEDED, seconds=0.2), COMPLETED]
+    )
     bench.run()
-    assert time.monotonic() - ended[0] < 1.0 + 1 / bench.server.operator.speed
+    asked = Counter(kind_of(request) for request in server.requests)
+    assert asked["watch"] <= 2
+    assert asked["application"] <= 8, "once a minute, and when it begins"
+    assert asked["driver"] <= 8, "until it runs, and at its end"
+    assert asked["lease"] <= 2 * 12, "twice each half minute: read and replaced"
+    assert sum(asked.values()) < 50, asked
+
+
+def kind_of(request: Any) -> str:
+    if "watch=true" in request.path:
+        return "watch"
+    for part, kind in (
+        ("/log?", "log"),
+        ("/pods/", "driver"),
+        ("/leases", "lease"),
+        ("/sparkapplications/", "application"),
+    ):
+        if part in request.path:
+            return kind
+    return "other"
+
+
+@pytest.mark.parametrize("fault", ["watch_gone", "410", "watch_cut", "watch_ends", "500", "429"])
+def test_a_watch_goes_on_where_it_was_cut_and_the_verdict_comes_without_waiting_for_the_next_poll(
+    server: FakeKubernetes, tmp_path: Path, fault: str
+) -> None:
+    server.operator.speed = 20
+    bench = Bench(server, tmp_path, look=60, window=300, poll=600)
+    server.faults.add(fault, path="watch=true", times=2)
+    began = time.monotonic()
+    assert bench.run().rows_out == {"rows": 7}
+    assert time.monotonic() - began < 15
+
+
+def test_a_watch_that_is_refused_is_told_with_what_to_do(bench: Bench) -> None:
+    bench.server.denied.add(("watch", "sparkapplications"))
+    with pytest.raises(PermanentError, match="may not do this; apply spark-operator/"):
+        bench.run()
 
 
 def test_a_local_output_is_refused_before_anything_is_asked_of_the_cluster(bench: Bench, tmp_path: Path) -> None:
