@@ -57,7 +57,6 @@ def _add_submit(commands: Any) -> None:
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--spark", default="operator", choices=("operator",), help="where Spark runs")
     parser.add_argument(
         "--spark-settings", default="", help="YAML file: STEP or all to a partial SparkApplication spec, for resources"
     )
