@@ -35,7 +35,7 @@ from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.following import driver_of, events_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.lease import Reaper
-from kfp_pipeline.runtime.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
+from kfp_pipeline.runtime.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
 from kfp_pipeline.runtime.processes import signals_raise
 from kfp_pipeline.runtime.spark_operator import LOG_NAME, cancel
 from kfp_pipeline.settings import Settings
@@ -201,7 +201,8 @@ def _labels(application: dict[str, Any]) -> dict[str, str]:
 
 
 def _of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
-    found = [item for item in applications if _labels(item).get(RUN_LABEL) == run]
+    """The applications of a run, by its id or by the label that `status` shows."""
+    found = [item for item in applications if _labels(item).get(RUN_LABEL) == label_of(run)]
     if not found:
         raise InputError(f"no SparkApplication of run {run!r}; spark-kfp status lists them")
     return found

@@ -281,5 +281,8 @@ def _unknown(given: Any, known: Any, path: str) -> str:
 
 
 def label_of(text: str) -> str:
-    """A text as a label's value."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
+    """A text as a label's value: itself if a label can hold it, else what it can hold and a digest, so that no two texts share one."""
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:52].strip("-_.")
+    return f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:10]}".strip("-")

@@ -13,7 +13,7 @@ import yaml
 
 from kfp_pipeline.cli import main
 from kfp_pipeline.runtime import kubernetes_api, object_store
-from kfp_pipeline.runtime.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
+from kfp_pipeline.runtime.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
 from spark_jobs.contract import InputError
 
 sys.path.insert(0, str(Path(__file__).parent / "runtime"))
@@ -65,7 +65,7 @@ def submit(server: FakeKubernetes, name: str, script: Any = "success", steps: in
     server.operator.script(name, script)
     metadata = {
         "name": name,
-        "labels": {**MANAGED_BY, STEP_LABEL: "load", RUN_LABEL: run},
+        "labels": {**MANAGED_BY, STEP_LABEL: "load", RUN_LABEL: label_of(run)},
         "annotations": {OUTPUT_URI: f"s3://kfp/{run}/load"},
     }
     server.create(
@@ -249,6 +249,17 @@ def test_a_run_is_cancelled_whole_but_for_what_has_ended(server: FakeKubernetes,
     submit(server, "app-3", "success", 3, run="r2")
     assert call("cancel", "--run", "r1") == (0, "cancelled app-2\n", "")
     assert list(server.applications) == ["app-1", "app-3"]
+
+
+@pytest.mark.parametrize("run", ["täglich", "_nightly", "n" * 70])
+def test_a_run_whose_id_no_label_can_hold_is_found_by_its_id(server: FakeKubernetes, call: Call, run: str) -> None:
+    submit(server, "app-1", "success", 3, run=run)
+    submit(server, "app-2", "oom", 5, run=run)
+    submit(server, "app-3", "success", 3, run=run.replace("ä", "-").strip("_")[:63])
+    assert label_of(run) in call("status")[1]
+    assert call("cancel", "--run", run) == (0, "cancelled app-1\n", "")
+    assert call("clean", "--run", run)[:2] == (0, "deleted app-2\n")
+    assert list(server.applications) == ["app-3"]
 
 
 def test_a_failed_application_whose_driver_runs_can_be_cancelled(server: FakeKubernetes, call: Call) -> None:

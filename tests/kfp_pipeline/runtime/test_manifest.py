@@ -20,6 +20,7 @@ from kfp_pipeline.runtime.manifest import (
     application_name,
     build_application,
     driver_memory,
+    label_of,
     spec_hash,
 )
 from spark_jobs.contract import InputError, LoadArgs, Step
@@ -348,6 +349,18 @@ def test_a_run_of_any_name_gives_a_valid_label(run: str) -> None:
     label = build(run=run)["metadata"]["labels"][RUN_LABEL]
     assert re.fullmatch(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", label)
     assert len(label) <= 63
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a b", "a-b"), ("täglich", "t-glich"), ("x" * 64, "x" * 65), ("_a", "a"), ("Ä", "Ö")]
+)
+def test_two_runs_never_share_a_label(one: str, other: str) -> None:
+    assert label_of(one) != label_of(other)
+    assert label_of(label_of(one)) == label_of(one), "what status shows names the run too"
+
+
+def test_the_id_that_kfp_gives_a_run_is_its_label() -> None:
+    assert label_of("0e3f9a0c-7d1b-4c55-9a39-1f2d3c4b5a69") == "0e3f9a0c-7d1b-4c55-9a39-1f2d3c4b5a69"
 
 
 def test_labels_of_the_template_stay_and_without_a_run_there_is_no_label_for_it() -> None:
