@@ -34,7 +34,9 @@ class Platform:
         cluster: whether tasks run in pods: then they find the store by a secret, and the run is watched over from its first task to its
             last. On one machine whoever waits does both.
         cache: whether KFP may take a step over from an earlier run.
-        retries: how often KFP repeats a failed task; a repeated one finds the application that the first has submitted.
+        retries: how often KFP repeats a task that failed, beside what it is set up to repeat. 0: a task repeats by itself what was ended
+            from outside, and KFP 2.17 a task whose pod is gone, twice. More than 0 makes that KFP wait before it says that a task has
+            failed, and older ones repeat a user's error too; but these then repeat a task whose pod was evicted.
         backoff_seconds: before the first repetition; twice as long before each further one.
         lease_seconds: how long a SparkApplication goes on whose task does not come back; 0: what follows from retries and backoff.
         time_limit_seconds: of one attempt of a task, the waiting for its SparkApplication included; 0: none.
@@ -45,14 +47,14 @@ class Platform:
     namespace: str = ""
     cluster: bool = True
     cache: bool = True
-    retries: int = 2
+    retries: int = 0
     backoff_seconds: int = 30
     lease_seconds: int = 0
     time_limit_seconds: int = 86_400
     workflow_ttl_seconds: int = 0
 
 
-THIS_MACHINE = Platform(cluster=False, cache=False, retries=0)
+THIS_MACHINE = Platform(cluster=False, cache=False)
 """For a run on one machine: who waits repeats it, and finished steps are reused."""
 
 

@@ -174,7 +174,8 @@ def why_failed(application: Document, driver: Document | None, events: Sequence[
         warnings = [f"{event.get('reason')}: {event.get('message')}" for event in telling]
         gone = "the driver's pod is gone: it was deleted, or its node was lost; run again"
         message = "; ".join([error if error and "pod not found" not in error else gone, *warnings[-3:]])
-    return TemporaryError(Failure(kind="fault", type="DriverFailed", message=message[:2000]), log)
+    kind = "DriverGone" if code is None else "DriverFailed"
+    return TemporaryError(Failure(kind="fault", type=kind, message=message[:2000]), log)
 
 
 def error_line(log: str) -> str:

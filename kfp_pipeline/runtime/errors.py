@@ -23,6 +23,10 @@ class StepError(Exception):
         self.log = log
         self.log_path = log_path
 
+    def __reduce__(self) -> tuple[type[StepError], tuple[Failure, str, str]]:
+        """For another process: by what it was made of, not by its text."""
+        return type(self), (self.failure, self.log, self.log_path)
+
 
 class PermanentError(StepError):
     """Repeating the step as it is cannot help: the input, a setting or the code must change."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -17,10 +17,10 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 5.0
 
 
-def die_with_parent() -> None:
-    """Asks the Linux kernel to end this process when the one that started it ends, even by SIGKILL; elsewhere does nothing."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Asks the Linux kernel to send this process a signal when the one that started it ends, even by SIGKILL; elsewhere does nothing."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 @contextmanager
@@ -91,9 +91,31 @@ def signals_raise() -> Iterator[None]:
     def interrupt(number: int, _: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with _handled_by(interrupt):
+        yield
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """As `signals_raise`, but a further signal does not disturb what the first one has begun.
+
+    A process and the one that started it may both be sent one, and the latter passes its own on.
+    """
+
+    def interrupt(number: int, _: object) -> None:
+        for handled in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(handled, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    with _handled_by(interrupt):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = [(number, signal.signal(number, handler)) for number in (signal.SIGTERM, signal.SIGHUP)]
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before:
+            signal.signal(number, earlier)

@@ -58,15 +58,18 @@ def runner_for(
     if spark == "operator":
         from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415 - a run on one machine needs none of it
         from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner  # noqa: PLC0415
+        from kfp_pipeline.runtime.supervision import SupervisedRunner  # noqa: PLC0415
 
         cluster = connect(settings.namespace, settings.patience_seconds)
-        return SparkOperatorRunner(
-            cluster,
-            config_name=settings.config_map,
-            lease_seconds=settings.lease_seconds,
-            run=run,
-            overrides=overrides,
-            task_config=task_config,
+        return SupervisedRunner(
+            lambda: SparkOperatorRunner(
+                cluster,
+                config_name=settings.config_map,
+                lease_seconds=settings.lease_seconds,
+                run=run,
+                overrides=overrides,
+                task_config=task_config,
+            )
         )
     if spark.startswith("sc://"):
         raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]' or --spark=operator")

@@ -214,8 +214,8 @@ def test_a_task_that_is_asked_to_stop_deletes_its_application(e2e: E2E, run_id: 
     nothing_goes_on(e2e, run)
 
 
-def signal_to(name: str, part: str) -> str:
-    """A program that sends a signal to the Python processes whose command line has a part."""
+def signal_to(name: str, part: str, *, only_the_youngest: bool = False) -> str:
+    """A program that sends a signal to the Python processes whose command line has a part; the youngest is the child of the others."""
     return f"""
 import os, pathlib, signal
 found = [
@@ -223,29 +223,74 @@ found = [
     if entry.name.isdecimal() and int(entry.name) != os.getpid()
     and (entry / "comm").read_text().startswith("python") and b"{part}" in (entry / "cmdline").read_bytes()
 ]
-for number in found:
+for number in found if not {only_the_youngest} else [max(found)]:
     os.kill(number, signal.{name})
 print("sent" if found else "nobody")
 """
 
 
 TERMINATE = signal_to("SIGTERM", "kfp.dsl.executor_main")
+KILL_ALL = signal_to("SIGKILL", "kfp.dsl.executor_main")
+KILL_FOLLOWER = signal_to("SIGKILL", "kfp.dsl.executor_main", only_the_youngest=True)
 STOP = signal_to("SIGSTOP", "main.py")
 CONTINUE = signal_to("SIGCONT", "main.py")
 
 
 @pytest.mark.selection
-def test_a_driver_that_is_killed_is_told_and_a_retry_succeeds(e2e: E2E, run_id: str, note: Note) -> None:
+def test_a_driver_that_is_killed_is_told_and_the_step_repeated(e2e: E2E, run_id: str, note: Note) -> None:
     run = start(e2e, run_id)
     until(is_running(e2e, run), 90, "does not run")
     began = time.monotonic()
     kill(f"{run.application}-driver")
-    ended, log, _ = e2e.wait(run, 120)
-    assert ended == "Failed"
-    note("driver's pod killed", error_of(log), time.monotonic() - began)
-    ended, log, _ = e2e.wait(start(e2e, run_id))
+    told = until(lambda: re.search(r".*; trying again in 30 s", kubectl("logs", run.pod)), 60, "not told")
+    note("driver's pod killed", f"{told[0]}; then the step succeeds", time.monotonic() - began)
+    ended, log, _ = e2e.wait(run)
     assert ended == "Succeeded", log[-2000:]
     assert "an earlier attempt failed, replacing it" in log
+
+
+@pytest.mark.selection
+def test_a_follower_that_is_killed_outright_is_replaced_in_the_same_pod(e2e: E2E, run_id: str, note: Note) -> None:
+    run = start(e2e, run_id)
+    until(is_running(e2e, run), 90, "does not run")
+    uid = (e2e.application(run) or {})["metadata"]["uid"]
+    began = time.monotonic()
+    assert "sent" in kubectl("exec", run.pod, "--", "python", "-c", KILL_FOLLOWER)
+    told = until(
+        lambda: re.search(r"the process that follows the step was .*", kubectl("logs", run.pod)), 30, "not told"
+    )
+    note(
+        "the task's Python that follows the application killed by SIGKILL",
+        f"{told[0]}; the run ends well",
+        time.monotonic() - began,
+    )
+    ended, log, output = e2e.wait(run)
+    assert ended == "Succeeded", log[-2000:]
+    assert (e2e.application(run) or {})["metadata"]["uid"] == uid, "the same application went on"
+    assert output["parameterValues"]["Output"] == run.output_uri
+
+
+def test_a_task_whose_python_is_killed_altogether_leaves_its_application_to_the_next_one(
+    e2e: E2E, run_id: str, note: Note
+) -> None:
+    run = start(e2e, run_id)
+    until(is_running(e2e, run), 90, "does not run")
+    uid = (e2e.application(run) or {})["metadata"]["uid"]
+    began = time.monotonic()
+    to_the_step(run, STOP)
+    kubectl("exec", run.pod, "--", "python", "-c", KILL_ALL, check=False)
+    assert e2e.wait(run, 60)[0] == "Failed"
+    again = start(e2e, run_id)
+    until(lambda: "found, following it" in kubectl("logs", again.pod, check=False), 60, "not followed")
+    to_the_step(run, CONTINUE)
+    ended, log, _ = e2e.wait(again)
+    assert ended == "Succeeded", log[-2000:]
+    assert (e2e.application(run) or {})["metadata"]["uid"] == uid
+    note(
+        "all of the task's Python killed by SIGKILL, another pod comes",
+        "it follows the same application and succeeds",
+        time.monotonic() - began,
+    )
 
 
 def test_an_executor_that_is_killed_is_replaced(e2e: E2E, run_id: str, note: Note) -> None:
@@ -384,9 +429,9 @@ def test_a_quota_that_is_used_up_is_told(e2e: E2E, run_id: str, note: Note) -> N
     used = json.loads(kubectl("get", "resourcequota", name, "-o", "json"))["status"]["used"]["pods"]
     with changed("resourcequota", name, {"spec": {"hard": {"pods": used}}}):
         began = time.monotonic()
-        ended, log, _ = e2e.wait(run, 150)
-    assert ended == "Failed"
-    assert "exceeded quota" in error_of(log)
-    note("quota used up", error_of(log)[:200], time.monotonic() - began)
-    ended, log, _ = e2e.wait(start(e2e, run_id))
-    assert ended == "Succeeded", "once there is room, KFP's retry succeeds"
+        told = until(
+            lambda: re.search(r".*exceeded quota.*; trying again in 30 s", kubectl("logs", run.pod)), 150, "not told"
+        )
+        note("quota used up", told[0][:200], time.monotonic() - began)
+    ended, log, _ = e2e.wait(run)
+    assert ended == "Succeeded", f"once there is room, the step succeeds: {log[-2000:]}"
