@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kfp_pipeline import cluster_cli, data_cli, display, gate_cli, runs, server_cli
+from kfp_pipeline.bundled import bundled, write_manifests
 from kfp_pipeline.endings import exit_code
 from kfp_pipeline.input_checks import check_inputs
 from kfp_pipeline.local_run import LOG_NAME, run_locally
@@ -31,7 +32,7 @@ from spark_jobs.contract import (
     settings_of,
 )
 
-SAMPLE, SAMPLE_SPECIFICATION = Path("data/bank_sample.csv"), Path("data/bank.toml")
+SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,6 +70,12 @@ def make_parser() -> argparse.ArgumentParser:
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )
     archive.set_defaults(command=archive_command)
+    manifests = commands.add_parser(
+        "manifests", help="write the manifests of a cluster, spark-operator/, into a folder"
+    )
+    manifests.add_argument("folder", metavar="DIR", help="where; it is made if it is not there, and must be empty")
+    manifests.add_argument("--force", action="store_true", help="replace files of the same name in it")
+    manifests.set_defaults(command=manifests_command)
     return parser
 
 
@@ -79,7 +86,7 @@ def _add_run(commands: Any) -> None:
         description="Runs load, preprocess, train and evaluate.",
     )
     parser.add_argument(
-        "data", nargs="?", default="", help=f"the table; without it {SAMPLE} with {SAMPLE_SPECIFICATION}"
+        "data", nargs="?", default="", help=f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
     )
     parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML)")
     parser.add_argument("--spark", default="local[*]", help="where Spark runs (default %(default)s)")
@@ -148,17 +155,20 @@ def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
     """Which data, and which specification.
 
     Raises:
-        InputError: no data is named, and this is not the project's folder.
+        InputError: no data is named, and this installation has no sample.
     """
     if arguments.data:
         return {
             "data_uri": data_cli.absolute(fill_date(arguments.data, "")),
             "specification_uri": data_cli.absolute(arguments.specification_uri),
         }
-    if not SAMPLE.exists():
-        raise InputError(f"{SAMPLE} is not here; name your data: spark-kfp run DATA --label=NAME")
-    specification = arguments.specification_uri or ("" if arguments.label else str(SAMPLE_SPECIFICATION))
-    return {"data_uri": data_cli.absolute(str(SAMPLE)), "specification_uri": data_cli.absolute(specification)}
+    sample, specification = (
+        path if (path := Path(name)).exists() else bundled(name) for name in (SAMPLE, SAMPLE_SPECIFICATION)
+    )
+    if not Path(SAMPLE).exists():
+        print(f"no data is named: the synthetic sample is taken, {sample}", file=sys.stderr)
+    chosen = arguments.specification_uri or ("" if arguments.label else str(specification))
+    return {"data_uri": data_cli.absolute(str(sample)), "specification_uri": data_cli.absolute(chosen)}
 
 
 def tell_failure(run: runs.Run, settings: Settings) -> int:
@@ -209,4 +219,11 @@ def archive_command(_: argparse.Namespace, settings: Settings) -> int:
     """Makes the class-data archive."""
     path = make_archive(settings)
     print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
+    return 0
+
+
+def manifests_command(arguments: argparse.Namespace, _: Settings) -> int:
+    """Writes the manifests, and says what to do with them."""
+    write_manifests(Path(arguments.folder), force=arguments.force)
+    print(f"{arguments.folder}: read README.md in it, then: kubectl apply -k {arguments.folder}/overlays/minikube")
     return 0

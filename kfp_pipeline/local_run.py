@@ -22,7 +22,7 @@ from kfp_pipeline.runtime.events import EVENTS_NAME, all_events, read_events
 from kfp_pipeline.runtime.java import find_java
 from kfp_pipeline.runtime.processes import child, die_with_parent, group_ends_with_block, signals_raise
 from kfp_pipeline.runtime.runner import runner_for
-from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner, spark_home
 from kfp_pipeline.runtime.standby import FOLDER
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import STANDBY, InputError, Step
@@ -49,10 +49,11 @@ def run_locally(
         The run, and the evaluation if it succeeded.
 
     Raises:
-        InputError: it cannot start here.
+        InputError: it cannot start here: no Spark, no Java, or no place for the run.
         KeyboardInterrupt: it was interrupted; no process is left.
     """
     runner_for(inputs["spark"], settings)
+    spark_home()
     find_java(os.environ)
     runs.check_id(run_id)
     directory = settings.runs.absolute() / run_id
@@ -153,13 +154,25 @@ def main(directory: Path) -> None:
     with group_ends_with_block(), signals_raise():
         subprocess.Popen([sys.executable, "-m", "kfp_pipeline.local_run", STANDBY, str(directory)])
         from kfp import local  # noqa: PLC0415 - takes a second, in which the first driver starts
+        from kfp.local import subprocess_task_handler  # noqa: PLC0415
 
         from kfp_pipeline.tasks import THIS_MACHINE  # noqa: PLC0415
         from kfp_pipeline.training import make_pipeline  # noqa: PLC0415
 
+        subprocess_task_handler.replace_python_executable = with_this_python
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(directory / "pipeline"), raise_on_error=True)
         make_pipeline(THIS_MACHINE)(**inputs)
+
+
+def with_this_python(words: list[str], executable: str) -> list[str]:
+    """A task's command with this Python in place of `python3`, but in nothing that the task is given.
+
+    KFP's own function (kfp/local/subprocess_task_handler.py, 2.16 and 2.17) replaces it in the inputs too: data in a folder like
+    lib/python3.11 were not found.
+    """
+    given = words.index("--executor_input") if "--executor_input" in words else len(words)
+    return [word.replace("python3", executable) if at < given else word for at, word in enumerate(words)]
 
 
 def keep_standbys(directory: Path) -> None:

@@ -166,6 +166,15 @@ def test_make_generate_makes_exactly_the_files_that_the_page_for_contributors_li
     assert {path.relative_to(copy).as_posix() for path in changed} == set(listed)
 
 
+def test_the_spark_image_gets_the_extra_and_the_store_and_no_kfp() -> None:
+    document = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    extra, image = document["project"]["optional-dependencies"]["spark"], document["dependency-groups"]["spark-image"]
+    (store,) = [each for each in document["project"]["dependencies"] if each.startswith("minio")]
+    assert image == [*extra, store]
+    stage = (PROJECT / "Dockerfile.spark").read_text(encoding="utf-8").partition("AS spark-packages\n")[2]
+    assert "sync --frozen --only-group spark-image --no-install-project" in stage.partition("\nFROM ")[0]
+
+
 def run_tool(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a command in the project; when make runs the tests, what it was given does not reach the command."""
     of_make = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "TAG", "PREFIX", "PUSH", "BUILD_ARGS")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_pipeline import cli, data_cli, server_cli
+from kfp_pipeline import bundled, cli, data_cli, server_cli
 from kfp_pipeline.cli import main, make_parser
 from spark_jobs.contract import ARGUMENTS, LoadArgs, Step, flag, settings_of
 
@@ -210,11 +210,26 @@ def test_the_message_comes_within_two_seconds(table: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty")
-def test_without_data_outside_the_project_the_error_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_installation_without_the_sample_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bundled, "HERE", tmp_path / "kfp_pipeline")
     assert main(["run"]) == 2
-    assert capsys.readouterr().err == (
-        "spark-kfp: error: data/bank_sample.csv is not here; name your data: spark-kfp run DATA --label=NAME\n"
+    assert capsys.readouterr().err.startswith(
+        "spark-kfp: error: data/bank_sample.csv is not part of this installation;"
     )
+
+
+def test_the_manifests_are_written_into_an_empty_folder_only(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["manifests", "here"]) == 0
+    assert "kubectl apply -k here/overlays/minikube" in capsys.readouterr().out
+    (empty / "here" / "README.md").write_text("mine")
+    assert main(["manifests", "here"]) == 2
+    assert "here is not empty; name another folder, or give --force" in capsys.readouterr().err
+    assert (empty / "here" / "README.md").read_text() == "mine"
+    assert main(["manifests", "here", "--force"]) == 0
+    assert (empty / "here" / "README.md").read_text() != "mine"
+    assert main(["manifests", "here/README.md"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Machine:
 
 @pytest.fixture
 def machine(fake_spark: Any, make_java: Callable[[str], Path], tmp_path: Path) -> Iterator[Machine]:
-    folder = tmp_path / "a folder"
+    folder = tmp_path / "a folder of python3.11"  # spaces, and what KFP's runner looks for in a task's command
     folder.mkdir()
     (folder / "data.csv").write_text("x,label\n1,yes\n2,no\n")
     made = Machine(folder, {**fake_spark.environment(), "JAVA_HOME": str(make_java("17.0.15"))}, fake_spark)
