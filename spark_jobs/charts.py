@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.colors
 import matplotlib.ticker
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -30,7 +32,12 @@ STYLE: Any = {
     "grid.color": "#e3e7eb",
     "legend.frameon": False,
 }
-LARGEST_EFFECT = math.log(1e6)
+LARGEST_RATIO = 1000.0
+"""The axis of odds ratios ends here: an effect beyond would press all others together."""
+LEAST_GAP = 0.1
+"""Least distance of two ticks as a share of the axis: their labels do not touch."""
+LONGEST_NAME = 34
+MOST_CLASSES_WITH_NUMBERS = 10
 Points = Sequence[Sequence[float]]
 
 
@@ -108,27 +115,110 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
     """Odds ratios on a log scale, one line each, around 1.
 
     Args:
-        effects: name and log odds ratio, strongest first; beyond a factor of a million the point stands at the edge.
+        effects: name and log odds ratio, strongest first; one beyond `LARGEST_RATIO` is an arrow at the edge, with its ratio beside it.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(6.4, 0.9 + 0.3 * len(effects))
-        names = [name if len(name) <= 34 else name[:33] + "…" for name, _ in effects]
         places = list(range(len(effects), 0, -1))
-        for place, (_, effect) in zip(places, effects, strict=True):
-            ratio = math.exp(min(max(effect, -LARGEST_EFFECT), LARGEST_EFFECT))
-            color = BLUE if ratio >= 1 else ORANGE
+        most = math.log(LARGEST_RATIO)
+        shown = [min(max(effect, -most), most) for _, effect in effects]
+        for place, (_, effect), bounded in zip(places, effects, shown, strict=True):
+            color, ratio = BLUE if effect >= 0 else ORANGE, math.exp(bounded)
+            inside = effect == bounded
             axes.plot([1, ratio], [place, place], color=color, linewidth=2.2)
-            axes.plot([ratio], [place], color=color, marker="o", markersize=6)
+            axes.plot([ratio], [place], color=color, marker="o" if inside else ">" if effect > 0 else "<", markersize=6)
+            if not inside:
+                axes.annotate(
+                    f"off the axis: {_ratio(effect)}", (ratio, place), xytext=(-9 if effect > 0 else 9, 3), color=color,
+                    textcoords="offset points", ha="right" if effect > 0 else "left", va="bottom", fontsize=8,
+                )  # fmt: skip
         axes.axvline(1, color=GREY, linewidth=1)
         axes.set_xscale("log")
-        axes.set_yticks(places, names)
-        axes.set_xlabel("odds ratio (log scale): above 1 raises the odds, below 1 lowers them")
+        axes.set_xlim(*_odds_limits(shown))
+        axes.set_xticks(_odds_ticks(*axes.get_xlim()))
+        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(
-            mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}" if str(value)[-1] in "25" else "")
-        )
+        axes.set_yticks(places, [_shortened(name) for name, _ in effects])
+        axes.set_xlabel("odds ratio (log scale)")
         axes.grid(axis="x", linewidth=0.8)
         return _svg(figure)
+
+
+def _ratio(effect: float) -> str:
+    """exp(effect) to two digits, however large."""
+    exponent = effect / math.log(10)
+    return f"{math.exp(effect):.2g}" if abs(exponent) < 300 else f"1e{exponent:+.0f}"
+
+
+def _odds_limits(effects: Sequence[float]) -> tuple[float, float]:
+    """Ends of the axis: all effects, and 1, with a little room."""
+    low, high = min(0.0, *effects), max(0.0, *effects)
+    room = 0.06 * max(high - low, 0.1)
+    return math.exp(low - room), math.exp(high + room)
+
+
+def _odds_ticks(low: float, high: float) -> list[float]:
+    """Round ratios between the ends, as many as stand apart; 1 is one of them."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    least = LEAST_GAP * math.log(high / low)
+    for mantissas in (
+        (1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0, 8.0, 9.0), (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0, 8.0),
+        (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0),
+    ):  # fmt: skip
+        ticks = [mantissa * 10.0**decade for decade in decades for mantissa in mantissas]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if all(math.log(other / one) >= least for one, other in pairwise(ticks)):
+            return ticks
+    return [10.0**decade for decade in decades if low <= 10.0**decade <= high]
+
+
+def effects_chart(rows: Sequence[tuple[str, Sequence[float]]], classes: Sequence[str]) -> str:
+    """What speaks for and against each of more than two classes: a coloured cell for each feature and class.
+
+    Args:
+        rows: name of a feature and its effect on the log-odds of each class, strongest first; shape (features, classes).
+        classes: their names.
+    """
+    with mpl.rc_context(STYLE):
+        cell = 0.72 if len(classes) <= MOST_CLASSES_WITH_NUMBERS else 0.34
+        figure, axes = _figure(2.6 + cell * len(classes), 1.3 + 0.3 * len(rows))
+        values = [list(effects) for _, effects in rows]
+        most = max(abs(value) for row in values for value in row) or 1.0
+        colors = mpl.colors.LinearSegmentedColormap.from_list("effects", [ORANGE, "#ffffff", BLUE])
+        axes.pcolormesh(values, cmap=colors, vmin=-most, vmax=most, edgecolors="white", linewidth=1)
+        if len(classes) <= MOST_CLASSES_WITH_NUMBERS:
+            for y, row in enumerate(values):
+                for x, value in enumerate(row):
+                    strong = abs(value) > 0.6 * most
+                    axes.text(
+                        x + 0.5,
+                        y + 0.5,
+                        _signed(value),
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        color="white" if strong else INK,
+                    )
+        axes.invert_yaxis()
+        axes.set_yticks([place + 0.5 for place in range(len(rows))], [_shortened(name) for name, _ in rows])
+        names = [_shortened(name, 16) for name in classes]
+        axes.set_xticks(
+            [place + 0.5 for place in range(len(classes))], names, rotation=35, ha="left", rotation_mode="anchor"
+        )
+        axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return _svg(figure)
+
+
+def _signed(value: float) -> str:
+    """A number in two digits with its sign, short enough for a cell."""
+    return f"{value:+.2g}" if abs(value) < 1000 else f"{value:+.0e}"
+
+
+def _shortened(name: str, most: int = LONGEST_NAME) -> str:
+    """A name whose middle is left out if it is long: names that begin alike, such as values of one column, differ at the end."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

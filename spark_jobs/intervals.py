@@ -156,6 +156,8 @@ def of_lift(found: float, positives: float, rows: float, drawn: tuple[float, flo
     if ROUNDING < found < most - ROUNDING:
         return Interval(*drawn, BOOTSTRAP)
     low, high = (end * most * 10 / positives for end in wilson(min(found, most), most))
+    if drawn[0] <= low and high <= drawn[1]:
+        return Interval(*drawn, BOOTSTRAP)
     return Interval(min(low, drawn[0]), max(high, drawn[1]), WILSON_TENTH)
 
 

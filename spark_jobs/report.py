@@ -16,6 +16,8 @@ from spark_jobs import charts
 
 TEMPLATE = "report.html.j2"
 MOST_EFFECTS = 15
+LEAK = "leak"
+"""Kind of a suspicious column that all but tells the label."""
 KEY_FIGURES = ("areaUnderROC", "accuracy", "f1", "logLoss")
 MEANINGS = {
     "areaUnderROC": "how often a random positive ranks above a random negative",
@@ -51,6 +53,7 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         keys=[metrics[name] for name in KEY_FIGURES if name in metrics],
         without={item["name"]: item for item in without["metrics"]} if without else {},
         meanings=MEANINGS,
+        leaks=[item["column"] for item in evaluation["data"]["suspicious"] if item.get("kind") == LEAK],
         verdict=verdict(evaluation, metrics),
         cautions=cautions(evaluation, metrics),
         charts={name: Markup(svg) for name, svg in draw(evaluation).items()},  # noqa: S704 - matplotlib escapes its text
@@ -166,4 +169,20 @@ def draw(evaluation: Mapping[str, Any]) -> dict[str, str]:
     shown = [item for item in strongest(evaluation["coefficients"]) if item["coefficient"]][:MOST_EFFECTS]
     if evaluation["binary"] and shown:
         drawn["odds"] = charts.odds_chart([(item["feature"], effect(item)) for item in shown])
+    if not evaluation["binary"] and shown:
+        drawn["effects"] = charts.effects_chart(
+            effects_by_class(evaluation["coefficients"], evaluation["labels"]), evaluation["labels"]
+        )
     return drawn
+
+
+def effects_by_class(coefficients: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[tuple[str, list[float]]]:
+    """The strongest features, each with its effect on every class; what moves all classes alike changes no probability and is taken off."""
+    found: dict[str, dict[str, float]] = {}
+    for item in coefficients:
+        found.setdefault(item["feature"], {})[item["class"]] = effect(item)
+    rows = []
+    for name, by_class in found.items():
+        mean = sum(by_class.values()) / len(by_class)
+        rows.append((name, [by_class[label] - mean for label in labels]))
+    return sorted(rows, key=lambda row: -max(map(abs, row[1])))[:MOST_EFFECTS]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spark_jobs import metrics
+from spark_jobs import charts, metrics
 from spark_jobs.report import render_report
 
 HOSTILE = "<script>alert(1)</script> & $x$ 'q\""
@@ -130,6 +131,83 @@ def test_rows_at_the_clip_are_told_with_what_they_do_to_log_loss() -> None:
     text = Page(render_report(document)).text
     assert "In 1 test row the model gave what happened a probability below 1e-15" in text
     assert f"0.5079 of the {document['metrics'][6]['value']:.4f} of logLoss" in text
+
+
+def test_a_leak_is_the_first_line_in_red_before_any_number() -> None:
+    document = evaluation()
+    document["data"]["suspicious"] = [
+        {"column": "alive", "kind": "leak", "reason": "all but tells the label; is it known before the outcome?"}
+    ]
+    html = render_report(document)
+    first, headline = html.index('<p class="leak"'), html.index("<h1>")
+    assert html.index("<main") < first < headline < html.index('class="verdict"')
+    assert re.search(r"\.leak \{[^}]*color: var\(--red\)", html)
+    text = re.sub(r"\s+", " ", Page(html[first:]).text).strip()
+    assert text.startswith("This result is probably a leak. alive all but tells the label")
+    assert "Not to be believed before alive is explained: The model ranks" in text
+
+
+@pytest.mark.parametrize("kind", ["constant", "identifier"])
+def test_another_suspicious_column_is_no_leak(kind: str) -> None:
+    document = evaluation()
+    document["data"]["suspicious"] = [{"column": "id", "kind": kind, "reason": "has another value in each row"}]
+    text = Page(render_report(document)).text
+    assert "leak" not in text.split("Predicting", 2)[-1]
+    assert "Column id has another value in each row" in text
+
+
+def test_a_single_chart_of_a_row_is_as_wide_as_one_of_two_and_what_is_too_wide_scrolls() -> None:
+    html = render_report(evaluation())
+    assert re.search(r"\.pair \{[^}]*repeat\(auto-fill, minmax\(min\(19rem, 100%\), 1fr\)\)", html)
+    assert ".pair > * { min-width: 0; }" in html  # else a wide table widens its cell instead of scrolling in it
+    assert re.search(r"\.scroll, \.wide, \.natural \{ overflow-x: auto", html)
+
+
+EFFECTS = [[0.05, -0.02], [0.4, -0.3], [0.7, 0.1], [2.2, -0.2], [1.2, -0.7], [2.5, -2.5], [6.0, 0.1], [36.2, -20.0]]
+
+
+@pytest.mark.parametrize("effects", EFFECTS)
+def test_the_axis_of_odds_ratios_has_a_whole_title_and_ticks_that_stand_apart(
+    effects: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(charts, "_svg", lambda figure: drawn.append(figure) or "")
+    charts.odds_chart([(f"occupation of the customer = number {i}", effect) for i, effect in enumerate(effects)])
+    (figure,) = drawn
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    title = axes.xaxis.label.get_window_extent()
+    assert figure.bbox.x0 <= title.x0
+    assert title.x1 <= figure.bbox.x1
+    low, high = axes.get_xlim()
+    boxes = [label.get_window_extent() for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+             if low <= tick <= high]  # fmt: skip
+    assert boxes
+    assert all(one.x1 + 4 <= other.x0 for one, other in pairwise(boxes))
+    texts = [text.get_window_extent() for text in axes.texts]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in texts)
+
+
+def test_a_ratio_off_the_axis_is_marked_with_its_true_value() -> None:
+    svg = charts.odds_chart([("x", 36.2), ("y", -20.0), ("z", 0.5)])
+    assert "off the axis: 5.3e+15" in svg
+    assert "off the axis: 2.1e-09" in svg
+    assert svg.count("off the axis") == 2
+
+
+def test_what_drives_a_model_of_three_classes_is_drawn() -> None:
+    document = evaluation(binary=False)
+    for item, coefficient in zip(document["coefficients"], (0.5, 2.0, -1.0), strict=True):
+        item["coefficient"] = coefficient
+    html = render_report(document)
+    drivers = html[html.index('id="drivers"') :]
+    assert "<svg" in drivers
+    # The mean of the classes, 0.5, moves all alike and says nothing.
+    for shown in ("job = yes", "+1.5", "-1.5", "+0"):
+        assert shown in drivers
 
 
 def test_the_same_evaluation_gives_the_same_bytes_and_is_small() -> None:
