@@ -209,7 +209,8 @@ class Ending:
             except server_runs.StillRunningError as error:
                 message = (
                     f"run {run['run_id']} has not ended within {self.timeout_seconds:.0f} s, so its schedule is paused and not deleted; "
-                    f"look at {server_runs.link(server, run['run_id'])} and give the same command again"
+                    f"look at {server_runs.link(server, run['run_id'])} and give the same command again. A run whose workflow somebody has "
+                    "deleted never ends: archive and delete it in KFP's UI first"
                 )
                 raise TemporaryError(Failure(kind="fault", type="RunNotEnded", message=message)) from error
             self.say(f"run {run['run_id']} has ended")
