@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kfp_pipeline.findings import Finding, MissingError, finding
-from kfp_pipeline.kubeflow_checks import CRD, katib, pipelines
+from kfp_pipeline.kubeflow_checks import CRD, katib, pipelines, repeats, store
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import PODS, Cluster
 from kfp_pipeline.runtime.manifest import TEMPLATE_KEY, build_application, read_config
@@ -45,6 +45,8 @@ def examine(cluster: Cluster, config_map: str) -> Iterator[Finding]:
         ("reaper", lambda: _reaper(cluster), APPLY),
         ("object store", _object_store, "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("Kubeflow Pipelines", lambda: pipelines(cluster), "needed for runs from KFP only"),
+        ("what KFP repeats", lambda: repeats(cluster), "needed for runs from KFP only"),
+        ("store's address", lambda: store(cluster), APPLY),
         ("Katib", lambda: katib(cluster), "needed for tuning with Katib only"),
     ]
     for name, check, fix in checks:

@@ -408,11 +408,59 @@ def healthy(server: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> FakeKube
         server.put("customresourcedefinitions", {"metadata": {"name": name}, "spec": {"versions": versions}})
     server.put("services", {"metadata": {"name": "ml-pipeline", "namespace": "spark-kfp"}})
     server.proxied[KFP_HEALTH] = {"tag_name": "2.17.0", "multi_user": False}
+    server.put("services", {"metadata": {"name": "seaweedfs", "namespace": "spark-kfp"}})
+    endpoint = {"endpoint": "http://seaweedfs.spark-kfp:9000"}
+    server.put("configmaps", {"metadata": {"name": "spark-kfp-object-store"}, "data": endpoint})
+    server.put("configmaps", {"metadata": {"name": "workflow-controller-configmap"}, "data": argo(OF_2_17)})
     server.put("configmaps", {"metadata": {"name": "katib-config", "namespace": "kubeflow"}, "data": katib_config()})
     labels = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
     server.put("namespaces", {"metadata": {"name": "spark-kfp", "namespace": "", "labels": labels}})
     monkeypatch.setattr(object_store, "bucket_exists", lambda _: True)
     return server
+
+
+OF_2_17 = {"limit": "2", "retryPolicy": "OnError"}
+"""KFP 2.17.0's manifests/kustomize/third-party/argo/base/workflow-controller-configmap-patch.yaml; 2.16.1 has no workflowDefaults."""
+
+
+def argo(strategy: dict[str, str] | None) -> dict[str, str]:
+    """The data of Argo's ConfigMap with a retry strategy for all templates, or without any."""
+    spec = {"templateDefaults": {"retryStrategy": strategy}} if strategy is not None else {}
+    return {"workflowDefaults": json.dumps({"spec": {"ttlStrategy": {"secondsAfterCompletion": 3600}, **spec}})}
+
+
+def argo_says(strategy: dict[str, str] | None) -> Callable[[FakeKubernetes], None]:
+    return changed("configmaps", "workflow-controller-configmap", data=argo(strategy))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (argo(OF_2_17), "a task whose pod is gone, 2 times; none that failed"),
+        (argo({"retryPolicy": "OnError"}), "a task whose pod is gone, without a limit; none"),
+        (argo(None), "nothing, unless the platform's file sets retries: then every task that fails"),
+        ({}, "nothing, unless the platform's file sets retries"),
+        (argo({"limit": "3"}), "every task that fails, a user's error too, 3 times"),
+        (argo({"retryPolicy": "OnTransientError"}), "takes for a passing one"),
+    ],
+)
+def test_the_doctor_says_what_kfp_repeats(healthy: FakeKubernetes, call: Call, data: dict[str, str], told: str) -> None:
+    changed("configmaps", "workflow-controller-configmap", data=data)(healthy)
+    code, out, _ = call("doctor")
+    line = line_of(out, "what KFP repeats")
+    assert (code, line[:3]) == (0, "ok ")
+    assert told in line
+
+
+def test_the_doctor_names_the_store_that_kfp_brought_and_the_one_that_is_configured(
+    healthy: FakeKubernetes, call: Call
+) -> None:
+    line = line_of(call("doctor")[1], "store's address")
+    assert "http://seaweedfs.spark-kfp:9000; KFP brought http://seaweedfs.spark-kfp:9000" in line
+    changed("configmaps", "spark-kfp-object-store", data={"endpoint": "https://s3.example.com"})(healthy)
+    line = line_of(call("doctor")[1], "store's address")
+    assert line.startswith("ok ")
+    assert "https://s3.example.com; KFP brought http://seaweedfs.spark-kfp:9000" in line
 
 
 def line_of(out: str, name: str) -> str:
@@ -424,7 +472,7 @@ def line_of(out: str, name: str) -> str:
 def test_the_doctor_finds_nothing_missing_where_nothing_is(call: Call) -> None:
     code, out, _ = call("doctor")
     assert code == 0
-    assert len(out.splitlines()) == 13
+    assert len(out.splitlines()) == 15
     assert all(line.startswith("ok ") for line in out.splitlines()), out
 
 
@@ -523,6 +571,15 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
         (katib_says(trials="MPIJob.v1"), "Katib", "its trials may be MPIJob.v1, TFJob", "add Job.v1.batch"),
         (katib_says(algorithm="grid"), "Katib", "it knows no tpe", "add them to suggestions"),
         (metrics_not_collected, "Katib", "does not collect metrics", "kubectl label namespace spark-kfp"),
+        (argo_says({"retryPolicy": "Always"}), "what KFP repeats", "repeats whole graphs", "set it to OnError"),
+        (argo_says({"expression": "true"}), "what KFP repeats", "repeats whole graphs", "set it to OnError"),
+        (
+            changed("configmaps", "spark-kfp-object-store", data={"endpoint": "http://minio-service.spark-kfp:9000"}),
+            "store's address",
+            "spark-kfp has no service minio-service",
+            "set endpoint=http://seaweedfs.spark-kfp:9000",
+        ),
+        (without("configmaps", "spark-kfp-object-store"), "store's address", "not there", "kubectl apply"),
         (quota_used_up, "quota", "quota: pods is used up (4 of 4)", "raise the quota"),
         (without("pods", "reaper-1"), "reaper", "does not run", "kubectl apply"),
         (
@@ -616,7 +673,7 @@ def test_the_doctor_as_json_is_one_document_with_every_finding(healthy: FakeKube
     code, out, _ = call("doctor", "--json")
     found = {item["name"]: item for item in json.loads(out)}
     assert code == 1
-    assert len(found) == 13
+    assert len(found) == 15
     assert [name for name, item in found.items() if item["ok"] is not True] == ["reaper"]
     assert found["reaper"]["fix"] == "kubectl apply -k spark-operator/"
 

@@ -271,9 +271,11 @@ def test_base_holds_the_objects_that_the_code_knows() -> None:
     generators = {item["name"]: item for item in kustomization(BASE)["configMapGenerator"]}
     assert generators["spark-kfp"]["files"] == [TEMPLATE_KEY, STEPS_KEY]
     assert generators["spark-kfp-object-store"]["literals"] == [
-        "endpoint=http://minio-service.kubeflow:9000",
+        "endpoint=http://seaweedfs.kubeflow:9000",
         "region=us-east-1",
     ]
+    (tasks,) = kustomization(KUBEFLOW_TASKS)["configMapGenerator"]
+    assert tasks["literals"] == generators["spark-kfp-object-store"]["literals"], "drivers and tasks use the same store"
 
 
 @pytest.mark.parametrize("directory", [BASE, *OVERLAYS], ids=lambda path: path.name)
