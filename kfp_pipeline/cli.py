@@ -15,6 +15,7 @@ from rich.text import Text
 
 from kfp_pipeline import cluster_cli, data_cli, display, gate_cli, runs, server_cli
 from kfp_pipeline.bundled import bundled, write_manifests
+from kfp_pipeline.comparison import compare
 from kfp_pipeline.endings import exit_code
 from kfp_pipeline.input_checks import check_inputs
 from kfp_pipeline.local_run import LOG_NAME, run_locally
@@ -202,17 +203,39 @@ def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.kfp:
         return server_cli.runs_command(arguments, settings)
     found = [runs.find(settings.runs, name) for name in arguments.ids] or runs.list_runs(settings.runs)
-    if arguments.json:
+    if arguments.action == "compare":
+        compare_runs(found[0], found[1], arguments, settings)
+    elif arguments.json:
         print(json.dumps([asdict(run) for run in found], ensure_ascii=False))
-        return 0
-    tables = {
-        "list": lambda: display.runs_table(found),
-        "show": lambda: display.run_lines(found[0]),
-        "compare": lambda: display.comparison_table(*found),
-    }
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(tables[arguments.action]())
+    else:
+        table = display.runs_table(found) if arguments.action == "list" else display.run_lines(found[0])
+        wide_console().print(table)
     return 0
+
+
+def wide_console() -> Console:
+    """A console whose tables are not squeezed into 80 columns where nobody looks at them."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def compare_runs(one: runs.Run, other: runs.Run, arguments: argparse.Namespace, settings: Settings) -> None:
+    """Shows two runs side by side, and how far chance moves the difference where both were judged on the same rows.
+
+    Raises:
+        InputError: they predict different things, or an evaluation cannot be read.
+    """
+    compared = None
+    if one.status == other.status == "succeeded":
+        paths = [gate_cli.find_evaluation(run.id, settings.runs) for run in (one, other)]
+        compared = compare(*map(gate_cli.read_json, paths))
+    if arguments.json:
+        document = {"runs": [asdict(one), asdict(other)], "comparison": compared and asdict(compared)}
+        print(json.dumps(document, ensure_ascii=False))
+        return
+    console = wide_console()
+    console.print(display.comparison_table(one, other, compared))
+    if compared:
+        console.print(Text(f"\n{compared.note}"), soft_wrap=True)
 
 
 def archive_command(_: argparse.Namespace, settings: Settings) -> int:

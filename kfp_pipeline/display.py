@@ -14,6 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from kfp_pipeline.comparison import Comparison
 from kfp_pipeline.runs import Run
 from spark_jobs.contract import Step
 
@@ -137,18 +138,25 @@ def run_lines(run: Run) -> Table:
     return table
 
 
-def comparison_table(one: Run, other: Run) -> Table:
-    """The inputs in which two runs differ, and their metrics side by side."""
+def comparison_table(one: Run, other: Run, comparison: Comparison | None) -> Table:
+    """The inputs in which two runs differ, and their metrics side by side; with differences where they may be told."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", one.id, other.id, "difference"):
+    for name in ("", one.id, other.id, "difference", "95 % interval"):
         table.add_column(name, justify="left" if not name else "right")
     for name in sorted({*one.inputs, *other.inputs}):
         if one.inputs.get(name) != other.inputs.get(name):
-            table.add_row(name, Text(str(one.inputs.get(name, ""))), Text(str(other.inputs.get(name, ""))), "")
+            table.add_row(name, Text(str(one.inputs.get(name, ""))), Text(str(other.inputs.get(name, ""))), "", "")
+    differences = {item.metric: item for item in comparison.differences} if comparison else {}
     for name in dict.fromkeys([*one.metrics, *other.metrics]):
-        values = one.metrics.get(name), other.metrics.get(name)
-        change = "" if None in values else f"{values[1] - values[0]:+.4f}"  # type: ignore[operator]
-        table.add_row(name, number(values[0]), number(values[1]), change)
+        change = differences.get(name)
+        ends = change.interval if change else None
+        table.add_row(
+            name,
+            number(one.metrics.get(name)),
+            number(other.metrics.get(name)),
+            f"{change.value:+.4f}" if change else "",
+            f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else "",
+        )
     return table
 
 

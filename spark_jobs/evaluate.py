@@ -105,6 +105,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
     document = {
         "title": args.title or f"Predicting {trained.specification.label}",
         "binary": len(trained.labels) == 2,
+        "label": trained.specification.label,
         "labels": trained.labels,
         "positive": trained.labels[1] if len(trained.labels) == 2 else None,
         **describe(trained),

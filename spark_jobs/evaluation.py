@@ -5,23 +5,26 @@ Pure functions over DataFrames and plain values; `evaluate` reads and writes, `m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark.ml.functions import vector_to_array
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from spark_jobs import intervals, metrics
 from spark_jobs.dataset import Specification
 from spark_jobs.intervals import Interval
 from spark_jobs.metrics import SMALLEST
-from spark_jobs.split import LABEL
+from spark_jobs.split import LABEL, ROW_HASH, is_small
 
 MARGIN_STEP = 0.001
 """Rows whose log-odds are the same to this are counted together."""
+GROUPS = 20
+"""Parts of the test rows that are left out one after another, so that two models can be compared on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,25 @@ class Trained:
         return counts
 
 
-def count_cells(predictions: DataFrame) -> metrics.Cells:
+def count_cells(predictions: DataFrame, groups: int = 1) -> list[metrics.Cells]:
     """Counts the predictions of two classes.
 
     Args:
-        predictions: one row for each test row; columns label, rawPrediction, probability and prediction.
+        predictions: one row for each test row; columns label, rawPrediction, probability, prediction and, for groups, row_hash.
+        groups: into how many parts the rows are divided, by their hash.
+
+    Returns:
+        The cells of each part; a part without rows is left out.
     """
     positive = F.col(LABEL) == 1.0
     probability = vector_to_array(F.col("probability"))[1]
     given = F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0])
     own = F.greatest(given, F.lit(SMALLEST))
     place = F.round(vector_to_array(F.col("rawPrediction"))[1] / MARGIN_STEP).cast("long")
+    predicted = F.col("prediction") == 1.0
     counted = (
         predictions.groupBy(
-            place.alias("place"), positive.alias("positive"), (F.col("prediction") == 1.0).alias("predicted")
+            group_of(groups), place.alias("place"), positive.alias("positive"), predicted.alias("predicted")
         )
         .agg(
             F.count(F.lit(1)).alias("rows"),
@@ -73,7 +81,16 @@ def count_cells(predictions: DataFrame) -> metrics.Cells:
         )
         .collect()
     )
-    counted.sort(key=lambda row: (row["place"], row["positive"], row["predicted"]))
+    counted.sort(key=lambda row: (row["group"], row["place"], row["positive"], row["predicted"]))
+    return [_cells(list(rows)) for _, rows in itertools.groupby(counted, key=lambda row: row["group"])]
+
+
+def group_of(groups: int) -> Column:
+    """The part, 0 to groups - 1, that a test row belongs to; the same for equal rows, whatever the model."""
+    return (F.pmod(F.col(ROW_HASH), F.lit(groups)) if groups > 1 else F.lit(0)).alias("group")
+
+
+def _cells(counted: Sequence[Row]) -> metrics.Cells:
     column = {name: np.array([row[name] for row in counted]) for name in ("positive", "predicted")}
     sums = {
         name: np.array([row[name] for row in counted], dtype=float)
@@ -167,24 +184,27 @@ def correction(cells: metrics.Cells, trained: Trained) -> dict[str, Any] | None:
     }
 
 
-def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, Any]:
+def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int, groups: int = 1) -> dict[str, Any]:
     """Metrics, confusion matrix and classes, for more than two classes.
 
     Args:
-        predictions: columns label, probability and prediction.
+        predictions: columns label, probability, prediction and, for groups, row_hash.
+        groups: as for `count_cells`.
     """
     classes = len(trained.labels)
     given = vector_to_array(F.col("probability"))
     mine = given[F.col(LABEL).cast("int")]
     own = F.greatest(mine, F.lit(SMALLEST))
-    grouped = predictions.groupBy(LABEL, "prediction").agg(
+    grouped = predictions.groupBy(LABEL, "prediction", group_of(groups)).agg(
         F.count(F.lit(1)).alias("rows"), F.sum(-F.log(own)).alias("loss"), F.sum(F.log(own) ** 2).alias("square"),
         F.count_if(mine < SMALLEST).alias("clipped"), F.min(F.array_min(given)).alias("least"),
     )  # fmt: skip
-    confusion, counted = np.zeros((classes, classes)), grouped.collect()
-    for row in counted:
-        confusion[int(row[LABEL]), int(row["prediction"])] = row["rows"]
-    ordered = sorted(counted, key=lambda row: (row[LABEL], row["prediction"]))
+    parts, losses_of_parts, counted = np.zeros((groups, classes, classes)), np.zeros(groups), grouped.collect()
+    ordered = sorted(counted, key=lambda row: (row["group"], row[LABEL], row["prediction"]))
+    for row in ordered:
+        parts[row["group"], int(row[LABEL]), int(row["prediction"])] = row["rows"]
+        losses_of_parts[row["group"]] += row["loss"]
+    confusion = parts.sum(axis=0)
     rows = confusion.sum()
     loss, square, clipped = (sum(row[name] for row in ordered) for name in ("loss", "square", "clipped"))
     largest = -float(np.log(max(SMALLEST, min(row["least"] for row in ordered))))
@@ -192,6 +212,13 @@ def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int) -> 
     each = metrics.per_class(confusion)
     return {
         "metrics": multiclass_metrics(confusion, areas, Losses(loss / rows, square / rows, largest), samples),
+        "left_out": metrics.without_each(
+            [part for part in range(groups) if parts[part].any()],
+            lambda kept: {
+                **metrics.multiclass_point(parts[kept].sum(axis=0)),
+                "logLoss": float(losses_of_parts[kept].sum() / parts[kept].sum()),
+            },
+        ),
         "clipped": metrics.clipping(float(clipped), float(rows)),
         "baseline": baseline(trained),
         "curves": None,
@@ -305,13 +332,19 @@ def judge(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, A
     """The evaluation of a model on test rows: metrics with intervals, and what the report draws.
 
     Args:
-        predictions: one row for each test row; columns label, rawPrediction, probability and prediction.
+        predictions: one row for each test row; columns label, rawPrediction, probability, prediction and row_hash.
         trained: what the model was made from.
         samples: bootstrap samples.
     """
-    if len(trained.labels) == 2:
-        return judge_binary(count_cells(predictions), trained, samples)
-    return judge_multiclass(predictions, trained, samples)
+    # The parts of a large table would be many cells for the driver, and its intervals are narrow anyway.
+    groups = GROUPS if is_small(sum(trained.counts["test"].values())) else 1
+    if len(trained.labels) > 2:
+        return judge_multiclass(predictions, trained, samples, groups)
+    parts = count_cells(predictions, groups)
+    left_out = metrics.without_each(
+        range(len(parts)), lambda kept: metrics.binary_point(metrics.merged([parts[part] for part in kept]))
+    )
+    return {**judge_binary(metrics.merged(parts), trained, samples), "left_out": left_out}
 
 
 def judge_without(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, Any]:

@@ -6,8 +6,8 @@ predicted label and one small range of the margin, so a table of any size become
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,43 @@ class Cells:
         negatives = np.bincount(place, weights=np.where(self.positive, 0.0, rows), minlength=len(margins)).astype(float)
         positives = np.bincount(place, weights=np.where(self.positive, rows, 0.0), minlength=len(margins)).astype(float)
         return margins, negatives, positives
+
+
+def merged(parts: Sequence[Cells]) -> Cells:
+    """The cells of all rows, from those of their parts."""
+    one = {item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Cells)}
+    order = np.lexsort((one["predicted"], one["positive"], one["margin"]))
+    keys = np.stack([one[name][order].astype(float) for name in ("margin", "positive", "predicted")])
+    first = np.flatnonzero(np.any(np.diff(keys, prepend=np.nan) != 0, axis=0))
+    names = ("margin", "positive", "predicted")
+    return Cells(
+        **{name: one[name][order][first] for name in names},
+        **{name: np.add.reduceat(values[order], first) for name, values in one.items() if name not in names},
+    )
+
+
+def without_each(
+    parts: Sequence[int], metrics: Callable[[list[int]], Mapping[str, float]]
+) -> dict[str, list[float | None]]:
+    """Each metric without the first part of the rows, without the second, and so on.
+
+    How much they differ between two models, part by part, tells how far chance moves the difference of the models on the same rows
+    (the delete-a-group jackknife, Kott 2001).
+
+    Args:
+        parts: the numbers of the parts.
+        metrics: of the rows of the parts that are kept.
+
+    Returns:
+        A list of one number for each part, None where a class is missing without it; empty where there are fewer than two parts.
+    """
+    found: dict[str, list[float | None]] = {}
+    for left_out in parts if len(parts) > 1 else ():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            point = metrics([part for part in parts if part != left_out])
+        for name, value in point.items():
+            found.setdefault(name, []).append(float(value) if np.isfinite(value) else None)
+    return found
 
 
 def area_under_roc(negatives: Array, positives: Array) -> float:
