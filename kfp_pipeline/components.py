@@ -1,4 +1,4 @@
-"""The KFP components: one for each step, its inputs taken from the contract, and two around them.
+"""The KFP components: one for each step, its inputs taken from the contract, and one that ends a run.
 
 A lightweight component is compiled from the source text of its function, so a signature that follows the contract needs a source that
 follows the contract: `component_source` writes it. Each body is one call into `runtime`. A component declares output artifacts, for the UI
@@ -43,8 +43,12 @@ PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
 }
 """The inputs of every component beside those of the contract: type and meaning."""
 
-DATA_VERSION = "data_version"
-"""A further input of load."""
+SCHEDULED_TIME, CODE_VERSION = "scheduled_time", "code_version"
+"""A further input of load, and one of the cached steps, which load puts out."""
+CACHED = (Step.PREPROCESS, Step.TRAIN)
+"""Steps that KFP takes over from an earlier run with the same inputs and image. Load decides itself; every run has its own evaluation."""
+LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
+"""What load returns; see `runtime.loading.Loaded`. The other steps return a URI."""
 
 PASSED_ON = [
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.RESOURCES),
@@ -62,8 +66,11 @@ def inputs_of(step: Step) -> list[Field[Any]]:
 
 def platform_inputs_of(step: Step) -> dict[str, tuple[str, str]]:
     """The inputs of a step's component that the contract does not have: type and meaning."""
-    about = "version of the data and the specification, so that KFP's cache knows them"
-    return {**PLATFORM_INPUTS, **({DATA_VERSION: ("str", about)} if step == Step.LOAD else {})}
+    if step == Step.LOAD:
+        about = "when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in"
+        return {**PLATFORM_INPUTS, SCHEDULED_TIME: ("str", about)}
+    about = "version of the steps' code, so that KFP's cache knows it"
+    return {**PLATFORM_INPUTS, **({CODE_VERSION: ("str", about)} if step in CACHED else {})}
 
 
 def component_source(step: Step) -> str:
@@ -76,9 +83,11 @@ def component_source(step: Step) -> str:
     helps = [f"        {item.name}: {item.metadata['about']}." for item in inputs]
     typed = [f"{name}: {kind}" for name, (kind, _) in platform.items()]
     given = [*needed, *typed, "task_config: dsl.TaskConfig", *outputs, *optional]
+    load = step == Step.LOAD
+    module, call = ("loading", "run_load(inputs)") if load else ("step", f"run_task({str(step)!r}, inputs)")
     return "\n".join(
         [
-            f"def {step}({', '.join(given)}) -> str:",
+            f"def {step}({', '.join(given)}) -> {LOADED if load else 'str'}:",
             f'    """{(ARGUMENTS[step].__doc__ or "").strip()}',
             "",
             "    Args:",
@@ -87,9 +96,9 @@ def component_source(step: Step) -> str:
             "        task_config: filled in by KFP.",
             '    """',
             "    inputs = dict(locals())",
-            "    from kfp_pipeline.runtime.step import run_task",
+            f"    from kfp_pipeline.runtime.{module} import {call.partition('(')[0]}",
             "",
-            f"    return run_task({str(step)!r}, inputs)",
+            f"    return {call}",
             "",
         ]
     )
@@ -100,29 +109,13 @@ def make_component(step: Step) -> Any:
     source, file_name = component_source(step), f"<component {step}>"
     # inspect.getsource, which KFP calls, finds the source here.
     linecache.cache[file_name] = (len(source), None, source.splitlines(keepends=True), file_name)
-    namespace: dict[str, Any] = {"dsl": dsl}
+    namespace: dict[str, Any] = {"dsl": dsl, "NamedTuple": NamedTuple}
     exec(compile(source, file_name, "exec", dont_inherit=True), namespace)  # noqa: S102 - the contract is ours
     return described(task_config_passthroughs=PASSED_ON)(namespace[str(step)])
 
 
 described = functools.partial(dsl.component, base_image=TASK_IMAGE, install_kfp_package=False)
 COMPONENTS: Mapping[Step, Any] = {step: make_component(step) for step in Step}
-
-
-@described()  # type: ignore[untyped-decorator]
-def find_data(data_uri: str, specification_uri: str, scheduled_time: str) -> NamedTuple(
-    "Found", [("uri", str), ("version", str)]
-):
-    """Fills in the date in the data's URI, and asks the object store for the data's version.
-
-    Args:
-        data_uri: of the table; it may hold {{date}}.
-        specification_uri: of the data specification; may be empty.
-        scheduled_time: when the run was due, like 2026-12-31T23:59:59Z; KFP fills it in.
-    """
-    from kfp_pipeline.runtime.around import find
-
-    return find(data_uri, specification_uri, scheduled_time)
 
 
 @described()  # type: ignore[untyped-decorator]

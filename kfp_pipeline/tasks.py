@@ -33,7 +33,7 @@ class Platform:
         namespace: of the SparkApplications; empty: that in which KFP runs the tasks.
         cluster: whether tasks run in pods: then they find the store by a secret, and the run is watched over from its first task to its
             last. On one machine whoever waits does both.
-        cache: whether KFP may take a step over from an earlier run.
+        cache: whether a step may be taken over from an earlier run.
         retries: how often KFP repeats a task that failed, beside what it is set up to repeat. 0: a task repeats by itself what was ended
             from outside, and KFP 2.17 a task whose pod is gone, twice. More than 0 makes that KFP wait before it says that a task has
             failed, and older ones repeat a user's error too; but these then repeat a task whose pod was evicted.
@@ -107,6 +107,8 @@ def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) 
         kubernetes.use_config_map_as_env(made, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
         # Not an input: it differs from run to run, and KFP's cache would never find a task again.
         kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
+        if not platform.cache:  # load decides by itself
+            made.set_env_variable(f"{PREFIX}REUSE", "false")
         if platform.namespace:
             made.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
         lease = platform.lease_seconds or lease_for(platform.retries, platform.backoff_seconds)

@@ -9,16 +9,15 @@ from typing import Any
 
 from kfp import dsl
 
-from kfp_pipeline.components import COMPONENTS, PLATFORM_INPUTS, find_data, finish, inputs_of
+from kfp_pipeline.components import CACHED, CODE_VERSION, COMPONENTS, PLATFORM_INPUTS, finish, inputs_of
 from kfp_pipeline.tasks import Platform, prepared
 from spark_jobs.contract import Step
 
 NAME = "spark-kfp-training"
-BETWEEN_TASKS = ("load_uri", "preprocess_uri", "train_uri", "data_version")
+BETWEEN_TASKS = ("load_uri", "preprocess_uri", "train_uri")
 """Inputs that one task gets from another; all others are inputs of the pipeline."""
-FIND_DATA = ("data_uri", "specification_uri")
-CACHED = (Step.LOAD, Step.PREPROCESS, Step.TRAIN)
-"""Steps that KFP takes over from an earlier run with the same inputs, data and image. Every run has its own evaluation and report."""
+GROUP = "Training, with curves and report"
+"""What KFP's UI calls the group of the steps; one opens it to see the report."""
 
 
 def training_graph(given: Mapping[str, Any], platform: Platform) -> None:
@@ -26,19 +25,17 @@ def training_graph(given: Mapping[str, Any], platform: Platform) -> None:
     if not platform.cluster:
         steps_graph(given, platform)
         return
-    with dsl.ExitHandler(prepared(finish(), platform, "Finish"), name="Steps"):
-        wanted = {name: given[name] for name in FIND_DATA}
-        # Of a recurring run the time for which it was due, else that at which it was made.
-        found = find_data(**wanted, scheduled_time=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER)
-        prepared(found, platform, "Find the data")
-        steps_graph({**given, "data_uri": found.outputs["uri"], "data_version": found.outputs["version"]}, platform)
+    with dsl.ExitHandler(prepared(finish(), platform, "Finish"), name=GROUP):
+        steps_graph(given, platform)
 
 
 def steps_graph(given: Mapping[str, Any], platform: Platform) -> None:
     """The steps, each after those whose output it reads."""
-    loaded = task(Step.LOAD, given, platform, data_version=given.get("data_version", ""))
-    preprocessed = task(Step.PREPROCESS, given, platform, load_uri=uri(loaded))
-    trained = task(Step.TRAIN, given, platform, preprocess_uri=uri(preprocessed))
+    # Of a recurring run the time for which it was due, else that at which it was made.
+    loaded = task(Step.LOAD, given, platform, scheduled_time=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER)
+    code = {CODE_VERSION: loaded.outputs[CODE_VERSION]}
+    preprocessed = task(Step.PREPROCESS, given, platform, load_uri=loaded.outputs["uri"], **code)
+    trained = task(Step.TRAIN, given, platform, preprocess_uri=uri(preprocessed), **code)
     task(Step.EVALUATE, given, platform, preprocess_uri=uri(preprocessed), train_uri=uri(trained))
 
 

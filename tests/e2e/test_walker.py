@@ -32,7 +32,7 @@ class Launcher:
         if attempt < self.fails.get(task.name.replace("-", "_"), 0):
             return False, {}
         red = "red" if values.get("number") == 1 else "blue"
-        return True, {"Output": red, "uri": "s3://b/2026/bank.csv", "version": "v1"}
+        return True, {"Output": red, "uri": "s3://b/run/table", "code_version": "v1"}
 
     def inputs(self, name: str) -> list[dict[str, Any]]:
         return [values for task, values, _ in self.ran if task == name]
@@ -104,12 +104,12 @@ def test_missing_and_unknown_inputs_are_refused(sample: Compiled, inputs: dict[s
         Walker(sample, Launcher()).run(inputs)
 
 
-def test_the_training_pipeline_finds_the_data_runs_the_steps_and_finishes(training: Compiled) -> None:
+def test_the_training_pipeline_runs_the_steps_and_finishes(training: Compiled) -> None:
     launcher = Launcher()
     assert Walker(training, launcher).run({"data_uri": "s3://b/{{date}}/bank.csv"}) == SUCCEEDED
-    assert [name for name, _, _ in launcher.ran] == ["find-data", "load", "preprocess", "train", "evaluate", "finish"]
-    (load,) = launcher.inputs("load")
-    assert (load["data_uri"], load["data_version"]) == ("s3://b/2026/bank.csv", "v1")
+    assert [name for name, _, _ in launcher.ran] == ["load", "preprocess", "train", "evaluate", "finish"]
+    (preprocess,) = launcher.inputs("preprocess")
+    assert (preprocess["load_uri"], preprocess["code_version"]) == ("s3://b/run/table", "v1")
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_the_training_pipeline_finds_the_data_runs_the_steps_and_finishes(traini
 def test_the_driver_tells_the_time_for_which_the_run_was_due(training: Compiled, due: str | None, told: str) -> None:
     launcher = Launcher()
     Walker(training, launcher, due=due).run({"data_uri": "s3://b/{{date}}/bank.csv"})
-    assert launcher.inputs("find-data")[0]["scheduled_time"] == told
+    assert launcher.inputs("load")[0]["scheduled_time"] == told
 
 
-@pytest.mark.parametrize("task", ["find_data", "load", "preprocess", "train", "evaluate"])
+@pytest.mark.parametrize("task", ["load", "preprocess", "train", "evaluate"])
 def test_the_training_pipeline_finishes_even_if_a_task_fails_for_good(training: Compiled, task: str) -> None:
     launcher = Launcher(**{task: 3})
     assert Walker(training, launcher).run({"data_uri": "s3://b/x.csv"}) == FAILED
@@ -131,14 +131,15 @@ def test_the_training_pipeline_finishes_even_if_a_task_fails_for_good(training: 
     assert launcher.inputs("finish")[0]["status"]["state"] == FAILED
 
 
-def test_every_task_of_the_training_pipeline_is_repeated(training: Compiled) -> None:
-    names = ("find_data", "load", "preprocess", "train", "evaluate", "finish")
+def test_every_task_of_the_training_pipeline_is_repeated_as_often_as_the_platform_says(tmp_path: Path) -> None:
+    Compiler().compile(make_pipeline(Platform(retries=2)), str(tmp_path / "training.yaml"))
+    names = ("load", "preprocess", "train", "evaluate", "finish")
     launcher = Launcher(**dict.fromkeys(names, 2))
-    assert Walker(training, launcher).run({"data_uri": "s3://b/x.csv"}) == SUCCEEDED
-    assert [attempt for _, _, attempt in launcher.ran] == [0, 1, 2] * 6
+    assert Walker(Compiled.read(tmp_path / "training.yaml"), launcher).run({"data_uri": "s3://b/x.csv"}) == SUCCEEDED
+    assert [attempt for _, _, attempt in launcher.ran] == [0, 1, 2] * 5
 
 
-def test_with_the_same_data_the_costly_steps_are_taken_over_and_with_other_data_they_are_not(
+def test_with_the_same_table_and_code_the_costly_steps_are_taken_over_and_with_others_they_are_not(
     training: Compiled,
 ) -> None:
     cache: dict[str, Any] = {}
@@ -147,16 +148,17 @@ def test_with_the_same_data_the_costly_steps_are_taken_over_and_with_other_data_
     again = Walker(training, Launcher(), "two", cache)
     again.run({"data_uri": "s3://b/x.csv"})
     assert first.reused == []
-    assert again.reused == [f"exit-handler-1/{step}" for step in ("load", "preprocess", "train")]
+    assert again.reused == [f"exit-handler-1/{step}" for step in ("preprocess", "train")]
 
     class Changed(Launcher):
         def __call__(self, task: CompiledTask, values: Mapping[str, Any], attempt: int) -> tuple[bool, dict[str, Any]]:
             succeeded, output = super().__call__(task, values, attempt)
-            return succeeded, {**output, "version": "v2", "Output": f"of v2, {task.name}"}
+            return succeeded, {**output, **changed, "Output": f"of {task.name} {changed}"}
 
-    other = Walker(training, Changed(), "three", cache)
-    other.run({"data_uri": "s3://b/x.csv"})
-    assert other.reused == []
+    for changed in ({"uri": "s3://b/another/table"}, {"code_version": "v2"}):
+        other = Walker(training, Changed(), "three", cache)
+        other.run({"data_uri": "s3://b/x.csv"})
+        assert other.reused == [], changed
 
 
 def test_a_pods_log_is_taken_apart() -> None:

@@ -55,8 +55,8 @@ def test_a_components_inputs_are_the_contracts_fields_but_the_outputs(step: Step
         for name, value in compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"].items()
     }
     platform = {"spark": ("STRING", None), "spark_settings": ("STRUCT", None), "task_config": ("TASK_CONFIG", None)}
-    looked_at = {"data_version": ("STRING", None)} if step == Step.LOAD else {}
-    assert found == {**expected, **platform, **looked_at}
+    more = {"load": "scheduled_time", "preprocess": "code_version", "train": "code_version"}
+    assert found == {**expected, **platform, **({more[step]: ("STRING", None)} if step in more else {})}
 
 
 @pytest.mark.parametrize("step", Step)
@@ -121,21 +121,26 @@ def test_the_costly_steps_are_cached_and_what_looks_at_the_world_is_not(compiled
     cached = {
         name for name, task in tasks_of(compiled).items() if (task.get("cachingOptions") or {}).get("enableCache")
     }
-    assert cached == {"load", "preprocess", "train"}
+    assert cached == {"preprocess", "train"}
 
 
 def test_no_cached_task_has_an_input_that_differs_from_run_to_run(compiled: Mapping[str, Any]) -> None:
-    for name in ("load", "preprocess", "train"):
+    for name in ("preprocess", "train"):
         sources = tasks_of(compiled)[name]["inputs"]["parameters"].values()
         assert [source for source in sources if "{{$" in str(source)] == [], name
+
+
+def test_every_task_that_is_cached_depends_on_the_version_of_the_code(compiled: Mapping[str, Any]) -> None:
+    for name in ("preprocess", "train"):
+        source = tasks_of(compiled)[name]["inputs"]["parameters"]["code_version"]["taskOutputParameter"]
+        assert source == {"producerTask": "load", "outputParameterKey": "code_version"}
 
 
 def test_every_task_has_a_name_to_show_and_is_repeated_with_backoff(compiled: Mapping[str, Any]) -> None:
     tasks = tasks_of(compiled)
     assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == {
-        "exit-handler-1": "Steps",
+        "exit-handler-1": "Training, with curves and report",
         "finish": "Finish",
-        "find-data": "Find the data",
         "load": "Load",
         "preprocess": "Preprocess",
         "train": "Train",
@@ -160,7 +165,7 @@ def test_the_yaml_is_what_kfps_own_schema_takes_field_by_field(tmp_path: Path) -
     document, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
     json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     kept = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(kept) == {f"exec-{name}" for name in ("find-data", *Step, "finish")}
+    assert set(kept) == {f"exec-{name}" for name in (*Step, "finish")}
     for executor in kept.values():
         json_format.ParseDict(executor, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
     with pytest.raises(json_format.ParseError):

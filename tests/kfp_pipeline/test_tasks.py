@@ -66,7 +66,11 @@ def test_the_compiled_pipeline_has_the_files_settings(tmp_path: Path) -> None:
     assert [name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")] == []
     executors = document["deploymentSpec"]["executors"].values()
     variables = [executor["container"]["env"] for executor in executors]
-    given = {"SPARK_KFP_NAMESPACE": "spark-kfp", "SPARK_KFP_LEASE_SECONDS": str(lease_for(1, 7))}
+    given = {
+        "SPARK_KFP_REUSE": "false",
+        "SPARK_KFP_NAMESPACE": "spark-kfp",
+        "SPARK_KFP_LEASE_SECONDS": str(lease_for(1, 7)),
+    }
     assert [{item["name"]: item["value"] for item in found} for found in variables] == [given] * len(variables)
     kubernetes = platform["platforms"]["kubernetes"]
     assert len(variables) == len(tasks) + 1, "finish has them too"

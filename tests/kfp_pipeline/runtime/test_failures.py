@@ -7,48 +7,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_documents import Store
 from kfp import dsl
 
-from kfp_pipeline.runtime import failures, object_store
-from kfp_pipeline.runtime.errors import StepError, TemporaryError
+from kfp_pipeline.runtime import failures
+from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.step import run_task
 from spark_jobs.contract import Failure, InputError, Step, TrainArgs
 
 PLACE = "minio://b/training/run-1"
 OUTPUT = f"{PLACE}/train/salt/model"
-REASON = f"{PLACE}/failures/train.json"
-
-
-class Store:
-    """An object store of small documents, which may be away."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.away = False
-
-    def ask(self) -> None:
-        if self.away:
-            raise TemporaryError(Failure(kind="fault", type="ObjectStoreAway", message="the store does not answer"))
-
-    def write_bytes(self, uri: str, content: bytes) -> None:
-        self.ask()
-        self.kept[uri] = content
-
-    def remove(self, uri: str) -> None:
-        self.ask()
-        self.kept.pop(uri, None)
-
-    def read_text(self, uri: str) -> str | None:
-        found = self.kept.get(uri)
-        return found.decode() if found else None
+REASON = "b/training/run-1/failures/train.json"
 
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    found = Store()
-    for name in ("write_bytes", "remove", "read_text"):
-        monkeypatch.setattr(object_store, name, getattr(found, name))
-    return found
+    return Store.instead(monkeypatch)
 
 
 def train(**changed: Any) -> dict[str, Any]:
@@ -103,7 +77,7 @@ def test_a_store_that_is_away_does_not_change_how_a_task_ends(store: Store, caps
         raise InputError("no column x")
     with failures.kept(Step.TRAIN, OUTPUT, "run-1"):
         pass
-    assert f"{REASON} could not be changed: the store does not answer" in capsys.readouterr().out
+    assert f"{PLACE}/failures/train.json could not be changed: the store does not answer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("uri", ["/runs/one/train", "minio://b/training/another/train/salt/model"])

@@ -117,7 +117,7 @@ def inputs(tmp_path: Path) -> dict[str, Any]:
         "data_uri": str(tmp_path / "data.csv"),
         "spark": "local[1]",
         "spark_settings": {},
-        "data_version": "",
+        "scheduled_time": "",
         "task_config": dsl.TaskConfig(),
         "table": table,
     }
@@ -158,18 +158,6 @@ def test_a_step_writes_nothing_outside_its_own_run() -> None:
         check_paths(EvaluateArgs(**given, output_uri=output, report_uri="minio://b/p/run-0/evaluate/r"), "run-1")
     with pytest.raises(PermanentError, match="does not lie in a folder named after the run"):
         check_paths(LoadArgs(data_uri="s3://x/y", output_uri="minio://b/p/run-0/load/t"), "run-1")
-
-
-@pytest.mark.usefixtures("submit_here", "run")
-def test_data_that_change_while_they_are_read_fail_the_task(
-    inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("kfp_pipeline.runtime.step.version_of", lambda *_: "now")
-    assert run_task("load", {**inputs, "data_version": "now"})
-    with pytest.raises(SystemExit) as end:
-        run_task("load", {**inputs, "data_version": "then"})
-    assert end.value.code == 2
-    assert "has changed while the run read it" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("submit_here")
