@@ -20,6 +20,9 @@ from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import InputError, LoadArgs, Step, add_arguments, settings_of
 
+WIDTH_OF_A_PIPE = 10_000
+"""Columns of a line that no terminal bounds."""
+
 
 def add_commands(commands: Any) -> None:
     """Adds the commands to the parser of `spark-kfp`."""
@@ -79,8 +82,8 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def show_profile(profile: dict[str, Any], warnings: Sequence[str]) -> None:
-    """Prints a profile for a person."""
-    console = Console()
+    """Prints a profile for a person; whoever reads it through a pipe gets every name whole."""
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE)
     layout = f", delimiter {profile['delimiter']!r}, {profile['encoding']}" if profile["encoding"] else ""
     console.print(f"{profile['rows']:,} rows, {profile['rejected']:,} rejected{layout}\n", highlight=False)
     console.print(display.profile_table(profile))

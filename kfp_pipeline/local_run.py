@@ -59,12 +59,13 @@ def run_locally(
     directory = settings.runs.absolute() / run_id
     with runs.locked(directory):
         _refuse_finished(directory)
+        _remove_what_killed_runs_left(settings.runs.absolute())
         run = runs.Run(id=run_id, status="running", inputs=dict(inputs), started=time.time())
         _prepare(directory, run)
         try:
             with signals_raise():
                 _follow(directory, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event)
-        except KeyboardInterrupt:
+        except BaseException:  # interrupted, or whoever read the output has gone
             runs.save(directory, runs.finished(run, "cancelled", steps=_steps(directory)))
             raise
         finally:
@@ -76,6 +77,14 @@ def run_locally(
 def _refuse_finished(directory: Path) -> None:
     if (directory / runs.RUN_NAME).exists() and runs.read(directory).status == "succeeded":
         raise InputError(f"run {directory.name} is finished; choose another --run-id, or remove {directory}")
+
+
+def _remove_what_killed_runs_left(folder: Path) -> None:
+    """Removes the temporary files of runs that were killed outright, which could not do it themselves."""
+    for run in runs.list_runs(folder):
+        if run.status == "killed":
+            for name in (FOLDER, SCRATCH):
+                shutil.rmtree(folder / run.id / name, ignore_errors=True)
 
 
 def _prepare(directory: Path, run: runs.Run) -> None:

@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kfp_pipeline.runtime.events import all_events
 from kfp_pipeline.runtime.fingerprint import write_whole
 from spark_jobs.contract import InputError
 
 RUN_NAME = "run.json"
+LOCK_NAME = ".lock"
+LOCK_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +29,10 @@ class Run:
 
     Attributes:
         id: name of its directory.
-        status: `running`, `succeeded`, `failed` or `cancelled`; `running` without a process means that it was killed.
+        status: `running`, `succeeded`, `failed`, `cancelled`, or `killed`: it says that it runs, and no process holds its directory.
         inputs: the pipeline's inputs that were given.
         started: seconds since 1970.
-        ended: the same; 0 while it runs.
+        ended: the same; 0 while it runs; of a killed run the time of its last sign of life.
         steps: last event of each step, by step.
         metrics: name to value.
         report: path of the report.
@@ -79,9 +82,35 @@ def read(directory: Path) -> Run:
         InputError: there is none.
     """
     try:
-        return Run(**json.loads((directory / RUN_NAME).read_text(encoding="utf-8")))
+        run = Run(**json.loads((directory / RUN_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{directory} holds no run; `spark-kfp runs list` shows those there are") from error
+    return _killed(directory, run) if run.status == "running" and not _is_held(directory) else run
+
+
+def _killed(directory: Path, run: Run) -> Run:
+    """A run whose process was ended before it could say how it went."""
+    events = list(all_events(directory))
+    ended = events[-1]["time"] if events else run.started
+    message = (
+        f"it was killed; `spark-kfp run` with the same arguments and --run-id={run.id} takes over what it has finished"
+    )
+    return replace(run, status="killed", ended=ended, steps={event["step"]: event for event in events}, message=message)
+
+
+def _is_held(directory: Path) -> bool:
+    """Whether a process runs in the directory of a run."""
+    try:
+        lock = os.open(directory / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def list_runs(runs: Path) -> list[Run]:
@@ -118,18 +147,26 @@ def locked(directory: Path) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}; name another directory with --runs") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock, directory)
         yield
-    except BlockingIOError as error:
-        raise InputError(
-            f"another process is running in {directory}; wait for it, or choose another --run-id"
-        ) from error
     finally:
         os.close(lock)
+
+
+def _lock(lock: int, directory: Path) -> None:
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if attempt == LOCK_ATTEMPTS:
+                message = f"another process is running in {directory}; wait for it, or choose another --run-id"
+                raise InputError(message) from error
+            time.sleep(0.05)  # `runs list` holds it for a moment, to see whether anyone does
 
 
 def finished(run: Run, status: str, **changes: Any) -> Run:

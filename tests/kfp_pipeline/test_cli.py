@@ -339,6 +339,23 @@ def test_compile_into_a_file_of_another_kind_is_told(capsys: pytest.CaptureFixtu
     assert "yaml" in capsys.readouterr().err
 
 
+def test_a_profile_through_a_pipe_has_whole_names(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a column whose name is longer than what a terminal of eighty columns shows " * 3
+    column = {"name": name, "role": "numeric", "type": "double", "missing": 0, "distinct": 2}
+    profile = {
+        "rows": 2,
+        "rejected": 0,
+        "encoding": "",
+        "columns": [column],
+        "class_counts": {name: 2},
+        "suspicious": [],
+    }
+    data_cli.show_profile(profile, [f"warning of {name}"])
+    shown = capsys.readouterr().out
+    assert shown.count(name.strip()) == 3
+    assert max(map(len, shown.splitlines())) < 2 * len(name)
+
+
 @pytest.mark.usefixtures("empty")
 def test_without_runs_the_list_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "list", "--json"]) == 0

@@ -281,6 +281,33 @@ def test_a_run_that_was_ended_in_the_middle_can_be_started_again(machine: Machin
     assert not list((machine.folder / "runs" / "one").rglob("half"))
 
 
+def test_a_run_that_was_killed_says_so_and_the_next_run_removes_what_it_left(machine: Machine) -> None:
+    process = machine.start("run", "data.csv", "--label=label", "--run-id=one", FAKE_SPARK="train:sleep")
+    until_asleep(machine, "train")
+    assert json.loads(machine.call("runs", "show", "one", "--json")[1])[0]["status"] == "running"
+    process.kill()
+    process.communicate(timeout=20)
+    assert until(lambda: not machine.processes(), 10)
+    (run,) = json.loads(machine.call("runs", "list", "--json")[1])
+    assert run["status"] == "killed"
+    assert 0 < run["ended"] - run["started"] < PATIENCE_SECONDS
+    _, shown, _ = machine.call("runs", "show", "last")
+    assert "it was killed; `spark-kfp run` with the same arguments and --run-id=one takes over" in shown
+    (machine.folder / "runs/one/scratch").mkdir(exist_ok=True)
+    assert machine.run("--label=label", "--run-id=two")[0] == 0
+    left = {path.name for path in (machine.folder / "runs/one").iterdir()}
+    assert left == {".lock", "events.jsonl", "inputs.json", "kfp.log", "logs", "pipeline", "run.json"}
+
+
+def test_a_run_whose_reader_has_gone_ends_and_is_not_left_running(machine: Machine) -> None:
+    process = machine.start("run", "data.csv", "--label=label", "--run-id=one")
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(PATIENCE_SECONDS) != 0
+    assert machine.record("one")["status"] == "cancelled"
+
+
 def test_json_is_one_document_and_nothing_else(machine: Machine) -> None:
     code, out, err = machine.run("--label=label", "--run-id=one", "--json")
     assert code == 0, err
