@@ -1,18 +1,23 @@
 """Scores rows with a scorecard, in plain Python: no JVM, no numpy, nothing to install.
 
-A row is a mapping from column name to value. A number may be missing (None, NaN, an empty text); a category that the train rows did not
-have counts as missing.
+A row is a mapping from column name to value. A number may be a number or its text, or missing (None, NaN, a text like NA); a category may
+be text, a number or a truth value, and one that the train rows did not have counts as missing. The scorecard says how cells are read.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
-SCORECARD_VERSION = 1
+SCORECARD_VERSION = 2
+EXACT = 2**53
+"""Whole numbers up to this are doubles."""
 
 
 class ScorecardError(ValueError):
@@ -20,7 +25,7 @@ class ScorecardError(ValueError):
 
 
 class RowError(ValueError):
-    """A row lacks a column, or a number is no number; the text names the column."""
+    """A row lacks a column, a number is no number, or a value is nested; the text names the column."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Scorer:
         self.threshold: float | None = scorecard["threshold"]
         self._intercepts: list[float] = scorecard["intercepts"]
         self._means = {column["name"]: column["mean"] for column in scorecard["numeric"]}
-        self._categorical = [column["name"] for column in scorecard["categorical"]]
+        self._cells: dict[str, Any] = scorecard["cells"]
+        self._categorical: list[dict[str, Any]] = scorecard["categorical"]
         self._known = {column["name"]: frozenset(column["values"]) for column in scorecard["categorical"]}
         weights = list(zip(*scorecard["coefficients"], strict=True)) if scorecard["features"] else []
         self._weights = {
@@ -68,13 +74,14 @@ class Scorer:
         """
         margins = list(self._intercepts)
         for name, mean in self._means.items():
-            value = _number(row, name)
+            value = _number(row, name, self._cells)
             if value is None:
                 self._add(margins, (name, "missing", ""), 1.0)
                 value = mean
             self._add(margins, (name, "numeric", ""), value)
-        for name in self._categorical:
-            text = _text(row, name)
+        for column in self._categorical:
+            name = column["name"]
+            text = _category(row, column)
             known = text in self._known[name]
             # The commonest value has no weight of its own: it is the reference.
             self._add(margins, (name, "category", text) if known else (name, "other", ""), 1.0)
@@ -97,22 +104,53 @@ class Scorer:
             margins[place] += weight * value
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
+def _number(row: Mapping[str, Any], name: str, cells: Mapping[str, Any]) -> float | None:
     value = _cell(row, name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if isinstance(value, str):
+        text = value.strip()
+        if not text or text.lower() in cells["missing_numbers"]:
+            return None
+        value = float(text) if re.fullmatch(f"{cells['number']}|{cells['infinite']}", text) else value
+    if value is None or value != value:
         return None
-    try:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise RowError(f"column {name!r}: {value!r} is not a number")
+    if abs(value) > cells["largest"]:
+        raise RowError(f"column {name!r} is infinite or beyond {cells['largest']:g}")
+    return float(value)
+
+
+def _category(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:
+    """The text of a category, as the saved model makes it; empty where there is no value."""
+    value = _cell(row, column["name"])
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(column["booleans"][value])
+    if isinstance(value, Integral):
+        as_double = column["numbers"] == "fraction" and abs(int(value)) < 10**300
+        return _double_text(float(value)) if as_double else str(int(value))
+    if isinstance(value, Real):
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise RowError(f"column {name!r}: {value!r} is not a number") from error
+        if column["numbers"] == "whole" and number.is_integer() and abs(number) <= EXACT:
+            return str(int(number))
+        return _double_text(number)
+    raise RowError(f"column {column['name']!r}: {value!r} is neither text, number nor truth value")
+
+
+def _double_text(number: float) -> str:
+    """A double as Spark writes it, which is Java's way: 1.0, 1.0E7, 1.5E-4; empty for NaN."""
+    if math.isnan(number):
+        return ""
     if math.isinf(number):
-        raise RowError(f"column {name!r} is infinite")
-    return None if math.isnan(number) else number
-
-
-def _text(row: Mapping[str, Any], name: str) -> str:
-    value = _cell(row, name)
-    return "" if value is None else str(value).strip()
+        return "Infinity" if number > 0 else "-Infinity"
+    if number == 0 or 1e-3 <= abs(number) < 1e7:
+        return repr(number)
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    shown = "".join(map(str, digits))
+    return f"{'-' * sign}{shown[0]}.{shown[1:] or '0'}E{int(exponent) + len(digits) - 1}"
 
 
 def _cell(row: Mapping[str, Any], name: str) -> Any:

@@ -10,18 +10,16 @@ import codecs
 import csv
 import difflib
 import json
-import math
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from spark_jobs.cells import is_number
 from spark_jobs.contract import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
-MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
-"""Texts that mean "no value" in a numeric column; in a categorical column only the empty text does."""
 HEADER_BYTES = 400
 """So many bytes at a file's start show in zeros whether they are text."""
 NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
@@ -243,7 +241,7 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
         raise InputError(f"{where} has no rows; give a file with a header and rows")
     first = [cell.strip() for cell in records[0]]
     wanted = given.get("header", "auto")
-    header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(_is_number, first))))
+    header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(is_number, first))))
     names = _column_names(first, where) if header else tuple(map(unnamed, range(len(first))))
     if header and whole and len(records) == 1:
         raise InputError(f"{where} has a header but no rows")
@@ -320,13 +318,6 @@ def _column_names(first: Sequence[str], where: str) -> tuple[str, ...]:
     if twice:
         raise InputError(f"{where}: the header has {twice[0]!r} more than once; rename one of them")
     return names
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _quoted(text: str) -> str:

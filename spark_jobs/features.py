@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.base import Transformer
@@ -23,6 +24,7 @@ from pyspark.ml.feature import (
 )
 from pyspark.sql import DataFrame
 
+from spark_jobs.cells import BLANKS, EXACT, LARGEST, NUMBER, how_typed_values_are_written, whole
 from spark_jobs.contract import InputError
 
 FEATURES = "features"
@@ -119,6 +121,8 @@ def fit_encoding(
         selected = select.transform(train)
         indexed = indexer.fit(selected)
         vocabularies = _vocabularies(indexed, categorical, max_categories)
+        written = {name: how_typed_values_are_written(values) for name, values in vocabularies.items()}
+        stages[0] = SQLTransformer(statement=select_statement(numeric, categorical, prefix, written))
         stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
     assembled, kept, features = _layout(numeric, vocabularies)
     encoded = f"{prefix}encoded"
@@ -157,17 +161,64 @@ def name_columns(model: LogisticRegressionModel, names: Mapping[str, str]) -> Lo
     return model.setRawPredictionCol(names.get("rawPrediction", "rawPrediction"))
 
 
-def select_statement(numeric: Sequence[NumericColumn], categorical: Sequence[str], prefix: str) -> str:
-    """SQL that adds to raw columns, of any name, the columns that the further stages read."""
+def select_statement(
+    numeric: Sequence[NumericColumn],
+    categorical: Sequence[str],
+    prefix: str,
+    written: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """SQL that adds to raw columns, of any name and type, the columns that the further stages read.
+
+    Args:
+        numeric: the numeric columns; a cell that load would refuse counts as missing.
+        categorical: the categorical columns.
+        prefix: with it begin the names of the columns that are added.
+        written: how typed values of a categorical column are written, as `how_typed_values_are_written` says; text needs none.
+    """
     columns = ["*"]
     for place, column in enumerate(numeric):
         raw = _identifier(column.name)
-        value = f"nanvl(try_cast({raw} AS DOUBLE), NULL)"
+        value = _number(raw)
         columns.append(f"coalesce({value}, CAST('{column.mean!r}' AS DOUBLE)) AS {prefix}number_{place}")
         columns.append(f"CAST({value} IS NULL AS DOUBLE) AS {prefix}missing_{place}")
     for place, name in enumerate(categorical):
-        columns.append(f"nullif(trim(CAST({_identifier(name)} AS STRING)), '') AS {prefix}category_{place}")
+        columns.append(f"{_category(_identifier(name), (written or {}).get(name))} AS {prefix}category_{place}")
     return f"SELECT {', '.join(columns)} FROM __THIS__"
+
+
+def _number(raw: str) -> str:
+    """SQL for a raw column as double: null where it is missing, no number, infinite or too large."""
+    text = _trimmed(f"CAST({raw} AS STRING)")
+    number = f"CASE WHEN {text} RLIKE '{whole(NUMBER)}' THEN try_cast({text} AS DOUBLE) END"
+    value = f"CASE WHEN typeof({raw}) = 'double' THEN try_cast({raw} AS DOUBLE) ELSE {number} END"  # Spark keeps the branch of the type
+    return f"(CASE WHEN abs({value}) <= CAST('{LARGEST!r}' AS DOUBLE) THEN {value} END)"
+
+
+def _category(raw: str, written: Mapping[str, Any] | None) -> str:
+    """SQL for a raw column as category."""
+    text = f"CAST({raw} AS STRING)"
+    category = f"nullif({_trimmed(text)}, '')"
+    if written is None:
+        return category
+    false, true = (f"CAST(X'{word.encode().hex()}' AS STRING)" for word in written["booleans"])
+    double = f"try_cast({text} AS DOUBLE)"
+    is_whole = f"{text} RLIKE '^-?[0-9]+$'"
+    integer = f"CAST({double} AS STRING)" if written["numbers"] == "fraction" else text
+    fraction = f"CAST(nanvl({double}, NULL) AS STRING)"
+    if written["numbers"] == "whole":
+        exact = f"{double} = rint({double}) AND abs({double}) <= {EXACT}"
+        fraction = f"CASE WHEN {exact} THEN CAST(try_cast({double} AS BIGINT) AS STRING) ELSE {fraction} END"
+    number = f"CASE WHEN {is_whole} THEN {integer} ELSE {fraction} END"
+    return (
+        f"CASE WHEN typeof({raw}) = 'boolean' THEN CASE {text} WHEN 'true' THEN {true} WHEN 'false' THEN {false} END "
+        f"WHEN typeof({raw}) RLIKE '^(tinyint|smallint|int|bigint|float|double|decimal.*)$' THEN {number} ELSE {category} END"
+    )
+
+
+def _trimmed(text: str) -> str:
+    blanks = f"CAST(X'{BLANKS.encode().hex()}' AS STRING)"
+    visible = f"ascii({text}) BETWEEN 33 AND 126 AND ascii(substring({text}, -1, 1)) BETWEEN 33 AND 126"
+    return f"CASE WHEN {visible} THEN {text} ELSE trim(BOTH {blanks} FROM {text}) END"
 
 
 def _identifier(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import storage
+from spark_jobs.cells import LARGEST, MISSING_LABELS
 from spark_jobs.contract import InputError, LoadArgs, Result, Step, flag
 from spark_jobs.dataset import (
     MAX_CLASSES,
@@ -53,10 +55,7 @@ def type_rows(source: Source, specification: Specification) -> DataFrame:
     texts = dict(zip(source.columns, _texts(source), strict=True))
     own = (*source.position, source.line)
     cells = source.rows.select(*[text_of(source, name).alias(text) for name, text in texts.items()], *own)
-    typed = [
-        number_from(F.col(text)).alias(name) if name in specification.numeric else F.col(text).alias(name)
-        for name, text in texts.items()
-    ]
+    typed = [_typed(name, F.col(text), specification).alias(name) for name, text in texts.items()]
     reasons = [
         F.when(F.col(source.line).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
         F.when(quoted(specification.label).isNull(), F.lit(f"label {specification.label!r} is missing")),
@@ -69,12 +68,18 @@ def type_rows(source: Source, specification: Specification) -> DataFrame:
     return cells.select(*typed, *texts.values(), *own).withColumn(_reason(source), F.coalesce(*reasons))
 
 
+def _typed(name: str, text: Column, specification: Specification) -> Column:
+    if name == specification.label:
+        return F.when(~F.lower(text).isin(*MISSING_LABELS), text)
+    return number_from(text) if name in specification.numeric else text
+
+
 def _number_reasons(name: str, text: Column, specification: Specification) -> list[Column]:
     number = quoted(name)
     word = number.isNull() & text.isNotNull() & ~is_missing_number(text)
     reasons = [
         F.when(word, F.lit(f"column {name!r} is not a number")),
-        F.when(F.abs(number) == float("inf"), F.lit(f"column {name!r} is infinite")),
+        F.when(F.abs(number) > LARGEST, F.lit(f"column {name!r} is infinite or beyond {LARGEST:g}")),
     ]
     if name in specification.limits:
         low, high = specification.limits[name]
@@ -122,9 +127,17 @@ def check_label(specification: Specification, class_counts: dict[str, int]) -> t
     """Checks the classes and settles which is positive.
 
     Raises:
-        InputError: one class, too many classes, or the positive value is not among them.
+        InputError: one class, too many classes, two that differ in case or spaces only, or the positive value is not among them.
     """
     label, classes = specification.label, sorted(class_counts)
+    alike = defaultdict(list)
+    for value in classes:
+        alike[" ".join(value.casefold().split())].append(f"{value!r} ({class_counts[value]:,} rows)")
+    for values in alike.values():
+        if len(values) > 1:
+            raise InputError(
+                f"label {label!r} has values that differ in case or spaces only: {', '.join(values)}; write them alike"
+            )
     if len(classes) < 2:
         raise InputError(f"label {label!r} has one class, {classes[0]!r}; a classifier needs rows of at least two")
     if len(classes) > MAX_CLASSES:

@@ -20,6 +20,7 @@ from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.beside import Beside
+from spark_jobs.cells import how_typed_values_are_written
 from spark_jobs.contract import PreprocessArgs, Result, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.features import (
@@ -120,7 +121,10 @@ def describe(
         "labels": labels,
         "split": {"method": args.split, "seed": args.seed, "order_by": args.order_by, "counts": split.counts},
         "numeric": [asdict(column) for column in encoding.numeric],
-        "categorical": [{"name": name, "values": list(values)} for name, values in encoding.vocabularies.items()],
+        "categorical": [
+            {"name": name, "values": list(values), **how_typed_values_are_written(values)}
+            for name, values in encoding.vocabularies.items()
+        ],
         "features": [{**asdict(feature), "name": feature.name} for feature in encoding.features],
         "deviations": split.deviations,
         "specification": specification.to_toml(),

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SCORECARD_VERSION = 1
+from spark_jobs import cells
+
+SCORECARD_VERSION = 2
 
 
 def build_scorecard(
@@ -40,6 +42,7 @@ def build_scorecard(
         "threshold": threshold,
         "intercepts": list(intercepts),
         "coefficients": [list(row) for row in coefficients],
+        "cells": cells.definition(),
         "numeric": features["numeric"],
         "categorical": features["categorical"],
         "features": features["features"],

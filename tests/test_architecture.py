@@ -29,7 +29,7 @@ PACKAGES = ("spark_jobs", "kfp_pipeline", "serving")
 SCRIPTS = ("benchmarks", "data", "tests", "tools")
 DOOR = ("spark_jobs.object_names", "spark_jobs.object_store_settings", "spark_jobs.object_store")
 """The one door to object stores; it imports its only third-party package, minio, when it is used."""
-GROUND = ("spark_jobs.contract", "spark_jobs.dataset", *DOOR)
+GROUND = ("spark_jobs.cells", "spark_jobs.contract", "spark_jobs.dataset", *DOOR)
 MOST_STATEMENTS = 10
 LOOKUPS = (ast.Attribute, ast.Subscript, ast.Compare)
 SPARK = ("pyspark", "py4j", "numpy", "matplotlib", "jinja2")

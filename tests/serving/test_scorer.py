@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from serving.scorer import RowError, ScorecardError, Scorer
+from spark_jobs import cells
 
 SCORECARD: dict[str, Any] = {
-    "scorecard_version": 1,
+    "scorecard_version": 2,
     "labels": ["no", "yes"],
     "threshold": 0.5,
     "intercepts": [0.5],
     "coefficients": [[2.0, 1.0, -1.0, 0.25]],
     "numeric": [{"name": "x", "mean": 3.0, "indicator": True}],
-    "categorical": [{"name": "kind", "values": ["common", "rare"]}],
+    "cells": cells.definition(),
+    "categorical": [{"name": "kind", "values": ["common", "rare"], "numbers": "whole", "booleans": ["false", "true"]}],
     "features": [
         {"column": "x", "kind": "numeric", "category": ""},
         {"column": "x", "kind": "missing", "category": ""},
@@ -47,8 +49,8 @@ def test_margin_is_intercept_plus_weighted_features(row: dict[str, Any], margin:
 
 
 def test_a_margin_of_any_size_overflows_nothing() -> None:
-    assert Scorer(SCORECARD).score({"x": 1e300, "kind": "common"}).probabilities["yes"] == 1.0
-    assert Scorer(SCORECARD).score({"x": -1e300, "kind": "common"}).probabilities["yes"] == 0.0
+    assert Scorer(SCORECARD).score({"x": 1e99, "kind": "common"}).probabilities["yes"] == 1.0
+    assert Scorer(SCORECARD).score({"x": -1e99, "kind": "common"}).probabilities["yes"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,11 @@ def test_a_margin_of_any_size_overflows_nothing() -> None:
     [
         ({"kind": "common"}, "column 'x' is missing from the row"),
         ({"x": "old", "kind": "common"}, "column 'x': 'old' is not a number"),
-        ({"x": "inf", "kind": "common"}, "column 'x' is infinite"),
+        ({"x": "inf", "kind": "common"}, "column 'x' is infinite or beyond 1e\\+100"),
+        ({"x": True, "kind": "common"}, "column 'x': True is not a number"),
+        ({"x": [1], "kind": "common"}, r"column 'x': \[1\] is not a number"),
+        ({"x": 10**400, "kind": "common"}, "column 'x' is infinite or beyond"),
+        ({"x": 1, "kind": {"a": 1}}, r"column 'kind': \{'a': 1\} is neither text, number nor truth value"),
         ({"x": 1}, "column 'kind' is missing from the row"),
     ],
 )
@@ -66,5 +72,5 @@ def test_a_row_that_cannot_be_scored_names_its_column(row: dict[str, Any], text:
 
 
 def test_another_version_is_refused() -> None:
-    with pytest.raises(ScorecardError, match="scorecard_version is 2, not 1"):
-        Scorer({**SCORECARD, "scorecard_version": 2})
+    with pytest.raises(ScorecardError, match="scorecard_version is 3, not 2"):
+        Scorer({**SCORECARD, "scorecard_version": 3})
