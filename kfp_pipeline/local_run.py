@@ -24,7 +24,7 @@ from kfp_pipeline.runtime.processes import child, die_with_parent, group_ends_wi
 from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner, spark_home
 from kfp_pipeline.runtime.standby import FOLDER
-from kfp_pipeline.settings import Settings
+from kfp_pipeline.settings import Settings, where_java_is
 from spark_jobs.contract import STANDBY, InputError, Step
 
 POLL_SECONDS = 0.1
@@ -54,7 +54,7 @@ def run_locally(
     """
     runner_for(inputs["spark"], settings)
     spark_home()
-    find_java(os.environ)
+    find_java(where_java_is())
     runs.check_id(run_id)
     directory = settings.runs.absolute() / run_id
     with runs.locked(directory):

@@ -131,6 +131,11 @@ class KfpSettings:
         )
 
 
+def where_java_is() -> dict[str, str]:
+    """JAVA_HOME and PATH, as far as they are set: they say where Java is."""
+    return {name: os.environ[name] for name in ("JAVA_HOME", "PATH") if name in os.environ}
+
+
 def _parse(name: str, text: str, kind: type) -> object:
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):

@@ -31,7 +31,7 @@ DOOR = ("spark_jobs.object_names", "spark_jobs.object_store_settings", "spark_jo
 """The one door to object stores; it imports its only third-party package, minio, when it is used."""
 GROUND = ("spark_jobs.cells", "spark_jobs.contract", "spark_jobs.dataset", *DOOR)
 MOST_STATEMENTS = 10
-LOOKUPS = (ast.Attribute, ast.Subscript, ast.Compare)
+ENVIRONMENT = ("environ", "environb", "getenv", "getenvb")
 SPARK = ("pyspark", "py4j", "numpy", "matplotlib", "jinja2")
 KUBEFLOW = ("kfp", "kfp_server_api", "kubernetes", "rich")
 
@@ -178,16 +178,37 @@ def flags_come_from_the_contract(root: Path) -> list[str]:
 
 
 def environment_is_read_in_one_place(root: Path) -> list[str]:
-    """A variable is looked up in the settings only; to hand the whole environment on, to a child process say, is allowed."""
-    lookup = re.compile(r"\bgetenvb?\b|\benvironb?[.\[]|\bin (os\.)?environb?\b")
+    """Only the settings may name the environment, whatever it is called there; elsewhere a child process may be given all of it.
+
+    That is: `{**os.environ, ...}`, from which nothing is looked up at once, or `env=os.environ`.
+    """
     doors = ("spark_jobs/session.py", "spark_jobs/object_store_settings.py", "kfp_pipeline/settings.py")
-    faults = []
-    for path, tree in sources(root):
-        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-        looks_up = any(lookup.search(ast.unparse(node)) for node in ast.walk(tree) if isinstance(node, LOOKUPS))
-        if (looks_up or imported & {"environ", "getenv"}) and path.as_posix() not in doors:
-            faults.append(f"{path} reads the environment")
-    return faults
+    return [
+        f"{path}:{node.lineno} reads the environment"
+        for path, tree in sources(root)
+        if path.as_posix() not in doors
+        for node in environment_named(tree)
+    ]
+
+
+def environment_named(tree: ast.Module) -> Iterator[ast.expr | ast.alias]:
+    """Every place that names the environment, or a function that reads it, but for what is handed to a child process."""
+    nodes = list(ast.walk(tree))
+    looked_up = {id(node.value) for node in nodes if isinstance(node, ast.Attribute | ast.Subscript)}
+    handed_on = {id(node.value) for node in nodes if isinstance(node, ast.keyword) and node.arg == "env"}
+    for node in nodes:
+        if isinstance(node, ast.Dict) and id(node) not in looked_up:
+            handed_on |= {id(value) for key, value in zip(node.keys, node.values, strict=True) if key is None}
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (alias for alias in node.names if alias.name in {*ENVIRONMENT, "*"})
+    for node in nodes:
+        named = getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "value", None)
+        if (
+            isinstance(node, ast.Attribute | ast.Name | ast.Constant)
+            and id(node) not in handed_on
+            and named in ENVIRONMENT
+        ):
+            yield node
 
 
 def spark_jobs_run_on_spark_connect(root: Path) -> list[str]:
@@ -273,9 +294,22 @@ FAULTS = (
     Fault(flags_come_from_the_contract, "kfp_pipeline/newcomer.py", 'x = "--reg-param=0.1"', "spells out --reg-param"),
     Fault(flags_come_from_the_contract, "spark_jobs/load.py", 'x = "give --delimeter"', "advises --delimeter"),
     Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "os.environ['HOME']", "reads the environment"),
-    Fault(environment_is_read_in_one_place, "kfp_pipeline/newcomer.py", "from os import getenv", "reads the environment"),
-    Fault(environment_is_read_in_one_place, "serving/scorer.py", "os.environ.get('HOME')", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "kfp_pipeline/newcomer.py", "import os as o\no.environ['HOME']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "serving/scorer.py", "from os import getenv", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/object_store.py", "from os import environ as e", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "from os import *", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "kfp_pipeline/newcomer.py", "os.environ.get('HOME')", "reads the environment"),
     Fault(environment_is_read_in_one_place, "serving/scorer.py", "'HOME' in os.environ", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/object_store.py", "e = os.environ\ne['HOME']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "def f(e=os.environ):\n    return e['HOME']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "e = None or os.environ\ne.get('HOME')", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "serving/scorer.py", "f(os.environ)", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/object_store.py", "os.getenv('HOME')", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "getattr(os, 'environ')['HOME']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "kfp_pipeline/newcomer.py", "vars(os)['environ']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "serving/scorer.py", "{**os.environ}['HOME']", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/object_store.py", "{**os.environ}.get('HOME')", "reads the environment"),
+    Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "import posix as p\np.environ[b'HOME']", "reads the environment"),
     Fault(spark_jobs_run_on_spark_connect, "spark_jobs/train.py", "def f(x):\n    return x.rdd.count()", "uses rdd"),
     Fault(modules_say_what_they_are, "data/newcomer.py", "x = 1", "has no docstring"),
     Fault(contracts_have_no_exceptions, "pyproject.toml", 'ignore_imports = ["a -> b"]', "door_to_spark ignores"),

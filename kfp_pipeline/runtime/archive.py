@@ -7,7 +7,6 @@ itself passes over one that does not fit.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child, signals_raise
 from kfp_pipeline.runtime.spark_submit import START_FASTER, SparkSubmitRunner, last_lines, spark_home, step_program
-from kfp_pipeline.settings import Settings
+from kfp_pipeline.settings import Settings, where_java_is
 from spark_jobs.contract import Failure
 
 
@@ -29,7 +28,7 @@ def make_archive(settings: Settings) -> Path:
         InputError: Java or pyspark is missing.
         PermanentError: the rehearsal failed.
     """
-    target = archive_path(settings.cache, find_java(os.environ), spark_home())
+    target = archive_path(settings.cache, find_java(where_java_is()), spark_home())
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryErro
 from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child
 from kfp_pipeline.runtime.standby import EXIT_CODE, FOLDER, ORDERS, Standbys, run_in_standby
-from kfp_pipeline.settings import Settings
+from kfp_pipeline.settings import Settings, where_java_is
 from spark_jobs.contract import RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
 
 LOG_LINES = 20
@@ -97,7 +97,7 @@ class SparkSubmitRunner:
 
     def java_options(self, *, short: bool) -> list[str]:
         """Options that start a short step faster and slow no long one."""
-        java = find_java(os.environ)
+        java = find_java(where_java_is())
         options = ["-XX:TieredStopAtLevel=1"] if short else []
         archive = archive_path(self._settings.cache, java, spark_home())
         # With -Xshare:auto an archive that does not fit is passed over.
