@@ -31,8 +31,9 @@ def training_graph(given: Mapping[str, Any], platform: Platform) -> None:
 
 def steps_graph(given: Mapping[str, Any], platform: Platform) -> None:
     """The steps, each after those whose output it reads."""
-    # Of a recurring run the time for which it was due, else that at which it was made.
-    loaded = task(Step.LOAD, given, platform, scheduled_time=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER)
+    # Of a recurring run the time for which it was due, else that at which it was made; KFP's runner on one machine does not know it.
+    due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if platform.cluster else ""
+    loaded = task(Step.LOAD, given, platform, scheduled_time=due)
     code = {CODE_VERSION: loaded.outputs[CODE_VERSION]}
     preprocessed = task(Step.PREPROCESS, given, platform, load_uri=loaded.outputs["uri"], **code)
     trained = task(Step.TRAIN, given, platform, preprocess_uri=uri(preprocessed), **code)

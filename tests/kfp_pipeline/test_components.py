@@ -157,6 +157,7 @@ def test_on_one_machine_the_graph_is_the_steps_alone(tmp_path: Path) -> None:
     document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text()))
     found = document["root"]["dag"]["tasks"]
     assert set(found) == set(Step)
+    assert "{{$.pipeline" not in str(found), "kfp.local stops at a placeholder that only KFP's driver knows"
     assert [name for name, task in found.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
 
 
