@@ -5,6 +5,7 @@ The graph runs in a process of its own, whose chatter goes to a log file; this p
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -30,6 +31,8 @@ from spark_jobs.contract import STANDBY, InputError, Step
 POLL_SECONDS = 0.1
 LOG_NAME = "kfp.log"
 INPUTS_NAME = "inputs.json"
+FULL_BYTES = 64 << 10
+"""With less free space than this, a step that ended without a word had no room for it."""
 SCRATCH = "scratch"
 """Of a run's temporary files, in the run's folder: KFP's local runner leaves some for each task."""
 
@@ -131,6 +134,10 @@ def _conclude(directory: Path, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]
         message = failed.get("message", f"step {undone[0]} did not end; see {directory / LOG_NAME}")
         run = runs.finished(run, "failed", steps=steps, message=message)
         runs.save(directory, run)
+        if (
+            not failed.get("message") and shutil.disk_usage(directory).free < FULL_BYTES
+        ):  # then no log can say it either
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
         return run, {}
     evaluation = json.loads((Path(steps[Step.EVALUATE]["uri"]) / "evaluation.json").read_text(encoding="utf-8"))
     report = _place_report(directory, Path(steps[Step.EVALUATE]["uri"]).parent / "report")
