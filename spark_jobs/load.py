@@ -30,6 +30,7 @@ from spark_jobs.dataset import (
     positive_value,
     read_specification,
 )
+from spark_jobs.number_hints import number_hints
 from spark_jobs.profiling import describe, infer_specification
 from spark_jobs.source import (
     Source,
@@ -171,6 +172,7 @@ def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str]]:
                 f"give --specification-uri, or {flag('label')} with one of the columns: {', '.join(source.columns)}"
             )
         specification, warnings = infer_specification(source, args.label, args.max_rejected_fraction)
+        warnings += number_hints(source, specification)
     else:
         specification = given_specification(args)
         checked = specification.check(source.columns, args.data_uri)

@@ -192,3 +192,22 @@ def test_numbers_too_large_for_a_variance_are_refused(load: Callable[..., Any]) 
         InputError, match=rf"column 'x' is infinite or beyond {LARGEST:g} \(60 rows\)".replace("+", r"\+")
     ):
         load("x,y\n" + "".join(f"{i + 1}e300,{'no' if i % 2 else 'yes'}\n" for i in range(60)))
+
+
+def test_columns_that_look_like_numbers_are_told(load: Callable[..., Any]) -> None:
+    columns = {
+        "money": lambda i: f'"${i + 1},000.50"', "comma": lambda i: f'"{i},5"', "share": lambda i: f"{i}%",
+        "mixed": lambda i: "unknown" if i % 5 == 0 else str(i), "gaps": lambda i: "?" if i % 2 else str(i),
+        "large": lambda i: str(2**62 + i), "plain": str, "word": lambda i: "abc"[i % 3],
+        "y": lambda i: "no" if i % 2 else "yes",
+    }  # fmt: skip
+    rows = [",".join(make(i) for make in columns.values()) for i in range(60)]
+    result = load("\n".join([",".join(columns), *rows]) + "\n")
+    told = {name: [warning for warning in result.warnings if f"column {name!r}" in warning] for name in columns}
+    assert "'$1,000.50'; write them like 1000.5" in told["money"][0]
+    assert "'0,5'" in told["comma"][0]
+    assert "'0%'" in told["share"][0]
+    assert "12 texts such as 'unknown'; leave such cells empty" in told["mixed"][0]
+    assert "30 cells such as '?' are taken as missing numbers" in told["gaps"][0]
+    assert f"whole numbers such as '{2**62}', which a double rounds" in told["large"][0]
+    assert not told["plain"] + told["word"]
