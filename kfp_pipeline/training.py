@@ -11,7 +11,7 @@ from kfp import dsl
 
 from kfp_pipeline.components import CACHED, CODE_VERSION, COMPONENTS, PLATFORM_INPUTS, finish, inputs_of
 from kfp_pipeline.tasks import Platform, prepared
-from spark_jobs.contract import Step
+from spark_jobs.contract import TYPES, Step
 
 NAME = "spark-kfp-training"
 BETWEEN_TASKS = ("load_uri", "preprocess_uri", "train_uri")
@@ -59,7 +59,7 @@ def parameters() -> dict[str, inspect.Parameter]:
         for item in inputs_of(step):
             if item.name not in BETWEEN_TASKS:
                 default = inspect.Parameter.empty if item.default is MISSING else item.default
-                kind = {"str": str, "int": int, "float": float, "bool": bool}[str(item.type)]
+                kind = TYPES[str(item.type)]
                 found[item.name] = inspect.Parameter(
                     item.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind
                 )

@@ -8,6 +8,7 @@ Spark or Kubernetes.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -61,8 +62,18 @@ def setting(
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
+TYPES: Mapping[str, type] = types.MappingProxyType({"str": str, "int": int, "float": float, "bool": bool})
+"""The types that a field may have: a command line and KFP's inputs hold no other."""
+
+
 class StepArgs:
     """Base of every step's arguments: validates ranges and choices when an instance is made."""
+
+    def __init_subclass__(cls) -> None:
+        for name, kind in inspect.get_annotations(cls).items():
+            text = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+            if text not in TYPES:
+                raise TypeError(f"{cls.__name__}.{name} is of type {text}; a field must be one of {', '.join(TYPES)}")
 
     @classmethod
     def names(cls) -> list[str]:

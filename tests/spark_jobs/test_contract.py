@@ -16,6 +16,7 @@ from spark_jobs.contract import (
     InputError,
     PreprocessArgs,
     Result,
+    StepArgs,
     TrainArgs,
     from_argv,
     to_argv,
@@ -122,3 +123,12 @@ def test_no_two_steps_have_a_setting_of_the_same_name() -> None:
 
     names = [name for kind in ARGUMENTS.values() for name in settings_of(kind)]
     assert len(names) == len(set(names))
+
+
+def test_a_field_of_a_type_that_no_command_line_holds_is_told_by_name_and_type() -> None:
+    with pytest.raises(
+        TypeError, match=r"Planted\.layers is of type list\[int\]; a field must be one of str, int, float"
+    ):
+
+        class Planted(StepArgs):
+            layers: list[int]
