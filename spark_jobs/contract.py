@@ -52,13 +52,29 @@ THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
 HEADERS = ("auto", "yes", "no")
+SMALL_CLASSES = ("merge", "drop")
 
 
 def setting(
-    default: Any, about: str, *, check: Callable[[Any], bool] | None = None, choices: Sequence[str] = ()
+    default: Any,
+    about: str,
+    *,
+    check: Callable[[Any], bool] | None = None,
+    allowed: str = "",
+    choices: Sequence[str] = (),
 ) -> Any:
-    """A dataclass field with its meaning and range; `default` is `MISSING` for an argument that must be given."""
-    metadata = types.MappingProxyType({"about": about, "check": check, "choices": tuple(choices)})
+    """A dataclass field.
+
+    Args:
+        default: `MISSING` for an argument that must be given.
+        about: what it means, with its range.
+        check: whether a value is allowed.
+        allowed: what `check` allows, for the message to whoever gave another value.
+        choices: all values that are allowed, if they can be listed.
+    """
+    metadata = types.MappingProxyType(
+        {"about": about, "check": check, "allowed": allowed or ", ".join(choices), "choices": tuple(choices)}
+    )
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -86,8 +102,11 @@ class StepArgs:
             choices, check = item.metadata["choices"], item.metadata["check"]
             wrong = (choices and value not in choices) or (check is not None and not check(value))
             if wrong:
-                allowed = f"one of {', '.join(choices)}" if choices else item.metadata["about"]
-                raise InputError(f"{flag(item.name)} is {value!r}; allowed: {allowed}")
+                raise InputError(f"{flag(item.name)} is {value!r}; allowed: {item.metadata['allowed']}")
+
+
+def _character(value: str) -> bool:
+    return len(value) <= 1
 
 
 def _fraction(value: float) -> bool:
@@ -112,11 +131,28 @@ class LoadArgs(StepArgs):
     specification_uri: str = setting("", "data specification (TOML); empty: types are inferred and label is needed")
     label: str = setting("", "name of the label column, when there is no specification or to override its own")
     positive: str = setting("", "the label value that counts as positive; empty: from the specification, else inferred")
-    delimiter: str = setting("", "column delimiter; empty: found in the data", check=lambda value: len(value) <= 1)
-    quote: str = setting("", "quote character; empty: found in the data", check=lambda value: len(value) <= 1)
+    delimiter: str = setting(
+        "", "column delimiter; empty: found in the data", check=_character, allowed="one character, such as ';'"
+    )
+    quote: str = setting(
+        "", "quote character; empty: found in the data", check=_character, allowed="one character, such as '\"'"
+    )
     encoding: str = setting("", "text encoding, such as UTF-8 or ISO-8859-1; empty: found in the data")
     header: str = setting("auto", "whether the first row holds the column names", choices=HEADERS)
-    max_rejected_fraction: float = setting(0.01, "largest share of rows, 0 to 1, that may be rejected", check=_fraction)
+    max_rejected_fraction: float = setting(
+        0.01, "largest share of rows, 0 to 1, that may be rejected", check=_fraction, allowed="0 to 1"
+    )
+    min_class_rows: int = setting(
+        1,
+        "a class of fewer rows is small; 1: none is",
+        check=lambda value: value >= 1,
+        allowed="a whole number of rows, at least 1",
+    )
+    small_classes: str = setting(
+        "merge",
+        "merge: small classes become one class, named other; drop: their rows are kept apart with the rejected ones",
+        choices=SMALL_CLASSES,
+    )
     output_uri: str = setting(
         MISSING, "directory for rows/, rejected/, specification.toml, profile.json and result.json"
     )
@@ -128,7 +164,10 @@ class PreprocessArgs(StepArgs):
 
     load_uri: str = setting(MISSING, "output of load")
     seed: int = setting(
-        42, "seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly", check=lambda value: abs(value) <= 2**53
+        42,
+        "seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly",
+        check=lambda value: abs(value) <= 2**53,
+        allowed="-2^53 to 2^53",
     )
     split: str = setting(
         "hash", "hash: by a hash of the row's values; ordered: the last rows are the test rows", choices=SPLITS
@@ -137,15 +176,22 @@ class PreprocessArgs(StepArgs):
         "", "column of numbers or dates that an ordered split follows; empty: the order of the file"
     )
     train_fraction: float = setting(
-        0.6, "share of train rows, above 0 and below 1", check=lambda value: 0.0 < value < 1.0
+        0.6,
+        "share of train rows, above 0 and below 1",
+        check=lambda value: 0.0 < value < 1.0,
+        allowed="above 0 and below 1",
     )
     validation_fraction: float = setting(
         0.2,
         "share of validation rows, above 0 and below 1; what remains is test",
         check=lambda value: 0.0 < value < 1.0,
+        allowed="above 0 and below 1",
     )
     max_categories: int = setting(
-        100, "most values that a categorical column may have, at least 2", check=lambda value: value >= 2
+        100,
+        "most values of a categorical column that are features, at least 2",
+        check=lambda value: value >= 2,
+        allowed="a whole number, at least 2",
     )
     output_uri: str = setting(MISSING, "directory for features/, features_model/, features.json and result.json")
 
@@ -162,12 +208,17 @@ class TrainArgs(StepArgs):
     """A logistic regression is fitted on the train rows; its threshold is chosen on the validation rows."""
 
     preprocess_uri: str = setting(MISSING, "output of preprocess")
-    reg_param: float = setting(0.0, "regularisation strength, 0 or more", check=_not_negative)
-    elastic_net_param: float = setting(0.0, "share of L1 in the penalty, 0 (ridge) to 1 (lasso)", check=_fraction)
-    max_iter: int = setting(
-        100, "most iterations of the optimiser, 1 to 1000000", check=lambda value: 1 <= value <= 1_000_000
+    reg_param: float = setting(0.0, "regularisation strength, 0 or more", check=_not_negative, allowed="0 or more")
+    elastic_net_param: float = setting(
+        0.0, "share of L1 in the penalty, 0 (ridge) to 1 (lasso)", check=_fraction, allowed="0 to 1"
     )
-    tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive)
+    max_iter: int = setting(
+        100,
+        "most iterations of the optimiser, 1 to 1000000",
+        check=lambda value: 1 <= value <= 1_000_000,
+        allowed="1 to 1000000",
+    )
+    tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive, allowed="above 0")
     fit_intercept: bool = setting(True, "fit an intercept")
     standardization: bool = setting(True, "scale features before the penalty is applied")
     family: str = setting("auto", "auto: binomial for two classes, else multinomial", choices=FAMILIES)
@@ -186,7 +237,10 @@ class EvaluateArgs(StepArgs):
     train_uri: str = setting(MISSING, "output of train")
     title: str = setting("", "title of the report; empty: named after the label")
     bootstrap_samples: int = setting(
-        500, "bootstrap samples behind the intervals, 50 to 100000", check=lambda value: 50 <= value <= 100_000
+        500,
+        "bootstrap samples behind the intervals, 50 to 100000",
+        check=lambda value: 50 <= value <= 100_000,
+        allowed="50 to 100000",
     )
     report_uri: str = setting(MISSING, "file for the HTML report")
     output_uri: str = setting(MISSING, "directory for evaluation.json and result.json")

@@ -23,14 +23,17 @@ DELIMITERS = (",", ";", "\t", "|")
 HEADER_BYTES = 400
 """So many bytes at a file's start show in zeros whether they are text."""
 NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
+MAX_COLUMNS = 5_000
+"""Spark's plans hold each column several times: tables of so many columns are still read in about a minute, much wider ones never are."""
 MAX_CLASSES = 50
 """A label with more values than this is not a class."""
 OWN_PREFIX = "spark_kfp_"
 """With this begin the names of columns that steps add to a user's table, unless a column of the table begins with it too."""
 POSITIVE_WORDS = ("yes", "true", "1", "1.0", "y", "t", "positive", "pos")
+_ROLES = ("categorical", "dropped", "known_afterwards", "numeric")
 _SECTIONS: dict[str, set[str] | None] = {
     "label": {"name", "positive", "base_rate"},
-    "columns": {"numeric", "categorical", "dropped", "known_afterwards"},
+    "columns": {*_ROLES, "rare_as_other"},
     "limits": None,
 }
 
@@ -48,6 +51,7 @@ class Specification:
         dropped: columns that are kept in the table but are no feature.
         known_afterwards: numeric or categorical columns whose value is known only after the outcome.
         limits: lowest and highest allowed value of a numeric column; a row outside is rejected.
+        rare_as_other: whether of a column with too many categories the rarest count as one; otherwise such a column is an error.
     """
 
     label: str
@@ -58,6 +62,7 @@ class Specification:
     dropped: tuple[str, ...] = ()
     known_afterwards: tuple[str, ...] = ()
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    rare_as_other: bool = False
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -75,13 +80,22 @@ class Specification:
         unnamed = tuple(name for name in columns if name not in {self.label, *self.features, *self.dropped})
         return replace(self, dropped=self.dropped + unnamed)
 
-    def to_toml(self) -> str:
+    def to_toml(self, reasons: Mapping[str, str] | None = None) -> str:
+        """The document; a comment tells why a column of `reasons` is dropped."""
         lines = ["[label]", f"name = {_quoted(self.label)}"]
         lines += [f"positive = {_quoted(self.positive)}"] if self.positive else []
         lines += [f"base_rate = {self.base_rate!r}"] if self.base_rate is not None else []
         lines += ["", "[columns]"]
         for role in ("numeric", "categorical", "dropped", "known_afterwards"):
+            if role == "dropped" and reasons:
+                lines.append("# To use one of these, move its name to numeric or categorical.")
+                lines += [f"# {_quoted(name)} {reason}" for name, reason in reasons.items()]
             lines.append(f"{role} = [{', '.join(map(_quoted, getattr(self, role)))}]")
+        if self.rare_as_other:
+            lines += [
+                "# Of a column with more values than --max-categories the rarest count as one value.",
+                "rare_as_other = true",
+            ]
         if self.limits:
             lines += ["", "[limits]"]
             lines += [f"{_quoted(name)} = [{low!r}, {high!r}]" for name, (low, high) in self.limits.items()]
@@ -118,9 +132,10 @@ def _checked(label: dict[str, Any], columns: dict[str, Any], limits: dict[str, A
     base_rate = label.get("base_rate")
     if base_rate is not None and not (isinstance(base_rate, int | float) and 0 < base_rate < 1):
         raise InputError(f"{where}: label.base_rate is {base_rate!r}; it must be above 0 and below 1")
-    roles = {
-        role: _names(columns.get(role, []), f"{where}: columns.{role}") for role in sorted(_SECTIONS["columns"] or ())
-    }
+    roles = {role: _names(columns.get(role, []), f"{where}: columns.{role}") for role in _ROLES}
+    rare_as_other = columns.get("rare_as_other", False)
+    if not isinstance(rare_as_other, bool):
+        raise InputError(f"{where}: columns.rare_as_other is {rare_as_other!r}; it must be true or false")
     seen = Counter((label["name"], *roles["numeric"], *roles["categorical"], *roles["dropped"]))
     twice = [name for name, count in seen.items() if count > 1]
     if twice:
@@ -137,6 +152,7 @@ def _checked(label: dict[str, Any], columns: dict[str, Any], limits: dict[str, A
         positive=str(label.get("positive", "")),
         base_rate=base_rate,
         limits={name: _limit(name, bounds, roles["numeric"], where) for name, bounds in limits.items()},
+        rare_as_other=rare_as_other,
         **roles,
     )
 
@@ -213,6 +229,19 @@ class Dialect:
     names: tuple[str, ...]
 
 
+def check_width(names: Sequence[str], where: str) -> None:
+    """Refuses a table that Spark would plan for hours.
+
+    Raises:
+        InputError: it has more than `MAX_COLUMNS` columns.
+    """
+    if len(names) > MAX_COLUMNS:
+        raise InputError(
+            f"{where} has {len(names):,} columns, at most {MAX_COLUMNS:,} are supported; keep those that matter, or give --delimiter if "
+            "they are none"
+        )
+
+
 def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, str], label: str) -> Dialect:
     """Finds the dialect from the first bytes of a file.
 
@@ -243,6 +272,7 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
     wanted = given.get("header", "auto")
     header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(is_number, first))))
     names = _column_names(first, where) if header else tuple(map(unnamed, range(len(first))))
+    check_width(names, where)
     if header and whole and len(records) == 1:
         raise InputError(f"{where} has a header but no rows")
     return Dialect(encoding=encoding, delimiter=delimiter, quote=quote, header=header, names=names)

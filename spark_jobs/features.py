@@ -18,11 +18,11 @@ from pyspark.ml.feature import (
     OneHotEncoder,
     SQLTransformer,
     StringIndexer,
-    StringIndexerModel,
     VectorAssembler,
     VectorSlicer,
 )
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from spark_jobs.cells import BLANKS, EXACT, LARGEST, NUMBER, how_typed_values_are_written, whole
 from spark_jobs.contract import InputError
@@ -81,16 +81,24 @@ class Encoding:
     Attributes:
         numeric: the numeric columns.
         vocabularies: values of each categorical column, commonest in the train rows first, equals in the order of the alphabet.
+        rare: how many values of a column count as one, because it has more than the limit.
     """
 
     model: PipelineModel
     numeric: tuple[NumericColumn, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
     features: tuple[Feature, ...]
+    rare: Mapping[str, int]
 
 
 def fit_encoding(
-    train: DataFrame, numeric: Sequence[NumericColumn], categorical: Sequence[str], max_categories: int, prefix: str
+    train: DataFrame,
+    numeric: Sequence[NumericColumn],
+    categorical: Sequence[str],
+    max_categories: int,
+    prefix: str,
+    *,
+    rare_as_other: bool = False,
 ) -> Encoding:
     """Fits the features.
 
@@ -100,13 +108,15 @@ def fit_encoding(
         categorical: the categorical columns.
         max_categories: most values of a categorical column.
         prefix: with it begin the names of the columns that are added; no column of the table begins with it.
+        rare_as_other: whether the rarest values of a column that has more count as missing or never met.
 
     Raises:
-        InputError: a categorical column has more values.
+        InputError: a categorical column has more values, and `rare_as_other` is not set.
     """
     select = SQLTransformer(statement=select_statement(numeric, categorical, prefix))
     stages: list[Transformer] = [select]
     vocabularies: dict[str, tuple[str, ...]] = {}
+    rare: dict[str, int] = {}
     if categorical:
         places = range(len(categorical))
         indexer = StringIndexer(
@@ -120,7 +130,13 @@ def fit_encoding(
         )
         selected = select.transform(train)
         indexed = indexer.fit(selected)
-        vocabularies = _vocabularies(indexed, categorical, max_categories)
+        every = {name: tuple(values) for name, values in zip(categorical, indexed.labelsArray, strict=True)}
+        rare = {name: len(values) - max_categories for name, values in every.items() if len(values) > max_categories}
+        if rare and not rare_as_other:
+            raise too_many(every, rare, max_categories)
+        vocabularies = {name: values[:max_categories] for name, values in every.items()}
+        if rare:
+            indexed = indexer.fit(_without_rare(selected, indexer.getInputCols(), vocabularies.values()))
         written = {name: how_typed_values_are_written(values) for name, values in vocabularies.items()}
         stages[0] = SQLTransformer(statement=select_statement(numeric, categorical, prefix, written))
         stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
@@ -129,7 +145,11 @@ def fit_encoding(
     stages.append(VectorAssembler(inputCols=[prefix + name for name in assembled], outputCol=encoded))
     stages.append(VectorSlicer(inputCol=encoded, outputCol=prefix + FEATURES, indices=kept))
     return Encoding(
-        model=PipelineModel(stages=stages), numeric=tuple(numeric), vocabularies=vocabularies, features=features
+        model=PipelineModel(stages=stages),
+        numeric=tuple(numeric),
+        vocabularies=vocabularies,
+        features=features,
+        rare=rare,
     )
 
 
@@ -228,15 +248,22 @@ def _identifier(name: str) -> str:
     return quoted
 
 
-def _vocabularies(indexed: StringIndexerModel, categorical: Sequence[str], most: int) -> dict[str, tuple[str, ...]]:
-    vocabularies = {name: tuple(values) for name, values in zip(categorical, indexed.labelsArray, strict=True)}
-    for name, values in vocabularies.items():
-        if len(values) > most:
-            raise InputError(
-                f"column {name!r} has {len(values):,} values in the train rows, more than --max-categories={most}; "
-                "list it under columns.dropped or columns.numeric of the specification, or raise --max-categories"
-            )
-    return vocabularies
+def _without_rare(rows: DataFrame, names: Sequence[str], kept: Iterable[Sequence[str]]) -> DataFrame:
+    """The rows with null for each value that is not kept: an indexer that is fitted on them does not know it."""
+    # Not `StringIndexerModel.from_arrays_of_labels`: it fills columns with fewer labels than others up with nulls, and fails on these.
+    return rows.withColumns(
+        {name: F.when(F.col(name).isin(*values), F.col(name)) for name, values in zip(names, kept, strict=True)}
+    )
+
+
+def too_many(every: Mapping[str, Sequence[str]], names: Iterable[str], most: int) -> InputError:
+    """Why columns with too many values are refused, and what to do with each kind of them."""
+    counted = ", ".join(f"{name!r} ({len(every[name]):,})" for name in names)
+    return InputError(
+        f"categorical columns with more values in the train rows than --max-categories={most}: {counted}; in the specification list "
+        "identifiers and free text under columns.dropped, numbers under columns.numeric, and for true categories set "
+        "columns.rare_as_other = true, which counts the rarest as one, or raise --max-categories"
+    )
 
 
 def _layout(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +30,9 @@ from spark_jobs.dataset import (
     positive_value,
     read_specification,
 )
+from spark_jobs.inference import infer_specification
 from spark_jobs.number_hints import number_hints
-from spark_jobs.profiling import describe, infer_specification
+from spark_jobs.profiling import describe
 from spark_jobs.source import (
     Source,
     is_missing_number,
@@ -42,6 +43,11 @@ from spark_jobs.source import (
 )
 
 log = logging.getLogger(__name__)
+
+LEAST_CLASS_ROWS = 3
+"""With fewer rows a class cannot be in train, validation and test rows."""
+OTHER_CLASS = "other"
+"""The class that small classes become."""
 
 
 def type_rows(source: Source, specification: Specification) -> DataFrame:
@@ -124,11 +130,24 @@ def _texts(source: Source) -> list[str]:
     return [f"{source.prefix}text_{place}" for place in range(len(source.columns))]
 
 
+def _check_rows(label: str, class_counts: Mapping[str, int]) -> None:
+    """Refuses classes with too few rows for three sets."""
+    few = [
+        f"{value!r} ({class_counts[value]})" for value in sorted(class_counts) if class_counts[value] < LEAST_CLASS_ROWS
+    ]
+    if few:
+        raise InputError(
+            f"classes of label {label!r} with too few rows, as train, validation and test rows need one each: {', '.join(few)}; give "
+            f"--min-class-rows=N: classes of fewer than N rows become one class, {OTHER_CLASS!r}, or with --small-classes=drop are left out"
+        )
+
+
 def check_label(specification: Specification, class_counts: dict[str, int]) -> tuple[Specification, list[str]]:
     """Checks the classes and settles which is positive.
 
     Raises:
-        InputError: one class, too many classes, two that differ in case or spaces only, or the positive value is not among them.
+        InputError: one class, too many classes, two that differ in case or spaces only, one with too few rows for three sets, or the
+            positive value is not among them.
     """
     label, classes = specification.label, sorted(class_counts)
     alike = defaultdict(list)
@@ -145,6 +164,7 @@ def check_label(specification: Specification, class_counts: dict[str, int]) -> t
         raise InputError(
             f"label {label!r} has {len(classes)} values, at most {MAX_CLASSES} are classes; name another label column"
         )
+    _check_rows(label, class_counts)
     if len(classes) > 2:
         if specification.positive or specification.base_rate is not None:
             raise InputError(
@@ -163,23 +183,80 @@ def check_label(specification: Specification, class_counts: dict[str, int]) -> t
     return specification, []
 
 
-def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str]]:
-    """The specification that was given, or one inferred from the values."""
+def treat_small_classes(
+    source: Source, typed: DataFrame, label: str, args: LoadArgs
+) -> tuple[DataFrame, int, list[str]]:
+    """Merges or rejects the classes of fewer than `--min-class-rows` rows.
+
+    Args:
+        source: the table.
+        typed: as `type_rows` gives it.
+        label: the label column.
+        args: the settings.
+
+    Returns:
+        The rows, how many are rejected only because their class is small, and warnings.
+    """
+    if args.min_class_rows == 1:
+        return typed, 0, []
+    counted = typed.where(F.col(_reason(source)).isNull()).groupBy(quoted(label).alias("value")).count().collect()
+    small = {row["value"]: row["count"] for row in counted if row["count"] < args.min_class_rows}
+    if not small:
+        return typed, 0, []
+    rows = sum(small.values())
+    listed = ", ".join(f"{value!r} ({small[value]:,})" for value in sorted(small)[:10])
+    told = f"{len(small):,} classes of {label!r} with fewer than --min-class-rows={args.min_class_rows} rows, {rows:,} rows in all"
+    is_small = quoted(label).isin(*small)
+    if args.small_classes == "merge":
+        value = F.when(is_small, F.lit(OTHER_CLASS)).otherwise(quoted(label))
+        columns = [value.alias(name) if name == label else quoted(name) for name in typed.columns]
+        return typed.select(*columns), 0, [f"{told}, are one class, {OTHER_CLASS!r}: {listed}"]
+    reason = F.lit(f"its class has fewer than {args.min_class_rows} rows")
+    return (
+        typed.withColumn(_reason(source), F.coalesce(F.col(_reason(source)), F.when(is_small, reason))),
+        rows,
+        [f"{told}, are left out: {listed}"],
+    )
+
+
+def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str], Mapping[str, str]]:
+    """The specification that was given, or one inferred from the values; warnings; and why an inferred one drops columns.
+
+    Raises:
+        InputError: the label or a feature is not there or is nested, or nothing is left to learn from.
+    """
     warnings: list[str] = []
+    reasons: Mapping[str, str] = {}
     if not args.specification_uri:
         if not args.label:
             raise InputError(
                 f"give --specification-uri, or {flag('label')} with one of the columns: {', '.join(source.columns)}"
             )
-        specification, warnings = infer_specification(source, args.label, args.max_rejected_fraction)
-        warnings += number_hints(source, specification)
+        check_flat(source, [args.label], args.data_uri)
+        inferred = infer_specification(source, args.label, args.max_rejected_fraction)
+        specification, reasons = inferred.specification, inferred.reasons
+        warnings = inferred.warnings + number_hints(source, specification)
     else:
         specification = given_specification(args)
         checked = specification.check(source.columns, args.data_uri)
         ignored = [name for name in checked.dropped if name not in specification.dropped]
         warnings = [f"column {name!r} is not in the specification; it is no feature" for name in ignored]
         specification = checked
-    return replace(specification, positive=args.positive or specification.positive), warnings
+    check_flat(source, (specification.label, *specification.features), args.data_uri)
+    return replace(specification, positive=args.positive or specification.positive), warnings, reasons
+
+
+def check_flat(source: Source, names: Iterable[str], where: str) -> None:
+    """Refuses nested columns.
+
+    Raises:
+        InputError: one of the names is a nested column.
+    """
+    for name in names:
+        if name in source.nested:
+            raise InputError(
+                f"{where}: column {name!r} is nested ({source.nested[name][:60]}); give its fields columns of their own, or drop it"
+            )
 
 
 def given_specification(args: LoadArgs) -> Specification:
@@ -192,30 +269,33 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     """Loads the table; see `LoadArgs`."""
     label = given_specification(args).label if args.specification_uri else args.label
     source = open_source(session, args, label)
-    specification, warnings = prepare(source, args)
+    specification, warnings, dropped = prepare(source, args)
     warnings += [
         f"columns {first!r} and {second!r} differ in case only; set spark.sql.caseSensitive=true where you use the saved model"
         for first, second in equal_but_for_case(source.columns)
     ]
-    typed = type_rows(source, specification)
+    typed, left_out, more = treat_small_classes(source, type_rows(source, specification), specification.label, args)
     read, rejected = write_rows(source, typed, args.output_uri)
     reasons = write_rejected(source, typed, storage.join(args.output_uri, "rejected")) if rejected else []
     if not read:
         raise InputError(f"{args.data_uri} has a header but no rows")
-    if rejected > read * args.max_rejected_fraction:
+    if rejected - left_out > read * args.max_rejected_fraction:
         common = "; ".join(f"{reason} ({count:,} rows)" for reason, count in reasons[:3])
         raise InputError(
             f"{args.data_uri}: {rejected:,} of {read:,} rows rejected, more than {args.max_rejected_fraction:.2%}: {common}; "
             "mend the data or the specification, or raise --max-rejected-fraction"
         )
     table = storage.read_table(session, storage.join(args.output_uri, "rows"))
-    profile = describe(table, specification)
+    if read == rejected:
+        raise InputError(f"{args.data_uri}: all {read:,} rows were rejected: {reasons[0][0]}")
+    profile = describe(table, specification, read - rejected)
     empty = [column["name"] for column in profile["columns"] if column["missing"] == read - rejected]
     if any(name in specification.features for name in empty):
         raise InputError(f"{args.data_uri}: column {empty[0]!r} has no value in any row; list it under columns.dropped")
-    specification, more = check_label(specification, profile["class_counts"])
+    specification, chosen = check_label(specification, profile["class_counts"])
+    more += chosen
     document = _profile_document(profile, read - rejected, reasons, source.dialect)
-    storage.write_text(storage.join(args.output_uri, "specification.toml"), specification.to_toml())
+    storage.write_text(storage.join(args.output_uri, "specification.toml"), specification.to_toml(dropped))
     storage.write_text(
         storage.join(args.output_uri, "profile.json"), json.dumps(document, indent=2, ensure_ascii=False)
     )

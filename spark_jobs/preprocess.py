@@ -83,7 +83,14 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
         for name in specification.numeric
     ]
     train = split.table.where(F.col(prefix + SET) == "train")
-    encoding = fit_encoding(train, numeric, specification.categorical, args.max_categories, prefix)
+    encoding = fit_encoding(
+        train,
+        numeric,
+        specification.categorical,
+        args.max_categories,
+        prefix,
+        rare_as_other=specification.rare_as_other,
+    )
     labels = class_labels(specification, set(split.counts["train"]))
     model_uri = storage.join(args.output_uri, "features_model")
     saved = Beside(partial(storage.write_model, encoding.model, model_uri), small=is_small(sum(split.rows.values())))
@@ -109,6 +116,11 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
             "features": storage.join(args.output_uri, "features"),
             "features_model": model_uri,
         },
+        warnings=tuple(
+            f"column {name!r}: its {args.max_categories} commonest values are features, {count:,} rarer ones count as one; "
+            "--max-categories changes that"
+            for name, count in encoding.rare.items()
+        ),
         facts={"labels": labels, "features": len(encoding.features), "class_counts": split.counts},
     )
 

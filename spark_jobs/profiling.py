@@ -1,6 +1,8 @@
-"""What is in a table: infers a specification from its values, and describes a typed table.
+"""What is in a table: one line of statistics for each column, and the columns that a person should look at.
 
-Knows nothing of how the table was read or of what is done with it.
+Statistics are taken of the melted table, one row for each cell: Spark's plan then stays as small for 5,000 columns as for five, where an
+aggregate with some expressions for each column takes time that grows faster than the columns. Knows nothing of how the table was read or
+of what is done with it.
 """
 
 from __future__ import annotations
@@ -12,55 +14,18 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from spark_jobs.contract import InputError
-from spark_jobs.dataset import Specification, nearest
-from spark_jobs.source import (
-    Source,
-    is_missing_number,
-    number_from,
-    quoted,
-    text_of,
-)
+from spark_jobs.dataset import Specification
+from spark_jobs.source import quoted
 
-
-def infer_specification(source: Source, label: str, max_rejected_fraction: float) -> tuple[Specification, list[str]]:
-    """A specification from the values: a column is numeric if all but a rejectable share of its values are numbers.
-
-    Returns:
-        The specification without a positive value, and warnings.
-
-    Raises:
-        InputError: no such label column, or nothing is left to learn from.
-    """
-    if label not in source.columns:
-        raise InputError(f"no label column {label!r}{nearest(label, source.columns)}")
-    names = [name for name in source.columns if name != label]
-    counts: list[Column] = []
-    for index, name in enumerate(names):
-        counts.append(F.count(text_of(source, name)).alias(f"values_{index}"))
-        counts.append(F.count(number_from(text_of(source, name))).alias(f"numbers_{index}"))
-        counts.append(F.count_if(is_missing_number(text_of(source, name))).alias(f"missing_{index}"))
-    found = source.rows.where(F.col(source.line).isNull()).agg(*counts).first()
-    assert found is not None
-    numeric, categorical, dropped, warnings = [], [], [], []
-    for index, name in enumerate(names):
-        present = found[f"values_{index}"] - found[f"missing_{index}"]
-        if not present:
-            dropped.append(name)
-            warnings.append(f"column {name!r} has no value in any row; it is dropped")
-        elif found[f"numbers_{index}"] >= present * (1 - max_rejected_fraction):
-            numeric.append(name)
-        else:
-            categorical.append(name)
-    if not numeric + categorical:
-        raise InputError(f"no column but the label {label!r} has values; check the file or give --delimiter")
-    return Specification(
-        label=label, numeric=tuple(numeric), categorical=tuple(categorical), dropped=tuple(dropped)
-    ), warnings
-
-
+EXACT_ROWS = 1_000_000
+"""Below so many rows distinct values are counted; from there on they are estimated, as counting would sort every value of the table."""
 SAMPLE_ROWS = 5_000
-"""Rows, about, that the search for suspicious columns looks at."""
+"""Rows, about, that the search for suspicious columns looks at, unless these are more than `SAMPLE_CELLS` cells."""
+SAMPLE_CELLS = 1_000_000
+FEW_VALUES = 20
+"""With no more distinct values than this a text column is a category, however few rows there are."""
+IDENTIFIER = "has another value in most rows, like an identifier or free text"
+LEAK = "all but tells the label"
 
 
 def row_hash(columns: Sequence[str], seed: int | None = None) -> Column:
@@ -70,30 +35,35 @@ def row_hash(columns: Sequence[str], seed: int | None = None) -> Column:
     return F.xxhash64(*start, *[F.struct(quoted(name), quoted(name).isNull()) for name in sorted(columns)])
 
 
-def describe(table: DataFrame, specification: Specification) -> dict[str, Any]:
+def melt(rows: DataFrame, cells: Sequence[Column]) -> DataFrame:
+    """One row for each cell: `place`, the position in `cells`, and `cell`."""
+    # The array is a column of its own first, as the code that Spark generates for it must not grow into the rest.
+    return rows.select(F.array(*cells).alias("cells")).select(F.posexplode("cells").alias("place", "cell"))
+
+
+def describe(table: DataFrame, specification: Specification, rows: int) -> dict[str, Any]:
     """Describes a typed table.
 
     Args:
         table: one row for each good row; the columns of the specification.
+        rows: how many rows it has.
 
     Returns:
         `columns` (name, role, type, missing, distinct, and for numbers min, max, mean), `class_counts` (label value to rows),
-        `suspicious` (column and reason) and `digest`, which is equal for equal rows in any order. `distinct` is
-        a HyperLogLog estimate, 1.6 % standard error.
+        `suspicious` (column, kind and reason) and `digest`, which is equal for equal rows in any order. `distinct` is exact below
+        `EXACT_ROWS` rows, else a HyperLogLog estimate, 1.6 % standard error.
     """
     names = (specification.label, *specification.features, *specification.dropped)
-    total = table.agg(
-        F.count(F.lit(1)).alias("rows"), _digest(names).alias("digest"), *_statistics(names, specification)
-    ).first()
-    assert total is not None
-    columns = [_column(total, index, name, specification) for index, name in enumerate(names)]
+    digest = table.agg(_digest(names).alias("digest")).first()
+    assert digest is not None
+    found = _statistics(table, names, specification, exact=rows < EXACT_ROWS)
+    columns = [_column(found.get(place), rows, name, specification) for place, name in enumerate(names)]
     counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
-    rows = int(total["rows"])
     return {
         "columns": columns,
         "class_counts": {row["label"]: row["count"] for row in sorted(counts, key=lambda row: str(row["label"]))},
         "suspicious": _suspicious(table, columns, specification, rows),
-        "digest": f"{rows}-{total['digest']}",
+        "digest": f"{rows}-{digest['digest']}",
     }
 
 
@@ -101,34 +71,49 @@ def _digest(names: Sequence[str]) -> Column:
     return F.sum(row_hash(names).cast("decimal(38,0)"))
 
 
-def _statistics(names: Sequence[str], specification: Specification) -> list[Column]:
-    found: list[Column] = []
-    for index, name in enumerate(names):
-        column = quoted(name)
-        found += [
-            F.count(column).alias(f"values_{index}"),
-            _distinct(column).alias(f"distinct_{index}"),
-        ]
-        if name in specification.numeric:
-            found += [how(column).alias(f"{how.__name__}_{index}") for how in (F.min, F.max, F.mean)]
-    return found
+def _statistics(
+    table: DataFrame, names: Sequence[str], specification: Specification, *, exact: bool
+) -> Mapping[int, Row]:
+    """By place of the column: `values`, `distinct`, `min`, `max` and `mean`; a column without any value is not there."""
+    numeric = frozenset(specification.numeric)
+    no_text, no_number = F.lit(None).cast("string"), F.lit(None).cast("double")
+    cells = [
+        F.struct(
+            (no_text if name in numeric else quoted(name).cast("string")).alias("text"),
+            (quoted(name) if name in numeric else no_number).alias("number"),
+        )
+        for name in names
+    ]
+    cell = melt(table, cells).select("place", "cell.text", "cell.number")
+    present = cell.where(F.col("text").isNotNull() | F.col("number").isNotNull())
+    weight, number = F.col("count"), F.col("number")
+    counted = present.groupBy("place", "text", "number").count() if exact else present.withColumn("count", F.lit(1))
+    statistics = counted.groupBy("place").agg(
+        F.sum(weight).alias("values"),
+        (F.count(F.lit(1)) if exact else distinct(F.coalesce("text", number.cast("string")))).alias("distinct"),
+        F.min(number).alias("min"),
+        F.max(number).alias("max"),
+        (F.sum(number * weight) / F.sum(weight)).alias("mean"),
+    )
+    return {row["place"]: row for row in statistics.collect()}
 
 
-def _distinct(column: Column) -> Column:
-    # One small sketch a column; approx_count_distinct spreads its registers over hundreds of columns of the aggregation.
-    return F.coalesce(F.hll_sketch_estimate(F.hll_sketch_agg(column.cast("string"), 12)), F.lit(0))
+def distinct(column: Column) -> Column:
+    """An estimate of the distinct values of a text column, which may be above the rows by its error."""
+    return F.coalesce(F.hll_sketch_estimate(F.hll_sketch_agg(column, 12)), F.lit(0))
 
 
-def _column(total: Row, index: int, name: str, specification: Specification) -> dict[str, Any]:
+def _column(found: Row | None, rows: int, name: str, specification: Specification) -> dict[str, Any]:
     numeric = name in specification.numeric
     role = "label" if name == specification.label else "numeric" if numeric else "categorical"
+    values = found["values"] if found else 0
     return {
         "name": name,
         "role": "dropped" if name in specification.dropped else role,
         "type": "double" if numeric else "string",
-        "missing": total["rows"] - total[f"values_{index}"],
-        "distinct": total[f"distinct_{index}"],
-        **({key: total[f"{key}_{index}"] for key in ("min", "max", "mean")} if numeric else {}),
+        "missing": rows - values,
+        "distinct": min(found["distinct"], values) if found else 0,
+        **({key: found[key] if found else None for key in ("min", "max", "mean")} if numeric else {}),
         "known_afterwards": name in specification.known_afterwards,
     }
 
@@ -136,25 +121,53 @@ def _column(total: Row, index: int, name: str, specification: Specification) -> 
 def _suspicious(
     table: DataFrame, columns: Sequence[Mapping[str, Any]], specification: Specification, rows: int
 ) -> list[dict[str, str]]:
-    """Columns that a person should look at: constant, unique in each row, nearly the label itself."""
+    """Features that a person should look at: constant, unlike in most rows, nearly the label itself."""
     found: list[dict[str, str]] = []
     features = [column for column in columns if column["name"] in specification.features]
     for column in features:
         if column["distinct"] <= 1 and not column["missing"]:
-            found.append({"column": column["name"], "reason": "has one value in all rows"})
-    names = [column["name"] for column in features if column["distinct"] > 1]
-    every = max(1, rows // SAMPLE_ROWS)
-    sampled = table.where(F.pmod(row_hash(specification.features), F.lit(every)) == 0)
-    sample = sampled.select(quoted(specification.label), *map(quoted, names)).limit(4 * SAMPLE_ROWS).collect()
-    labels = [row[0] for row in sample]
-    for index, name in enumerate(names):
-        values = [row[index + 1] for row in sample]
-        whole = all(value is not None and (isinstance(value, str) or value == int(value)) for value in values)
-        if whole and len(values) > 1 and len(set(values)) == len(values):
-            found.append({"column": name, "reason": "has another value in each row, like an identifier"})
-        elif determines(values, labels):
-            found.append({"column": name, "reason": "all but tells the label; is it known before the outcome?"})
+            found.append({"column": column["name"], "kind": "constant", "reason": "has one value in all rows"})
+    varied = [column for column in features if column["distinct"] > 1]
+    texts = [quoted(column["name"]).cast("string") for column in varied]
+    labels, cells = sample(table, quoted(specification.label), texts, rows)
+    for place, column in enumerate(varied):
+        values = [row[place] for row in cells]
+        if column["role"] == "numeric":
+            numbers = [None if value is None else float(value) for value in values]
+            identifier, leak = _counts_rows(numbers), determines(numbers, labels)
+        else:
+            identifier = is_identifier(column["distinct"], rows - column["missing"])
+            leak = not identifier and determines(values, labels)
+        if identifier:
+            found.append({"column": column["name"], "kind": "identifier", "reason": IDENTIFIER})
+        elif leak:
+            found.append(
+                {"column": column["name"], "kind": "leak", "reason": f"{LEAK}; is it known before the outcome?"}
+            )
     return found
+
+
+def is_identifier(distinct: float, present: int) -> bool:
+    """Whether a text column has so many values that what is learned of one says nothing of other rows."""
+    return distinct > FEW_VALUES and 2 * distinct > present
+
+
+def _counts_rows(numbers: Sequence[float | None]) -> bool:
+    """Whether a number is whole and another one in each row."""
+    whole = all(number is not None and number == int(number) for number in numbers)
+    return whole and len(numbers) > 1 and len(set(numbers)) == len(numbers)
+
+
+def sample(
+    table: DataFrame, label: Column, texts: Sequence[Column], rows: int
+) -> tuple[list[str], list[list[str | None]]]:
+    """Labels and the texts of some columns, of rows that are chosen by their hash: the same ones however the table is cut and ordered."""
+    wanted = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(texts))))
+    chosen = table.select(label.alias("label"), F.array(*texts).alias("cells"))
+    every = max(1, rows // wanted)
+    hashed = chosen.where(F.pmod(F.xxhash64("label", "cells"), F.lit(every)) == 0)
+    found = hashed.limit(2 * wanted).collect()
+    return [row["label"] for row in found], [row["cells"] for row in found]
 
 
 def determines(values: Sequence[Any], labels: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ A CSV is read as text, so that whoever types it can say which cell of which row 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from pyspark.sql.types import DataType, DecimalType, FractionalType, LongType, S
 from spark_jobs import storage
 from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, whole
 from spark_jobs.contract import InputError, LoadArgs
-from spark_jobs.dataset import Dialect, find_dialect, own_prefix
+from spark_jobs.dataset import Dialect, check_width, find_dialect, own_prefix
 
 POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}
 """Columns that load adds, their names behind the table's own prefix: where a row stood, as file, block of the file and row in it."""
@@ -35,6 +36,14 @@ class Source:
     def prefix(self) -> str:
         """With it begin the names of load's own columns: no column of the table begins with it."""
         return own_prefix(self.columns)
+
+    @functools.cached_property
+    def nested(self) -> Mapping[str, str]:
+        """The columns that hold something else than single values with a text, and their types."""
+        kinds = {field.name: field.dataType.simpleString() for field in self.rows.schema}
+        return {
+            name: kind for name, kind in kinds.items() if kind.split("<")[0] in ("array", "map", "struct", "binary")
+        }
 
     @property
     def line(self) -> str:
@@ -126,6 +135,7 @@ def _odd_quotes(content: bytes, quote: str) -> bool:
 
 def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
     table = session.read.parquet(*storage.spark_paths(files))
+    check_width(table.columns, files[0])
     columns = tuple(table.columns)
     prefix = own_prefix(columns)
     rows = _with_position(table, prefix).withColumn(f"{prefix}line", F.lit(None).cast("string"))
@@ -196,7 +206,7 @@ def _with_position(rows: DataFrame, prefix: str) -> DataFrame:
 
 def text_of(source: Source, name: str) -> Column:
     """A column as trimmed text, null where it is empty or holds something that is no single value."""
-    if not _is_flat(source, name):
+    if name in source.nested:
         return F.lit(None).cast("string")
     kind, column = source.rows.schema[name].dataType, quoted(name)
     if isinstance(kind, FractionalType) and not (isinstance(kind, DecimalType) and kind.scale == 0):
@@ -210,10 +220,6 @@ def trimmed(text: Column) -> Column:
     # Spark takes 200 ns to look for the 29 of them; nearly all cells begin and end with a visible ASCII character.
     first, last = F.ascii(text), F.ascii(F.substring(text, -1, 1))
     return F.when(first.between(33, 126) & last.between(33, 126), text).otherwise(F.trim(text, F.lit(BLANKS)))
-
-
-def _is_flat(source: Source, name: str) -> bool:
-    return source.rows.schema[name].dataType.simpleString().split("<")[0] not in ("array", "map", "struct", "binary")
 
 
 def is_missing_number(text: Column) -> Column:

@@ -235,7 +235,7 @@ def test_the_manifests_are_written_into_an_empty_folder_only(empty: Path, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--reg-param=-1"], "--reg-param is -1.0; allowed: regularisation strength, 0 or more"),
+        (["--reg-param=-1"], "--reg-param is -1.0; allowed: 0 or more"),
         (["--train-fraction=0.9", "--validation-fraction=0.1"], "leave no test rows"),
         (["--bootstrap-samples=1"], "--bootstrap-samples is 1; allowed: "),
     ],

@@ -199,7 +199,8 @@ def test_odd_column_names_pass_through_every_step(run_steps: Callable[..., Any],
         ",".join(names)
         + "\n"
         + "".join(
-            f"{i},{i % 7},{'uv'[i % 2]},{i % 5},{'pqr'[i % 3]},{'no' if i * 7 % 5 < 2 else 'yes'}\n" for i in range(300)
+            f"{i},{i % 7},{'uv'[i % 2]},{i % 5},{'pqr'[i % 3]},{'no' if i * 7 % 11 < 5 else 'yes'}\n"
+            for i in range(300)
         )
     )
     results = run_steps(tmp_path / "run", data_uri=tmp_path / "t.csv", label="label.x")
@@ -210,13 +211,13 @@ def test_odd_column_names_pass_through_every_step(run_steps: Callable[..., Any],
 
 def test_one_category_with_40_000_values(run_steps: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
-        "id,x,label\n" + "".join(f"k{i},{i % 9},{'no' if i % 3 else 'yes'}\n" for i in range(40_000))
+        "id,x,label\n" + "".join(f"k{i},{i % 9},{'no' if i % 7 else 'yes'}\n" for i in range(40_000))
     )
+    given = specification(tmp_path, numeric=["x"], categorical=["id"])
     with pytest.raises(
-        InputError,
-        match=r"column 'id' has [\d,]+ values in the train rows, more than --max-categories=100; list it under",
+        InputError, match=r"--max-categories=100: 'id' \([\d,]+\); in the specification list identifiers"
     ):
-        run_steps(tmp_path / "run", data_uri=tmp_path / "t.csv", label="label")
+        run_steps(tmp_path / "run", data_uri=tmp_path / "t.csv", specification_uri=given)
 
 
 def test_paths_with_spaces_brackets_and_percent(run_step: Callable[..., Any], tmp_path: Path) -> None:

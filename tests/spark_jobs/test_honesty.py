@@ -180,16 +180,18 @@ def plant_label_among_features(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         preprocess,
         "fit_encoding",
-        lambda rows, numeric, categorical, *more: original(rows, numeric, (*categorical, "label"), *more),
+        lambda rows, numeric, categorical, *rest, **named: original(
+            rows, numeric, (*categorical, "label"), *rest, **named
+        ),
     )
 
 
 def plant_fitted_on_all_rows(patch: pytest.MonkeyPatch) -> None:
     original = preprocess.fit_encoding
 
-    def fit_on_all(rows: Any, *args: Any) -> features.Encoding:
+    def fit_on_all(rows: Any, *args: Any, **named: Any) -> features.Encoding:
         table = rows.sparkSession.read.parquet(rows.inputFiles()[0].rsplit("/", 1)[0])
-        return original(table, *args)
+        return original(table, *args, **named)
 
     patch.setattr(preprocess, "fit_encoding", fit_on_all)
 
@@ -204,7 +206,7 @@ def plant_dropped_column(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         preprocess,
         "fit_encoding",
-        lambda rows, numeric, categorical, *more: original(rows, numeric[1:], categorical, *more),
+        lambda rows, numeric, *rest, **named: original(rows, numeric[1:], *rest, **named),
     )
 
 

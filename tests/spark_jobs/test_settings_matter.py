@@ -142,6 +142,8 @@ CASES: dict[Step, dict[str, Case]] = {
         "encoding": Case("ISO-8859-15", classes, is_now({"5 €", "no"}), data="latin.csv"),
         "header": Case("no", profile("rows"), lambda before, after: after == before + 1, {"label": "column_2"}, "names.csv"),
         "max_rejected_fraction": Case(0.5, is_refused, is_now(False), {"specification_uri": "bad.toml"}, "bad.csv"),
+        "min_class_rows": Case(10, classes, is_now({"a", "b", "other"}), data="small.csv"),
+        "small_classes": Case("drop", classes, is_now({"a", "b"}), {"min_class_rows": 10}, "small.csv"),
     },
     Step.PREPROCESS: {
         "seed": Case(7, train_mean, other),
@@ -193,6 +195,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "latin.csv": ["x,label", *(f"{i % 7},{'5 ¤' if word == 'yes' else word}" for word, i in pairs)],
         "names.csv": ["column_1,column_2", *(f"{'pq'[i % 2]},{'column_2' if i % 3 else 'no'}" for _, i in pairs)],
         "bad.csv": ["x,label", *(f"{'word' if i == 5 else i % 7},{word}" for word, i in pairs)],
+        "small.csv": ["x,label", *(f"{i % 7},{'ab'[i % 2] if i > 7 else 'c'}" for i in range(60))],
         "plain.toml": ['label.name = "label"', 'columns.numeric = ["wide"]', 'columns.dropped = ["x"]'],
         "kind.toml": ['label.name = "kind"', 'columns.numeric = ["wide"]'],
         "bad.toml": ['label.name = "label"', 'columns.numeric = ["x"]'],
