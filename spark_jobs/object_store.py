@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from minio import Minio
     from minio.error import S3Error
 
-FIRST_CONTACT_SECONDS = 8.0
-"""How long the first request may take to succeed: a wrong endpoint is told soon."""
+FIRST_CONTACT_SECONDS = 60.0
+"""How long the first request may take to succeed: as long as the store's pod takes to start again, when a task begins meanwhile."""
+TELL_SECONDS = 4.0
+"""After so long whoever waits is told what for: it may be a wrong endpoint."""
 PATIENCE_SECONDS = 120.0
 """How long a store that has answered before may be away."""
 REFUSED = {
@@ -44,6 +47,7 @@ REFUSED["InvalidTokenId"] = REFUSED["InvalidToken"]  # MinIO's name: cmd/api-err
 PASSING = ("SlowDown", "RequestTimeout", "OperationAborted", "TooManyRequests")
 """What a store says below 500 and takes back by itself."""
 Answer = TypeVar("Answer")
+log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -196,7 +200,7 @@ class ObjectStore:
 
         if patience_seconds is None:
             patience_seconds = PATIENCE_SECONDS if self._answered else FIRST_CONTACT_SECONDS
-        give_up, pause = time.monotonic() + patience_seconds, 0.5
+        began, pause, told = time.monotonic(), 0.5, False
         while True:
             try:
                 answer = request(self._client)
@@ -211,8 +215,12 @@ class ObjectStore:
                 raise
             except ValueError as error:  # MinIO's client looks at names before it asks
                 raise InputError(f"{uri}: {error}") from error
-            if time.monotonic() + pause > give_up:
+            waited = time.monotonic() - began
+            if waited + pause > patience_seconds:
                 raise UnavailableError(f"{uri}: {self._away(reason)}") from reason
+            if waited > TELL_SECONDS and not told:
+                log.warning("%s: %s; asking again for %.0f s", uri, self._away(reason), patience_seconds - waited)
+                told = True
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
