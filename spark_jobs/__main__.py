@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -175,10 +176,15 @@ def describe_failure(error: Exception) -> Failure:
     for sign, advice in STORAGE_FAULTS.items():
         if sign in text:
             line = next(line for line in text.splitlines() if sign in line)
-            return Failure(kind="input", type=type(error).__name__, message=f"{line.strip()[:300]}: {advice}")
+            return Failure(kind="input", type=type(error).__name__, message=f"{without_classes(line)[:300]}: {advice}")
     text = java_cause(text) or text
     frames = tuple(traceback.format_exception(error)[-8:])
     return Failure(kind="fault", type=type(error).__name__, message=text.strip()[:2000] or repr(error), frames=frames)
+
+
+def without_classes(line: str) -> str:
+    """A line of a Java stack without the classes of the exceptions that begin it."""
+    return re.sub(r"^(?:: |Caused by: |[\w.$]+\.[A-Z]\w*(?:Error|Exception): )+", "", line.strip())
 
 
 def java_cause(text: str) -> str:

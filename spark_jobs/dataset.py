@@ -23,6 +23,19 @@ DELIMITERS = (",", ";", "\t", "|")
 HEADER_BYTES = 400
 """So many bytes at a file's start show in zeros whether they are text."""
 NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
+FORMATS = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook (.xlsx); unpack it, or export the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls); export the sheet as CSV",
+    b"\x1f\x8b": "packed by gzip; end its name in .gz",
+    b"BZh": "packed by bzip2; unpack it",
+    b"\xfd7zXZ": "packed by xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it",
+    b"ORC": "an ORC file; write it as Parquet",
+    b"Obj\x01": "an Avro file; write it as Parquet",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+    b"%PDF": "a PDF document; give the table as CSV",
+}
+"""What a file that is neither CSV nor Parquet is, by its first bytes, and what to do with it."""
 MAX_COLUMNS = 5_000
 """Spark's plans hold each column several times: tables of so many columns are still read in about a minute, much wider ones never are."""
 MAX_CLASSES = 50
@@ -229,6 +242,31 @@ class Dialect:
     names: tuple[str, ...]
 
 
+def check_format(head: bytes, where: str) -> None:
+    """Refuses a file that is something else than text.
+
+    Raises:
+        InputError: it is of a known other format.
+    """
+    for start, kind in FORMATS.items():
+        # Letters alone may well begin a header.
+        if head.startswith(start) and (not start.isalpha() or 0 in head[:HEADER_BYTES]):
+            raise InputError(f"{where} is {kind}")
+    first = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0].strip()
+    if first in (b"[", b"{", b"[{") or _is_json(first):
+        raise InputError(f"{where} holds JSON; write it as CSV or Parquet")
+
+
+def _is_json(line: bytes) -> bool:
+    if not line.startswith((b"{", b"[{")):
+        return False
+    try:
+        json.loads(line.rstrip(b","))
+    except ValueError:
+        return False
+    return True
+
+
 def check_width(names: Sequence[str], where: str) -> None:
     """Refuses a table that Spark would plan for hours.
 
@@ -257,6 +295,7 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
     """
     if not head.strip():
         raise InputError(f"{where} is empty; give a file with a header and rows")
+    check_format(head, where)
     encoding = given.get("encoding") or _find_encoding(head)
     text = _decode(head, encoding, where, whole=whole)
     if not whole and "\n" in text:

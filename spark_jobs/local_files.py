@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,10 @@ class LocalFiles:
         path = _path(uri)
         if path.is_file():
             return [str(path)]
+        if kind := _special(path):
+            raise InputError(
+                f"{uri} is {kind} and no file; write what it gives to a file first, as it is read more than once"
+            )
         if path.is_dir():
             found = sorted(
                 entry for entry in path.rglob("*") if entry.is_file() and entry.name.endswith(tuple(suffixes))
@@ -69,6 +74,13 @@ class LocalFiles:
 
     def spark_uri(self, uri: str) -> str:
         return "file:" + str(_path(uri))
+
+
+def _special(path: Path) -> str:
+    """What a path is that is neither a file nor a directory; empty if it is one of these or not there."""
+    kinds = {stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    mode = path.stat().st_mode if path.exists() else 0
+    return next((kind for test, kind in kinds.items() if test(mode)), "")
 
 
 def _is_hidden(match: str, pattern: str) -> bool:

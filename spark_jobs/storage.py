@@ -153,6 +153,12 @@ def data_files(uri: str) -> list[str]:
     found = files_of(uri).find(uri, TABLE_SUFFIXES)
     if not found:
         raise InputError(f"{uri}: no CSV or Parquet file in this directory ({', '.join(TABLE_SUFFIXES)})")
+    for path in found:
+        name = path.rsplit("/", 1)[-1]
+        if name.startswith(("_", ".")):
+            raise InputError(f"{path}: Spark passes over files whose names begin with {name[0]!r}; rename it")
+        if ":" in name:
+            raise InputError(f"{path}: Spark cannot read a file whose name has a colon; rename it")
     return found
 
 
