@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.contract import InputError
 from spark_jobs.dataset import nearest
-from spark_jobs.source import position_columns, quoted
+from spark_jobs.source import number_from, position_columns, quoted
 
 TIMES = "[' ']['T'][H:m[:s[.SSSSSS][.SSS]]][XXX]"
 """May follow each date: a time of day, and a zone (UTC if none). Brackets are optional parts in Spark's datetime patterns."""
@@ -47,7 +47,7 @@ def order_key(table: DataFrame, order_by: str, prefix: str) -> Column:
     if order_by not in columns:
         raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, columns)}")
     column = quoted(order_by)
-    number = column.try_cast("double")
+    number = column if dict(table.dtypes)[order_by] == "double" else number_from(column)
     found = table.agg(
         F.count(F.lit(1)).alias("rows"), F.count(column).alias("values"), F.count(number).alias("numbers")
     ).first()

@@ -43,6 +43,7 @@ def test_rows_are_sorted_by_what_a_date_or_number_says(spark: Any, dates: list[s
     [
         (["02/01/2024", "03/02/2024"], "can be read as day, month, year or as month, day, year"),
         (["02/01/2024", "13/02/2024", "2024-02-14"], "written differently, such as '2024-02-14'"),
+        (["1F", "2F"], "neither numbers nor dates, but texts such as '1F'"),
         (["early", "late"], "neither numbers nor dates, but texts such as 'early'"),
         (["2024-01-01", None], "has no value in 1 rows"),
     ],
