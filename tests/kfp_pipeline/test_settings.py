@@ -22,6 +22,7 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         "namespace": "",
         "config_map": "spark-kfp",
         "patience_seconds": 300,
+        "lease_seconds": 600,
         "compile_tiers_bytes": 50_000_000,
         "debug": False,
     }
