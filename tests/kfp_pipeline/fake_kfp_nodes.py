@@ -5,7 +5,9 @@ Sources, of kubeflow/pipelines 2.17.0 unless named otherwise:
 - backend/src/apiserver/server/api_converter.go, toApiPipelineTaskDetail: neither `error` nor `pod_name` is filled in; children are Argo's
   node ids; a time that is not known is Argo's zero, the year 1; a phase that KFP does not know (Omitted) is RUNTIME_STATE_UNSPECIFIED.
 - backend/src/v2/compiler/argocompiler/dag.go and container.go: the nodes `root`, TASK-driver, TASK and, in each task, `executor`.
-- argo-workflows, workflow/common/util.go, GenerateOnExitNodeName: the exit handler's task lies in GROUP.onExit.
+- backend/src/v2/compiler/argocompiler/common.go, addExitTask: the exit handler's task is an exit hook of the group's task; and
+  argo-workflows 4.0.5, workflow/controller/exit_handler.go, runOnExitNode, with workflow/common/util.go, GenerateOnExitNodeName: its
+  node is GROUP.onExit.
 - manifests/kustomize/third-party/argo/base/workflow-controller-configmap-patch.yaml: `templateDefaults.retryStrategy` makes of each node X
   a node X that repeats and its attempts X(0), X(1) ...
 """
