@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from spark_jobs.contract import InputError
+from spark_jobs.contract import LEAK, InputError
 
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """Metrics that have a ceiling; every other has a floor."""
@@ -22,8 +22,6 @@ Kind = Literal["floor", "ceiling"]
 KINDS: Mapping[str, Kind] = {"floors": "floor", "ceilings": "ceiling"}
 """Table of the TOML file to the kind of its bounds."""
 JUDGED_BY = ("interval", "value")
-LEAK = "leak"
-"""Kind of a suspicious column of the evaluation that all but tells the label."""
 
 
 class Answer(StrEnum):

@@ -9,11 +9,11 @@ from kubernetes.client.exceptions import ApiException
 
 from kfp_pipeline.findings import MissingError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
+from kfp_pipeline.settings import OBJECT_STORE
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 KFP_SERVICE, KFP_PORT = "ml-pipeline", 8888
 OLDEST_KFP = (2, 15)
-OBJECT_STORE = "spark-kfp-object-store"
 STORES = ("seaweedfs", "minio-service")
 """Services of KFP's own object store, both on port 9000: manifests/kustomize/third-party has seaweedfs/ from 2.16 on, minio/ in 2.15."""
 STORE_PORT = 9000

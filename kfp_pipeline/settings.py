@@ -14,6 +14,8 @@ from pathlib import Path
 from spark_jobs.contract import InputError
 
 PREFIX = "SPARK_KFP_"
+OBJECT_STORE = "spark-kfp-object-store"
+"""Name of the Secret and of the ConfigMap that say who asks the object store, and where it is; see spark-operator/."""
 NODE_LOST_SECONDS = 350
 """Until the cluster gives a task's pod up whose node is gone: 50 s without a sign of the node (node-monitor-grace-period of the controller
 manager; 40 s before Kubernetes 1.32), then the 300 s for which every pod tolerates that (the admission plugin DefaultTolerationSeconds)."""

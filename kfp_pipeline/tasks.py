@@ -14,11 +14,9 @@ import yaml
 from kfp import kubernetes
 
 from kfp_pipeline.components import TASK_IMAGE
-from kfp_pipeline.settings import PREFIX, lease_for
+from kfp_pipeline.settings import OBJECT_STORE, PREFIX, lease_for
 from spark_jobs.contract import InputError
 
-OBJECT_STORE = "spark-kfp-object-store"
-"""Name of the secret and of the ConfigMap that say where the object store is and who asks; see spark-operator/."""
 RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
 RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
 IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")

@@ -15,7 +15,8 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
-SCORECARD_VERSION = 2
+READABLE_VERSION = 2
+"""Version of the scorecards that this scorer understands."""
 EXACT = 2**53
 """Whole numbers up to this are doubles."""
 
@@ -45,10 +46,8 @@ class Scorer:
         Raises:
             ScorecardError: it has another version.
         """
-        if scorecard.get("scorecard_version") != SCORECARD_VERSION:
-            raise ScorecardError(
-                f"scorecard_version is {scorecard.get('scorecard_version')!r}, not {SCORECARD_VERSION}"
-            )
+        if scorecard.get("scorecard_version") != READABLE_VERSION:
+            raise ScorecardError(f"scorecard_version is {scorecard.get('scorecard_version')!r}, not {READABLE_VERSION}")
         self.labels: list[str] = scorecard["labels"]
         self.threshold: float | None = scorecard["threshold"]
         self._intercepts: list[float] = scorecard["intercepts"]

@@ -34,6 +34,7 @@ from spark_jobs.contract import (
     EXIT_FAULT,
     EXIT_INPUT,
     OUTPUT_PARTS,
+    OUTPUTS,
     RESULT_NAME,
     STANDBY,
     Failure,
@@ -47,7 +48,6 @@ from spark_jobs.contract import (
 
 log = logging.getLogger("spark_jobs")
 
-OUTPUTS = ("output_uri", "report_uri")
 TERMINATION_LOG = Path("/dev/termination-log")
 """Where a container leaves its last word, if this is one of a pod; at most 4,096 bytes of it are kept."""
 STORAGE_FAULTS = {

@@ -18,6 +18,10 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 CONTRACT_VERSION = 1
 RESULT_NAME = "result.json"
+OUTPUTS = ("output_uri", "report_uri")
+"""Arguments that say where a step writes; every other URI is read."""
+LEAK = "leak"
+"""Kind of a suspicious column, in a profile and an evaluation, that all but tells the label."""
 STANDBY = "standby"
 """Word in a step's place: start Spark, and wait for what to run."""
 EXIT_INPUT = 2

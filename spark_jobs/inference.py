@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.contract import InputError
 from spark_jobs.dataset import Specification, nearest
-from spark_jobs.profiling import IDENTIFIER, LEAK, determines, distinct, is_identifier, melt, sample
+from spark_jobs.profiling import IDENTIFIER, TELLS_THE_LABEL, determines, distinct, is_identifier, melt, sample
 from spark_jobs.source import Source, is_missing_number, number_from, text_of
 
 _DATE = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
@@ -58,7 +58,7 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
     features = [name for name in names if name in kinds]
     if not features and not any(reason != NO_VALUE for reason in reasons.values()):
         raise InputError(f"no column but the label {label!r} has values; check the file or give --delimiter")
-    reasons |= dict.fromkeys(_leaks(source, label, features, kinds), f"{LEAK}, as if it were made from it")
+    reasons |= dict.fromkeys(_leaks(source, label, features, kinds), f"{TELLS_THE_LABEL}, as if it were made from it")
     features = [name for name in features if name not in reasons]
     if not features:
         told = "; ".join(f"{name!r} {reason}" for name, reason in list(reasons.items())[:3])

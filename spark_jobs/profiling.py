@@ -14,6 +14,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from spark_jobs.contract import LEAK
 from spark_jobs.dataset import Specification
 from spark_jobs.source import quoted
 
@@ -25,7 +26,7 @@ SAMPLE_CELLS = 1_000_000
 FEW_VALUES = 20
 """With no more distinct values than this a text column is a category, however few rows there are."""
 IDENTIFIER = "has another value in most rows, like an identifier or free text"
-LEAK = "all but tells the label"
+TELLS_THE_LABEL = "all but tells the label"
 
 
 def row_hash(columns: Sequence[str], seed: int | None = None) -> Column:
@@ -142,7 +143,11 @@ def _suspicious(
             found.append({"column": column["name"], "kind": "identifier", "reason": IDENTIFIER})
         elif leak:
             found.append(
-                {"column": column["name"], "kind": "leak", "reason": f"{LEAK}; is it known before the outcome?"}
+                {
+                    "column": column["name"],
+                    "kind": LEAK,
+                    "reason": f"{TELLS_THE_LABEL}; is it known before the outcome?",
+                }
             )
     return found
 

@@ -13,11 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from spark_jobs import charts
+from spark_jobs.contract import LEAK
 
 TEMPLATE = "report.html.j2"
 MOST_EFFECTS = 15
-LEAK = "leak"
-"""Kind of a suspicious column that all but tells the label."""
 KEY_FIGURES = ("areaUnderROC", "accuracy", "f1", "logLoss")
 MEANINGS = {
     "areaUnderROC": "how often a random positive ranks above a random negative",

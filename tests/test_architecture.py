@@ -211,6 +211,18 @@ def environment_named(tree: ast.Module) -> Iterator[ast.expr | ast.alias]:
             yield node
 
 
+def constants_stand_once(root: Path) -> list[str]:
+    """A text, a number or a tuple of them that two modules know by the same name belongs to one of them."""
+    homes: dict[tuple[str, str], list[str]] = {}
+    for path, tree in sources(root):
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            if isinstance(getattr(node, "value", None), ast.Constant | ast.Tuple):
+                for name in (target.id for target in targets if isinstance(target, ast.Name)):
+                    homes.setdefault((name, ast.unparse(node.value)), []).append(path.as_posix())  # type: ignore[union-attr]
+    return [f"{name} stands in {' and '.join(paths)}" for (name, _), paths in homes.items() if len(paths) > 1]
+
+
 def spark_jobs_run_on_spark_connect(root: Path) -> list[str]:
     classic = {"rdd", "sparkContext", "_jvm", "_jdf", "_sc", "SparkContext"}
     return [
@@ -252,6 +264,7 @@ GUARDS: tuple[Guard, ...] = (
     no_name_of_the_standard_library,
     flags_come_from_the_contract,
     environment_is_read_in_one_place,
+    constants_stand_once,
     spark_jobs_run_on_spark_connect,
     modules_say_what_they_are,
     contracts_have_no_exceptions,
@@ -310,6 +323,8 @@ FAULTS = (
     Fault(environment_is_read_in_one_place, "serving/scorer.py", "{**os.environ}['HOME']", "reads the environment"),
     Fault(environment_is_read_in_one_place, "spark_jobs/object_store.py", "{**os.environ}.get('HOME')", "reads the environment"),
     Fault(environment_is_read_in_one_place, "spark_jobs/storage.py", "import posix as p\np.environ[b'HOME']", "reads the environment"),
+    Fault(constants_stand_once, "kfp_pipeline/newcomer.py", 'RESULT_NAME: str = "result.json"', "RESULT_NAME stands in"),
+    Fault(constants_stand_once, "spark_jobs/load.py", "A, B = 1, 2\nOUTPUTS = ('output_uri', 'report_uri')", "OUTPUTS stands in"),
     Fault(spark_jobs_run_on_spark_connect, "spark_jobs/train.py", "def f(x):\n    return x.rdd.count()", "uses rdd"),
     Fault(modules_say_what_they_are, "data/newcomer.py", "x = 1", "has no docstring"),
     Fault(contracts_have_no_exceptions, "pyproject.toml", 'ignore_imports = ["a -> b"]', "door_to_spark ignores"),

@@ -17,9 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kfp_pipeline.runtime.spark_submit import files_of, local_path, read_result, step_program
-from spark_jobs.contract import CONTRACT_VERSION, RESULT_NAME, Result, Step, StepArgs
+from spark_jobs.contract import CONTRACT_VERSION, OUTPUTS, RESULT_NAME, Result, Step, StepArgs
 
-OUTPUTS = ("output_uri", "report_uri")
 FINISHED = ".finished"
 """Folder of the runs directory that says where each fingerprint's finished step is."""
 FINGERPRINT = "fingerprint"

@@ -18,7 +18,7 @@ from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child
 from kfp_pipeline.runtime.standby import EXIT_CODE, FOLDER, ORDERS, Standbys, run_in_standby
 from kfp_pipeline.settings import Settings, where_java_is
-from spark_jobs.contract import RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
+from spark_jobs.contract import OUTPUTS, RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
 
 LOG_LINES = 20
 START_FASTER = {
@@ -148,11 +148,7 @@ def local_path(uri: str) -> Path:
 
 def input_bytes(args: StepArgs) -> int:
     """About how much data a step reads, in bytes as they are stored: Parquet from an earlier step is much smaller than its CSV."""
-    uris = [
-        value
-        for name, value in vars(args).items()
-        if name.endswith("_uri") and name not in ("output_uri", "report_uri")
-    ]
+    uris = [value for name, value in vars(args).items() if name.endswith("_uri") and name not in OUTPUTS]
     return bytes_behind(uris)
 
 

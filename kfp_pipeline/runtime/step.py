@@ -22,7 +22,7 @@ from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
 from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.runtime.summary import evaluation_summary
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, InputError, Result, Step, StepArgs, flag
+from spark_jobs.contract import ARGUMENTS, OUTPUTS, InputError, Result, Step, StepArgs, flag
 
 OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
     Step.LOAD: {"output_uri": "table"},
@@ -35,7 +35,6 @@ OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
 
 OUTSIDE = ("data_uri", "specification_uri")
 """Inputs that no step of the run has made."""
-OUTPUTS = ("output_uri", "report_uri")
 
 
 Outcome = TypeVar("Outcome")
