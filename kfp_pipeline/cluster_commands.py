@@ -6,9 +6,7 @@ import argparse
 import json
 import logging
 import sys
-import tempfile
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +35,7 @@ from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.lease import Reaper
 from kfp_pipeline.runtime.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
 from kfp_pipeline.runtime.processes import signals_raise
+from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.runtime.spark_operator import LOG_NAME, cancel
 from kfp_pipeline.settings import Settings
 from kfp_pipeline.submission import read_overrides, submit_pipeline, submit_step
@@ -111,8 +110,8 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     application = _one(cluster, arguments.name)
     driver = driver_of(cluster, application)
     if driver and has_started(driver):
-        with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
-            with DriverLog(cluster, Path(scratch) / LOG_NAME, print) as log:
+        with scratch() as folder:
+            with DriverLog(cluster, folder / LOG_NAME, print) as log:
                 follows = arguments.follow and is_alive(driver)
                 log.follow(
                     driver["metadata"]["name"], lambda: not follows or not is_alive(driver_of(cluster, application))

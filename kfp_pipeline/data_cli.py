@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rich.text import Text
 from kfp_pipeline import display
 from kfp_pipeline.input_checks import check_inputs
 from kfp_pipeline.runtime.runner import runner_for
+from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import InputError, LoadArgs, Step, add_arguments, settings_of
 
@@ -64,11 +64,11 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
         field: getattr(arguments, field) for field in settings_of(LoadArgs) if field != "specification_uri"
     }
     given |= {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
-    with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
-        output = Path(scratch) / "load"
+    with scratch() as folder:
+        output = folder / "load"
         args = LoadArgs(**given, output_uri=str(output))
         check_inputs(args)
-        result = runner_for("local[*]", settings).run(Step.LOAD, args, Path(scratch) / "load.log")
+        result = runner_for("local[*]", settings).run(Step.LOAD, args, folder / "load.log")
         profile = json.loads((output / "profile.json").read_text(encoding="utf-8"))
         specification = (output / "specification.toml").read_text(encoding="utf-8")
     if arguments.json:

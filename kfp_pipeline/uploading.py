@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import yaml
 from kfp.compiler import Compiler
 
 from kfp_pipeline.kfp_server import ConflictError, Document, Server
+from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.tasks import Platform
 from kfp_pipeline.training import make_pipeline
 from spark_jobs.contract import InputError
@@ -75,8 +74,8 @@ def package(name: str = "", version_name: str = "", platform: Platform | None = 
         version_name: empty: the package's version and the beginning of the digest.
         platform: what every task gets; None: the defaults.
     """
-    with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
-        path = Path(scratch) / "pipeline.yaml"
+    with scratch() as folder:
+        path = folder / "pipeline.yaml"
         Compiler().compile(make_pipeline(platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
     document = next(yaml.safe_load_all(text))
@@ -108,8 +107,8 @@ def upload(server: Server, made: Package) -> Uploaded:
         "description": made.description,
         "pipelineid": identity,
     }
-    with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch:
-        path = Path(scratch) / "pipeline.yaml"
+    with scratch() as folder:
+        path = folder / "pipeline.yaml"
         path.write_text(made.text, encoding="utf-8")
         try:
             kept = server.create(

@@ -7,12 +7,12 @@ itself passes over one that does not fit.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child, signals_raise
+from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.runtime.spark_submit import START_FASTER, SparkSubmitRunner, last_lines, spark_home, step_program
 from kfp_pipeline.settings import Settings, where_java_is
 from spark_jobs.contract import Failure
@@ -32,11 +32,11 @@ def make_archive(settings: Settings) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".archive-", dir=target.parent) as scratch, signals_raise():
-        made, log_path = Path(scratch) / "classes.jsa", Path(scratch) / "log"
+    with scratch(target.parent) as folder, signals_raise():
+        made, log_path = folder / "classes.jsa", folder / "log"
         options = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made}"
         conf = [word for key, value in START_FASTER.items() for word in ("--conf", f"{key}={value}")]
-        program = [str(step_program().parent / "rehearsal.py"), f"{scratch}/rehearsal"]
+        program = [str(step_program().parent / "rehearsal.py"), f"{folder}/rehearsal"]
         command = [
             str(spark_home() / "bin/spark-submit"),
             "--master=local[*]",

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlparse
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.java import archive_path, find_java
 from kfp_pipeline.runtime.processes import child
+from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.runtime.standby import EXIT_CODE, FOLDER, ORDERS, Standbys, run_in_standby
 from kfp_pipeline.settings import Settings, where_java_is
 from spark_jobs.contract import OUTPUTS, RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
@@ -59,8 +59,8 @@ class SparkSubmitRunner:
         return run_in_standby(Path(self._settings.run) / FOLDER, [step, *to_argv(args)], log_path)
 
     def _in_new_process(self, step: Step, args: StepArgs, log_path: Path) -> int:
-        with tempfile.TemporaryDirectory(prefix="spark-kfp-") as scratch, log_path.open("ab") as log:
-            command = self.command([step, *to_argv(args)], scratch, short=self.is_short(args))
+        with scratch() as folder, log_path.open("ab") as log:
+            command = self.command([step, *to_argv(args)], str(folder), short=self.is_short(args))
             with child(command, output=log, environment=self.environment()) as process:
                 return process.wait()
 
@@ -82,9 +82,9 @@ class SparkSubmitRunner:
         """Whether a step reads so little that the JVM's second compiler does not pay."""
         return input_bytes(args) < self._settings.compile_tiers_bytes
 
-    def command(self, words: list[str], scratch: str, *, short: bool) -> list[str]:
+    def command(self, words: list[str], folder: str, *, short: bool) -> list[str]:
         """The spark-submit line of a step, or of a standby."""
-        conf = {**START_FASTER, "spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"}
+        conf = {**START_FASTER, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
         return [
             str(spark_home() / "bin/spark-submit"),
             f"--master={self._master}",
