@@ -51,8 +51,8 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall seconds; 0 while it runs."""
-        return max(0.0, self.ended - self.started)
+        """Wall seconds; those so far while it runs."""
+        return max(0.0, (self.ended or time.time()) - self.started)
 
 
 def new_id() -> str:

@@ -285,6 +285,8 @@ def test_a_run_that_was_killed_says_so_and_the_next_run_removes_what_it_left(mac
     process = machine.start("run", "data.csv", "--label=label", "--run-id=one", FAKE_SPARK="train:sleep")
     until_asleep(machine, "train")
     assert json.loads(machine.call("runs", "show", "one", "--json")[1])[0]["status"] == "running"
+    so_far = machine.call("runs", "list")[1].splitlines()[1].split()[4]
+    assert 1 <= int(so_far) < PATIENCE_SECONDS
     process.kill()
     process.communicate(timeout=20)
     assert until(lambda: not machine.processes(), 10)
