@@ -66,6 +66,7 @@ class E2E:
 
     cluster: Cluster
     compiled: Compiled
+    image: str
     data_uri: str
     specification_uri: str
     pods: list[str] = field(default_factory=list)
@@ -144,6 +145,14 @@ def until(condition: Callable[[], Any], seconds: float, otherwise: str) -> Any:
     raise AssertionError(f"{otherwise} after {seconds:.0f} s")
 
 
+def compile_pipeline(folder: Path, image: str, *options: str) -> Compiled:
+    """The pipeline, compiled into a folder by the command that a user types."""
+    path = folder / "pipeline.yaml"
+    command = [sys.executable, "-m", "kfp_pipeline", "compile", "-o", str(path), "--image", image, *options]
+    subprocess.run(command, check=True)
+    return Compiled.read(path)
+
+
 @pytest.fixture(scope="session")
 def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     """The namespace, with the manifests applied, the data in the object store, and the pipeline compiled."""
@@ -155,10 +164,8 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     object_store.upload(DATA, f"s3://{BUCKET}/e2e/{DATA.name}")
     object_store.upload(PROJECT / "data/bank.toml", f"s3://{BUCKET}/e2e/bank.toml")
     image = kubectl("get", "deployment", "spark-kfp-reaper", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
-    compiled = folder / "pipeline.yaml"
-    subprocess.run([sys.executable, "-m", "kfp_pipeline", "compile", "-o", str(compiled), "--image", image], check=True)
-    cluster = connect(NAMESPACE, 30)
-    found = E2E(cluster, Compiled.read(compiled), f"s3://{BUCKET}/e2e/{DATA.name}", f"s3://{BUCKET}/e2e/bank.toml")
+    cluster, compiled = connect(NAMESPACE, 30), compile_pipeline(folder, image)
+    found = E2E(cluster, compiled, image, f"s3://{BUCKET}/e2e/{DATA.name}", f"s3://{BUCKET}/e2e/bank.toml")
     yield found
     for pod in found.pods:
         cluster.delete(PODS, pod)

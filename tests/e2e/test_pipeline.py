@@ -9,12 +9,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUCKET, DATA, E2E, PROJECT, TaskRun, kubectl, until
+from conftest import BUCKET, DATA, E2E, PROJECT, TaskRun, compile_pipeline, kubectl, until
 from ir import CompiledTask
 from walker import Walker
 
@@ -151,8 +151,11 @@ def test_with_the_same_data_only_the_evaluation_is_made_again(finished: Whole, c
     assert again.artifact("evaluate", "report")["uri"] != finished.artifact("evaluate", "report")["uri"]
 
 
-def test_every_task_is_killed_once_and_repeated_and_nothing_is_submitted_twice(e2e: E2E) -> None:
+def test_every_task_is_killed_once_and_repeated_and_nothing_is_submitted_twice(e2e: E2E, tmp_path: Path) -> None:
+    """As somebody has it who sets `retries`."""
     made: dict[str, str] = {}
+    (tmp_path / "platform.yaml").write_text("retries: 1\n", encoding="utf-8")
+    retried = compile_pipeline(tmp_path, e2e.image, "--platform", str(tmp_path / "platform.yaml"))
 
     def disturb(task: CompiledTask, run: TaskRun) -> None:
         """Kills the pod: a step's once its application is there, another's once it runs."""
@@ -166,7 +169,7 @@ def test_every_task_is_killed_once_and_repeated_and_nothing_is_submitted_twice(e
     dated = time.strftime("%Y-%m-%d", time.gmtime())
     object_store.upload(DATA, f"s3://{BUCKET}/e2e/{dated}/{DATA.name}")
     uri = f"s3://{BUCKET}/e2e/{{{{date}}}}/{DATA.name}"
-    whole = Whole(e2e, {}, {"data_uri": uri}, disturb).run()
+    whole = Whole(replace(e2e, compiled=retried), {}, {"data_uri": uri}, disturb).run()
     assert whole.state == "SUCCEEDED", (whole.walker.states, whole.logs)
     assert {name: len(runs) for name, runs in whole.runs.items()} == dict.fromkeys(TASKS, 2)
     for step in STEPS:
