@@ -267,7 +267,7 @@ def test_a_follower_that_is_killed_outright_is_replaced_in_the_same_pod(e2e: E2E
     ended, log, output = e2e.wait(run)
     assert ended == "Succeeded", log[-2000:]
     assert (e2e.application(run) or {})["metadata"]["uid"] == uid, "the same application went on"
-    assert output["parameterValues"]["Output"] == run.output_uri
+    assert output["parameterValues"]["uri"] == run.output_uri
 
 
 def test_a_task_whose_python_is_killed_altogether_leaves_its_application_to_the_next_one(
