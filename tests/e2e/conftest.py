@@ -43,6 +43,11 @@ def kubectl(*words: str, check: bool = True) -> str:
     return done.stdout
 
 
+def new_root() -> str:
+    """A place for a pipeline of which no run has loaded anything yet."""
+    return f"minio://{BUCKET}/v2/artifacts/{uuid.uuid4().hex[:8]}/spark-kfp-training"
+
+
 @dataclass
 class TaskRun:
     """A pod that runs a task.
@@ -70,9 +75,7 @@ class E2E:
     data_uri: str
     specification_uri: str
     pods: list[str] = field(default_factory=list)
-    root: str = field(
-        default_factory=lambda: f"minio://{BUCKET}/v2/artifacts/{uuid.uuid4().hex[:8]}/spark-kfp-training"
-    )
+    root: str = field(default_factory=new_root)
 
     def inputs(self, **more: Any) -> dict[str, Any]:
         """The pipeline's inputs."""
