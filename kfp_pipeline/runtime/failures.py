@@ -79,4 +79,4 @@ def _if_possible(uri: str, act: Callable[[], None]) -> None:
         if uri:
             act()
     except (StepError, InputError) as error:
-        print(f"{uri} could not be changed: {error}", flush=True)  # noqa: T201 - the log pane of KFP's UI
+        print(f"what the run's summary tells of this task could not be changed: {error}", flush=True)  # noqa: T201 - the log pane
