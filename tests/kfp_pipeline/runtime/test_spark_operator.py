@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from fake_operator import COMPLETED, LINES, SUCCEEDED, Stage
+from fake_operator import COMPLETED, LINES, NEW, SUBMITTED, SUCCEEDED, Stage
 from kubernetes import client, config
 
 from kfp_pipeline.runtime import lease
@@ -253,7 +253,14 @@ def test_a_result_document_of_other_arguments_is_not_taken_for_this_steps(bench:
 
 
 def test_what_someone_deletes_is_told_as_deleted(bench: Bench) -> None:
-    bench.server.operator.later(8, lambda: bench.server.remove("sparkapplications", NAME))
+    bench.server.operator.script("*", [NEW, SUBMITTED, Stage(1e9, "RUNNING", "Running")])
+
+    def delete_while_it_runs() -> None:
+        while state_of(bench.server.applications.get(NAME, {})) != "RUNNING":
+            time.sleep(0.01)
+        bench.server.remove("sparkapplications", NAME)
+
+    threading.Thread(target=delete_while_it_runs, daemon=True).start()
     with pytest.raises(TemporaryError, match="was deleted while it ran"):
         bench.run()
 
