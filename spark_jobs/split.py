@@ -145,15 +145,14 @@ def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:
     for name in SETS:
         if not counts[name]:
             raise InputError(f"the split leaves no {name} rows; change its fractions or give more rows")
-    lacking = classes - set(counts["train"])
-    if lacking:
-        raise InputError(
-            f"no train row has {label} = {min(lacking)!r}; give more rows of that class, or another --seed"
-        )
-    if len(counts["test"]) < len(classes) or len(counts["validation"]) < 2:
-        raise InputError(
-            f"validation or test rows lack a class of {label!r}; give more rows, or another --seed or --split"
-        )
+    # The decision threshold is chosen on validation rows of both classes; with more than two there is none to choose.
+    needed = {"train": len(classes), "validation": 2, "test": len(classes)}
+    for name in SETS:
+        if len(counts[name]) < needed[name]:
+            lacking = ", ".join(map(repr, sorted(classes - set(counts[name]))[:5]))
+            raise InputError(
+                f"no {name} row has {label} = {lacking}; give more rows of that class, another --seed or another --split"
+            )
 
 
 def is_small(rows: int) -> bool:
