@@ -18,6 +18,7 @@ import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -57,6 +58,8 @@ STORAGE_FAULTS = {
     "Permission denied": "permission denied; check who may write there, or name another output directory",
     "Mkdirs failed to create": "the directory cannot be made; check who may write there, or name another output directory",
 }
+STORE_FAULTS = ("Caused by: software.amazon.awssdk", "Caused by: java.net.", "Caused by: org.apache.hadoop.fs.s3a")
+"""What stands in Java's stack where a file could not be read because the store, or the way to it, failed."""
 
 
 def main(argv: list[str]) -> int:
@@ -177,9 +180,22 @@ def describe_failure(error: Exception) -> Failure:
         if sign in text:
             line = next(line for line in text.splitlines() if sign in line)
             return Failure(kind="input", type=type(error).__name__, message=f"{without_classes(line)[:300]}: {advice}")
+    if path := damaged_file(text):
+        message = f"{path}: Spark cannot read it; it is damaged or was cut off: write it again"
+        return Failure(kind="input", type=type(error).__name__, message=message)
     text = java_cause(text) or text
     frames = tuple(traceback.format_exception(error)[-8:])
     return Failure(kind="fault", type=type(error).__name__, message=text.strip()[:2000] or repr(error), frames=frames)
+
+
+def damaged_file(text: str) -> str:
+    """The file that Spark could not make sense of, of an error's text; empty if it was none, or if a store did not give the file."""
+    wrong = r"\[FAILED_READ_FILE\.(CANNOT_READ_FILE_FOOTER|NO_HINT)\] Encountered error while reading file (.+?)\.\s+(Could not|SQLSTATE)"
+    found = re.search(wrong, text)
+    if not found or any(sign in text for sign in STORE_FAULTS):
+        return ""
+    path = unquote(found[2]) if found[1] == "NO_HINT" else found[2]  # Spark writes a URI here, and there a path
+    return re.sub("^file:/+", "/", path)
 
 
 def without_classes(line: str) -> str:

@@ -242,6 +242,25 @@ class Dialect:
     names: tuple[str, ...]
 
 
+def differences(one: Dialect, other: Dialect) -> str:
+    """How two files are laid out unlike each other, in words; empty if they differ in the order of their columns at most."""
+    found = [
+        f"{name} {getattr(one, name)!r} against {getattr(other, name)!r}"
+        for name in ("encoding", "delimiter", "quote")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    if one.header != other.header:
+        found.append("no header against one" if other.header else "a header against none")
+    for names, where in (
+        (set(one.names) - set(other.names), "only here"),
+        (set(other.names) - set(one.names), "only there"),
+    ):
+        if names:
+            listed = ", ".join(map(repr, sorted(names)[:5]))
+            found.append(f"{len(names):,} columns {where}, such as {listed}" if len(names) > 5 else f"{where} {listed}")
+    return ", ".join(found)
+
+
 def check_format(head: bytes, where: str) -> None:
     """Refuses a file that is something else than text.
 

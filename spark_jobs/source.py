@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
@@ -16,7 +16,7 @@ from pyspark.sql.types import DataType, DecimalType, FractionalType, LongType, S
 from spark_jobs import storage
 from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, whole
 from spark_jobs.contract import InputError, LoadArgs
-from spark_jobs.dataset import Dialect, check_width, find_dialect, own_prefix
+from spark_jobs.dataset import Dialect, check_width, differences, find_dialect, own_prefix
 
 POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}
 """Columns that load adds, their names behind the table's own prefix: where a row stood, as file, block of the file and row in it."""
@@ -38,9 +38,14 @@ class Source:
         return own_prefix(self.columns)
 
     @functools.cached_property
+    def types(self) -> Mapping[str, DataType]:
+        """The columns' types, which a schema finds by going through all of its columns."""
+        return {field.name: field.dataType for field in self.rows.schema}
+
+    @functools.cached_property
     def nested(self) -> Mapping[str, str]:
         """The columns that hold something else than single values with a text, and their types."""
-        kinds = {field.name: field.dataType.simpleString() for field in self.rows.schema}
+        kinds = {name: kind.simpleString() for name, kind in self.types.items()}
         return {
             name: kind for name, kind in kinds.items() if kind.split("<")[0] in ("array", "map", "struct", "binary")
         }
@@ -87,15 +92,15 @@ def _is_parquet(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """How CSV files are laid out, all in one way.
+    """How CSV files are laid out, all in one way but for the order of their columns.
 
     Attributes:
-        files: those that hold something.
-        dialect: of all of them.
+        files: those that hold something, by the order of their columns; the first one's order is the table's.
+        dialect: of all of them, with the names in the first one's order.
         open_quotes: whether a line has an odd number of quotes; None if a file is too long to tell from its head.
     """
 
-    files: tuple[str, ...]
+    files: Mapping[tuple[str, ...], Sequence[str]]
     dialect: Dialect
     open_quotes: bool | None
 
@@ -107,7 +112,7 @@ def find_layout(files: Sequence[str], args: LoadArgs, label: str) -> Layout:
         InputError: none holds anything, one cannot be read, or they are not laid out in one way.
     """
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
-    filled: list[str] = []
+    by_order: dict[tuple[str, ...], list[str]] = {}
     dialect: Dialect | None = None
     open_quotes: bool | None = False
     for path in files:
@@ -118,14 +123,14 @@ def find_layout(files: Sequence[str], args: LoadArgs, label: str) -> Layout:
             raise InputError(f"{path} is a Parquet file, and {files[0]} is none; load them apart")
         found = find_dialect(head, path, whole=whole, given=given, label=label)
         dialect = dialect or found
-        filled.append(path)
-        if found != dialect:
-            raise InputError(f"{path} is laid out unlike {filled[0]}: {found} against {dialect}; load them apart")
+        by_order.setdefault(found.names, []).append(path)
+        if unlike := differences(found, dialect):
+            raise InputError(f"{path} is laid out unlike {by_order[dialect.names][0]}: {unlike}; load them apart")
         if not open_quotes:
             open_quotes = _odd_quotes(head, found.quote) if whole and open_quotes is not None else None
     if dialect is None:
         dialect = find_dialect(b"", files[0], whole=True, given=given, label=label)  # says that it is empty
-    return Layout(tuple(filled), dialect, open_quotes)
+    return Layout(by_order, dialect, open_quotes)
 
 
 def _odd_quotes(content: bytes, quote: str) -> bool:
@@ -144,13 +149,12 @@ def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
 
 def _csv(session: SparkSession, layout: Layout) -> Source:
     """Reads line by line, which any number of tasks can share; only if quotes stay open, by records that span lines."""
-    files, dialect = layout.files, layout.dialect
+    dialect = layout.dialect
     if dialect.encoding.upper().startswith("UTF-16"):
-        records = _read_csv(session, files, dialect, multi_line=True)
-        return Source(records, dialect.names, dialect)
-    lines = _read_csv(session, files, dialect, multi_line=False)
+        return Source(_read_all(session, layout, multi_line=True), dialect.names, dialect)
+    lines = _read_all(session, layout, multi_line=False)
     if _has_open_quotes(session, layout):
-        records = _read_csv(session, files, dialect, multi_line=True)
+        records = _read_all(session, layout, multi_line=True)
         # A stray quote swallows the lines after it: then the lines are the better reading.
         lines = records if _good(records, dialect) >= _good(lines, dialect) else lines
     return Source(lines, dialect.names, dialect)
@@ -162,7 +166,8 @@ def _has_open_quotes(session: SparkSession, layout: Layout) -> bool:
         return layout.open_quotes
     line = F.col("value")
     quotes = F.length(line) - F.length(F.replace(line, F.lit(layout.dialect.quote)))
-    found = session.read.text(storage.spark_paths(layout.files)).agg(F.count_if(quotes % 2 == 1).alias("open")).first()
+    files = [path for paths in layout.files.values() for path in paths]
+    found = session.read.text(storage.spark_paths(files)).agg(F.count_if(quotes % 2 == 1).alias("open")).first()
     return bool(found and found["open"])
 
 
@@ -171,6 +176,15 @@ def _good(rows: DataFrame, dialect: Dialect) -> int:
     observation, line = Observation(), F.col(f"{own_prefix(dialect.names)}line")
     rows.observe(observation, F.count_if(line.isNull()).alias("good")).write.format("noop").mode("overwrite").save()
     return int(observation.get["good"])
+
+
+def _read_all(session: SparkSession, layout: Layout, *, multi_line: bool) -> DataFrame:
+    """Reads the files, each by the names of its own header."""
+    tables = [
+        _read_csv(session, files, replace(layout.dialect, names=names), multi_line=multi_line)
+        for names, files in layout.files.items()
+    ]
+    return functools.reduce(DataFrame.unionByName, tables)
 
 
 def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, multi_line: bool) -> DataFrame:
@@ -206,13 +220,23 @@ def _with_position(rows: DataFrame, prefix: str) -> DataFrame:
 
 def text_of(source: Source, name: str) -> Column:
     """A column as trimmed text, null where it is empty or holds something that is no single value."""
+    return cell_text(raw_text(source, name))
+
+
+def raw_text(source: Source, name: str) -> Column:
+    """A column as text with what blanks it has, null where it holds something that is no single value."""
     if name in source.nested:
         return F.lit(None).cast("string")
-    kind, column = source.rows.schema[name].dataType, quoted(name)
+    kind, column = source.types[name], quoted(name)
     if isinstance(kind, FractionalType) and not (isinstance(kind, DecimalType) and kind.scale == 0):
         double = column.cast("string").cast("double")  # a decimal's 1.50 is 1.5, and of a float 0.1 stays 0.1
         column = F.nanvl(double, F.lit(None).cast("double"))
-    return F.nullif(trimmed(column.cast("string")), F.lit(""))
+    return column if isinstance(kind, StringType) else column.cast("string")
+
+
+def cell_text(raw: Column) -> Column:
+    """The text of a cell without blanks at its ends, null where nothing is left."""
+    return F.nullif(trimmed(raw), F.lit(""))
 
 
 def trimmed(text: Column) -> Column:

@@ -92,14 +92,38 @@ def layout_of(folder: Path, *contents: str | bytes, **given: Any) -> source.Layo
 
 def test_files_without_content_are_left_out_and_only_such_are_told(tmp_path: Path) -> None:
     layout = layout_of(tmp_path, "", "x,y\n1,2\n", " \n", "x,y\n3,4\n")
-    assert [Path(file).name for file in layout.files] == ["001.csv", "003.csv"]
+    assert [Path(file).name for file in layout.files["x", "y"]] == ["001.csv", "003.csv"]
     with pytest.raises(InputError, match=r"000\.csv is empty"):
         layout_of(tmp_path, "", "\n", "", "")
 
 
 def test_a_file_that_is_laid_out_otherwise_is_told_wherever_it_stands(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"003\.csv is laid out unlike .*000\.csv"):
+    with pytest.raises(
+        InputError, match=r"003\.csv is laid out unlike .*000\.csv: delimiter ';' against ','; load them apart"
+    ):
         layout_of(tmp_path, "x,y\n1,2\n", "x,y\n1,2\n", "", "x;y\n1;2\n", "x,y\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ("x,z,y\n1,3,2\n", "only here 'z'; load"),
+        ("y\n2\n", "only there 'x'; load"),
+        ("y,z\n2,3\n", "only here 'z', only there 'x'; load"),
+        ("1,2\n3,4\n", "no header against one, only here '_c0', '_c1', only there 'x', 'y'; load"),
+        ("x,y\n1,\xe9\n".encode("latin-1"), "encoding 'ISO-8859-1' against 'UTF-8'; load"),
+    ],
+)
+def test_what_is_laid_out_otherwise_is_told_in_words(tmp_path: Path, second: str | bytes, told: str) -> None:
+    with pytest.raises(InputError, match=rf"001\.csv is laid out unlike .*000\.csv: {told}"):
+        layout_of(tmp_path, "x,y\n1,2\n", second)
+
+
+def test_files_that_differ_in_the_order_of_their_columns_only_are_one_table(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path, "x,y\n1,2\n", "y,x\n2,1\n", "x,y\n3,4\n")
+    assert layout.dialect.names == ("x", "y")
+    named = {names: [Path(file).name for file in files] for names, files in layout.files.items()}
+    assert named == {("x", "y"): ["000.csv", "002.csv"], ("y", "x"): ["001.csv"]}
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
