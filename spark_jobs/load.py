@@ -31,7 +31,6 @@ from spark_jobs.dataset import (
     read_specification,
 )
 from spark_jobs.inference import infer_specification
-from spark_jobs.number_hints import number_hints
 from spark_jobs.profiling import describe
 from spark_jobs.source import (
     Source,
@@ -234,8 +233,7 @@ def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str], M
             )
         check_flat(source, [args.label], args.data_uri)
         inferred = infer_specification(source, args.label, args.max_rejected_fraction)
-        specification, reasons = inferred.specification, inferred.reasons
-        warnings = inferred.warnings + number_hints(source, specification)
+        specification, reasons, warnings = inferred.specification, inferred.reasons, inferred.warnings
     else:
         specification = given_specification(args)
         checked = specification.check(source.columns, args.data_uri)

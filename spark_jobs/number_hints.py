@@ -2,79 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 
-from pyspark.sql import Column
+from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
 from spark_jobs.cells import EXACT, PLACEHOLDERS, SPELT_OTHERWISE, whole
-from spark_jobs.dataset import Specification
-from spark_jobs.source import Source, number_from, text_of
 
 OFTEN = 0.5
 """A column with so large a share of numbers was probably meant to be one of numbers."""
 
 
-BATCH = 100
-"""So many columns are looked at in one pass over the rows: Spark's time for a plan grows faster than its columns."""
+def clues(cell: Column, number: Column) -> list[Column]:
+    """What the hints about one column are made of, as aggregates over its cells.
+
+    Args:
+        cell: the trimmed texts, none of them null.
+        number: the same as numbers, null where a text is none.
+
+    Returns:
+        For each kind of cell how many there are and the first by the alphabet: `placeholder` such as `?`, `large` whole numbers that a
+        double rounds, `spelt` numbers that are not written like 1000.5, and `word`, every other text.
+    """
+    spelt = cell.rlike(whole(SPELT_OTHERWISE))
+    kinds = {
+        "placeholder": cell.isin(*PLACEHOLDERS),
+        "large": (F.abs(number) > EXACT) & cell.rlike(whole("[+-]?[0-9]+")),
+        "spelt": number.isNull() & spelt,
+        "word": number.isNull() & ~spelt,
+    }
+    counts = [F.count_if(condition).alias(kind) for kind, condition in kinds.items()]
+    return counts + [F.min(F.when(condition, cell)).alias(f"{kind}_example") for kind, condition in kinds.items()]
 
 
-def number_hints(source: Source, specification: Specification) -> list[str]:
+def number_hints(found: Mapping[str, Row], numeric: Collection[str]) -> list[str]:
     """Sentences that name the column, an example and the next thing to do.
 
     Told are, in columns that are not numeric: numbers with separators, a decimal comma, a currency or per cent, and texts among
     numbers; in numeric ones: placeholders such as `?`, which are taken as missing, and whole numbers that a double cannot tell apart.
+
+    Args:
+        found: by column, its `clues`, and how many `values` and `numbers` it has.
+        numeric: the columns that are taken for numbers.
     """
-    names = [name for name in source.columns if name != specification.label]
-    batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
-    return [hint for batch in batches for hint in _hints(source, specification, batch)]
+    return [
+        hint
+        for name, clue in found.items()
+        for hint in (_of_numbers(name, clue) if name in numeric else _of_texts(name, clue))
+    ]
 
 
-def _hints(source: Source, specification: Specification, names: Sequence[str]) -> list[str]:
-    found: list[Column] = []
-    for place, name in enumerate(names):
-        text = text_of(source, name)
-        number = number_from(text)
-        if name in specification.numeric:
-            odd = text.isin(*PLACEHOLDERS)
-            large = text.rlike(whole("[+-]?[0-9]+")) & (F.abs(number) > EXACT)
-        else:
-            odd = number.isNull() & text.rlike(whole(SPELT_OTHERWISE))
-            large = number.isNull() & ~text.rlike(whole(SPELT_OTHERWISE))
-        for key, condition in (("odd", odd), ("other", large)):
-            found.append(F.count_if(condition).alias(f"{key}_{place}"))
-            found.append(F.min(F.when(condition, text)).alias(f"{key}_example_{place}"))
-        found += [F.count(number).alias(f"numbers_{place}"), F.count(text).alias(f"texts_{place}")]
-    counted = source.rows.where(F.col(source.line).isNull()).agg(*found).first()
-    assert counted is not None
+def _of_numbers(name: str, clue: Row) -> list[str]:
     hints = []
-    for place, name in enumerate(names):
-        keys = ("odd", "odd_example", "other", "other_example", "numbers", "texts")
-        values = {key: counted[f"{key}_{place}"] for key in keys}
-        hints += _of_numbers(name, values) if name in specification.numeric else _of_texts(name, values)
-    return hints
-
-
-def _of_numbers(name: str, found: dict[str, object]) -> list[str]:
-    hints = []
-    if found["odd"]:
+    if clue["placeholder"]:
         hints.append(
-            f"column {name!r}: {found['odd']:,} cells such as {found['odd_example']!r} are taken as missing numbers"
+            f"column {name!r}: {clue['placeholder']:,} cells such as {clue['placeholder_example']!r} are taken as missing numbers"
         )
-    if found["other"]:
+    if clue["large"]:
         hints.append(
-            f"column {name!r} has whole numbers such as {found['other_example']!r}, which a double rounds; if it is an identifier, list it "
+            f"column {name!r} has whole numbers such as {clue['large_example']!r}, which a double rounds; if it is an identifier, list it "
             "under columns.dropped of the specification, else give its difference from a fixed number"
         )
     return hints
 
 
-def _of_texts(name: str, found: dict[str, object]) -> list[str]:
-    odd, numbers, texts = (int(str(found[key])) for key in ("odd", "numbers", "texts"))
-    if not texts or odd + numbers < OFTEN * texts:
+def _of_texts(name: str, clue: Row) -> list[str]:
+    if clue["spelt"] + clue["numbers"] < OFTEN * clue["values"]:
         return []
-    if odd:
-        how = f"numbers that are written like {found['odd_example']!r}; write them like 1000.5"
+    if clue["spelt"]:
+        how = f"numbers that are written like {clue['spelt_example']!r}; write them like 1000.5"
     else:
-        how = f"numbers, and {found['other']:,} texts such as {found['other_example']!r}; leave such cells empty"
+        how = f"numbers, and {clue['word']:,} texts such as {clue['word_example']!r}; leave such cells empty"
     return [f"column {name!r} is no numeric column: it holds {how} if they shall count as numbers"]
