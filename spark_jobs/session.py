@@ -16,6 +16,10 @@ SEMANTICS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.legacy.javaCharsets": "true",  # windows-1252 is common in spreadsheets' exports
 }
+PLANNING = {
+    "spark.sql.constraintPropagation.enabled": "false",  # takes minutes for the reasons why a row of 300 columns is rejected
+}
+"""Settings of how Spark plans; they change no result."""
 START = {
     "spark.python.sql.dataFrameDebugging.enabled": "false",  # else each column expression costs several calls into the JVM
 }
@@ -28,6 +32,6 @@ def build_session(name: str, storage_settings: Mapping[str, str] | None = None) 
     for key, value in {**START, **(storage_settings or {})}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
-    for key, value in SEMANTICS.items():
+    for key, value in {**SEMANTICS, **PLANNING}.items():
         session.conf.set(key, value)
     return session

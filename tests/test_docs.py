@@ -124,8 +124,8 @@ def check_own(words: list[str]) -> None:
             require_parsed_by_the_command_line(rest)
         case ["python", "-m", "spark_jobs", *rest]:
             require_parsed_by_the_step(rest)
-        case ["python", "-m", "benchmarks.run", *_]:
-            require_files(["benchmarks/run.py"])
+        case ["python", "-m", module, *_] if module.startswith("benchmarks."):
+            require_files([module.replace(".", "/") + ".py"])
         case ["spark-submit", *rest] if any(word.endswith("spark_jobs/__main__.py") for word in rest):
             at = next(index for index, word in enumerate(rest) if word.endswith("spark_jobs/__main__.py"))
             require_parsed_by_the_step(rest[at + 1 :])

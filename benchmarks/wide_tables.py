@@ -1,0 +1,80 @@
+"""Load of wide tables beside what Spark alone needs to read the same file: one write to nowhere and one count of each column.
+
+python -m benchmarks.wide_tables 100 400
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs import load
+from spark_jobs.contract import LoadArgs
+from spark_jobs.session import build_session
+
+ROWS = 1_000
+
+
+def table(path: Path, columns: int, rows: int = ROWS) -> Path:
+    """A CSV: half of the columns numbers, half of them one of four letters."""
+    chance = random.Random(columns)
+    lines = [",".join([*(f"x{i}" for i in range(columns)), "label"])]
+    for _ in range(rows):
+        cells = [f"{chance.gauss(50, 20):.2f}" if i % 2 else chance.choice("abcd") for i in range(columns)]
+        lines.append(",".join([*cells, chance.choice(["yes", "no"])]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def read_alone(session: SparkSession, path: Path) -> None:
+    """What Spark needs to read a table and to look at each of its columns once."""
+    rows = session.read.csv(str(path), header=True)
+    rows.write.format("noop").mode("overwrite").save()
+    rows.agg(*[F.count(name) for name in rows.columns]).collect()
+
+
+def processor_seconds(session: SparkSession) -> float:
+    """What the processors did for this process and its Java, which a busy machine changes less than the clock on the wall.
+
+    Where there is no `/proc`, as on a Mac, it is that clock.
+    """
+    stat = Path(f"/proc/{session.sparkContext._gateway.proc.pid}/stat")  # type: ignore[union-attr]
+    if not stat.exists():
+        return time.perf_counter()
+    user, system = stat.read_text().rsplit(")", 1)[1].split()[11:13]
+    return time.process_time() + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds(session: SparkSession, work: Callable[[], object]) -> tuple[float, float]:
+    """By the clock on the wall, and of the processors."""
+    began, before = time.perf_counter(), processor_seconds(session)
+    work()
+    return time.perf_counter() - began, processor_seconds(session) - before
+
+
+def main(widths: list[int]) -> None:
+    """Prints a line for each width; the first one is done twice, as it warms Java up."""
+    session = build_session("benchmark")
+    print("columns    load: clock, processors    Spark alone: clock, processors    ratio of each", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for columns in (widths[0], *widths):
+            path = table(Path(folder, f"{columns}.csv"), columns)
+            args = LoadArgs(data_uri=str(path), label="label", output_uri=f"{folder}/out")
+            ours = seconds(session, lambda args=args: load.run(session, args))  # type: ignore[misc]
+            alone = seconds(session, lambda path=path: read_alone(session, path))  # type: ignore[misc]
+            ratios = ", ".join(f"{a / b:.1f}" for a, b in zip(ours, alone, strict=True))
+            told = [f"{clock:.1f} s, {used:.1f} s" for clock, used in (ours, alone)]
+            print(f"{columns:>7}    {told[0]}    {told[1]}    {ratios}", flush=True)
+    session.stop()
+
+
+if __name__ == "__main__":
+    main([int(word) for word in sys.argv[1:]] or [100, 1_000])
