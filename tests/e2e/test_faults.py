@@ -345,7 +345,7 @@ def test_an_object_store_that_is_away_for_good_is_told_soon(e2e: E2E, run_id: st
     until(is_running(e2e, run), START_SECONDS, "does not run")
     with store_away():
         began = time.monotonic()
-        ended, log, _ = e2e.wait(run, 500)
+        ended, log, _ = e2e.wait(run, 900)
         assert ended == "Failed"
         note("object store away for good", error_of(log), time.monotonic() - began)
     nothing_goes_on(e2e, run)
