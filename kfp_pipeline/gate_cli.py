@@ -90,7 +90,7 @@ def find_floors(evaluation: Any) -> str:
             return str(path)
     raise InputError(
         f"no {FLOORS_NAME} lies {f'in {beside[0].parent} or ' if beside else ''}in this folder; name a file with bounds: --floors FILE. "
-        "It holds what you ask for, such as: [floors] areaUnderROC = 0.8"
+        "It holds what you ask for, such as a line [floors] and below it areaUnderROC = 0.8"
     )
 
 

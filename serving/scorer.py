@@ -46,6 +46,8 @@ class Scorer:
         Raises:
             ScorecardError: it has another version.
         """
+        if not isinstance(scorecard, Mapping):
+            raise ScorecardError(f"a scorecard is an object, and this is {type(scorecard).__name__}")
         if scorecard.get("scorecard_version") != READABLE_VERSION:
             raise ScorecardError(f"scorecard_version is {scorecard.get('scorecard_version')!r}, not {READABLE_VERSION}")
         self.labels: list[str] = scorecard["labels"]
@@ -69,8 +71,10 @@ class Scorer:
         """Intercept plus weighted features: one number for two classes, else one for each class.
 
         Raises:
-            RowError: a column is not there, or a number is no number.
+            RowError: the row is no mapping, a column is not there, or a number is no number.
         """
+        if not isinstance(row, Mapping):
+            raise RowError(f"a row maps column names to values, and this is {type(row).__name__}")
         margins = list(self._intercepts)
         for name, mean in self._means.items():
             value = _number(row, name, self._cells)

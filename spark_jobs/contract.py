@@ -205,6 +205,11 @@ class PreprocessArgs(StepArgs):
             raise InputError(
                 "--train-fraction and --validation-fraction leave no test rows; make their sum less than 1"
             )
+        if self.order_by and self.split != "ordered":
+            raise InputError(
+                f"--order-by={self.order_by} is for an ordered split, and --split is {self.split}: give --split=ordered too, "
+                "or leave --order-by out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

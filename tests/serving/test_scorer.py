@@ -74,3 +74,15 @@ def test_a_row_that_cannot_be_scored_names_its_column(row: dict[str, Any], text:
 def test_another_version_is_refused() -> None:
     with pytest.raises(ScorecardError, match="scorecard_version is 3, not 2"):
         Scorer({**SCORECARD, "scorecard_version": 3})
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3"])
+def test_a_document_that_is_no_scorecard_is_told(text: str) -> None:
+    with pytest.raises(ScorecardError, match="a scorecard is an object, and this is"):
+        Scorer.from_json(text)
+
+
+@pytest.mark.parametrize("row", [None, [1, 2], "x=1"])
+def test_a_row_that_maps_nothing_is_told(row: Any) -> None:
+    with pytest.raises(RowError, match="a row maps column names to values"):
+        Scorer(SCORECARD).score(row)

@@ -111,6 +111,12 @@ def test_fractions_must_leave_test_rows() -> None:
         PreprocessArgs(load_uri="l", output_uri="o", train_fraction=0.8, validation_fraction=0.2)
 
 
+def test_an_order_without_an_ordered_split_is_refused_and_not_ignored() -> None:
+    with pytest.raises(InputError, match="--order-by=day is for an ordered split, and --split is hash"):
+        PreprocessArgs(load_uri="-", output_uri="-", order_by="day")
+    assert PreprocessArgs(load_uri="-", output_uri="-", order_by="day", split="ordered").order_by == "day"
+
+
 def test_unknown_flags_and_missing_ones_are_errors() -> None:
     with pytest.raises(InputError, match="--nope"):
         from_argv(EvaluateArgs, ["--nope=1", "--preprocess-uri=a", "--train-uri=b", "--report-uri=c", "--output-uri=d"])
