@@ -140,7 +140,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "delimiter": Case(";", lambda ended: ended.refused or set(roles(ended)), is_now({"a,b", "label"}), data="two_delimiters.csv"),
         "quote": Case("'", classes, is_now({"yes", "no"}), data="quoted.csv"),
         "encoding": Case("ISO-8859-15", classes, is_now({"5 €", "no"}), data="latin.csv"),
-        "header": Case("no", profile("rows"), lambda before, after: after == before + 1, {"label": "column_2"}, "names.csv"),
+        "header": Case("no", profile("rows"), lambda before, after: after == before + 1, {"label": "_c1"}, "names.csv"),
         "max_rejected_fraction": Case(0.5, is_refused, is_now(False), {"specification_uri": "bad.toml"}, "bad.csv"),
         "min_class_rows": Case(10, classes, is_now({"a", "b", "other"}), data="small.csv"),
         "small_classes": Case("drop", classes, is_now({"a", "b"}), {"min_class_rows": 10}, "small.csv"),
@@ -190,10 +190,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [("yes", i) if i % 3 else ("no", i) for i in range(40)]
     texts = {
         "plain.csv": lines,
-        "two_delimiters.csv": ["a,b;label", *(f"{i % 7},{i % 3};{word}" for word, i in pairs)],
+        "two_delimiters.csv": ["a,b;label", *(f"{i % 3},{i % 2};{word}" for word, i in pairs)],
         "quoted.csv": ["x,label", *(f"{i % 7},'{word}'" for word, i in pairs)],
         "latin.csv": ["x,label", *(f"{i % 7},{'5 ¤' if word == 'yes' else word}" for word, i in pairs)],
-        "names.csv": ["column_1,column_2", *(f"{'pq'[i % 2]},{'column_2' if i % 3 else 'no'}" for _, i in pairs)],
+        "names.csv": ["_c0,_c1", *(f"{'pq'[i % 2]},{'_c1' if i % 3 else 'no'}" for _, i in pairs)],
         "bad.csv": ["x,label", *(f"{'word' if i == 5 else i % 7},{word}" for word, i in pairs)],
         "small.csv": ["x,label", *(f"{i % 7},{'ab'[i % 2] if i > 7 else 'c'}" for i in range(60))],
         "plain.toml": ['label.name = "label"', 'columns.numeric = ["wide"]', 'columns.dropped = ["x"]'],
