@@ -425,6 +425,12 @@ class Result:
 class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that a caller can say where the argument came from."""
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse drops a lone `--` even where it is the value of a flag, as in `--title=--`.
+        if action.option_strings and arg_strings == ["--"]:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
 

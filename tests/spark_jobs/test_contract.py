@@ -138,3 +138,8 @@ def test_a_field_of_a_type_that_no_command_line_holds_is_told_by_name_and_type()
 
         class Planted(StepArgs):
             layers: list[int]
+
+
+def test_two_dashes_are_a_value_where_a_flag_has_them() -> None:
+    args = EvaluateArgs(preprocess_uri="a", train_uri="b", report_uri="c", output_uri="d", title="--")
+    assert from_argv(EvaluateArgs, to_argv(args)) == args
