@@ -328,16 +328,17 @@ def bounded_exp(value: float) -> float:
     return float(np.exp(min(value, 709.0)))
 
 
-def judge(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, Any]:
+def judge(predictions: DataFrame, trained: Trained, samples: int, most_groups: int = GROUPS) -> dict[str, Any]:
     """The evaluation of a model on test rows: metrics with intervals, and what the report draws.
 
     Args:
         predictions: one row for each test row; columns label, rawPrediction, probability, prediction and row_hash.
         trained: what the model was made from.
         samples: bootstrap samples.
+        most_groups: parts of the rows that are left out one after another; 1: none, where no other model is compared.
     """
     # The parts of a large table would be many cells for the driver, and its intervals are narrow anyway.
-    groups = GROUPS if is_small(sum(trained.counts["test"].values())) else 1
+    groups = most_groups if is_small(sum(trained.counts["test"].values())) else 1
     if len(trained.labels) > 2:
         return judge_multiclass(predictions, trained, samples, groups)
     parts = count_cells(predictions, groups)
@@ -349,6 +350,6 @@ def judge(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, A
 
 def judge_without(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, Any]:
     """The part of an evaluation that the model without the columns known only afterwards is compared by."""
-    judged = judge(predictions, trained, samples)
+    judged = judge(predictions, trained, samples, most_groups=1)
     roc = judged["curves"]["roc"] if judged["curves"] else []
     return {"columns": list(trained.specification.known_afterwards), "metrics": judged["metrics"], "roc": roc}
