@@ -43,7 +43,7 @@ fmt: ## format the code and mend what can be mended
 	@$(IN_SETUP) ruff format
 
 fuzz: ## ten thousand random walks of the runner for the operator through states and faults
-	@$(IN_SETUP) env SPARK_KFP_WALKS=10000 pytest tests/kfp_pipeline/runtime/test_random_walks.py
+	@$(IN_SETUP) env SPARK_KFP_WALKS=10000 pytest tests/kfp_pipeline/runtime/spark_operator/test_random_walks.py
 
 e2e: ## the compiled pipeline and faults on the cluster of KUBECONFIG; writes docs/faults.md; see tests/e2e/conftest.py
 	@$(IN_SETUP) env SPARK_KFP_FAULT_TABLE=docs/faults.md pytest -m cluster tests/e2e $(ARGS)

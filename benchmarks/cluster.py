@@ -17,11 +17,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from kfp_pipeline import runs
-from kfp_pipeline.runtime.following import driver_of
+from kfp_pipeline.local import runs
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
-from kfp_pipeline.runtime.manifest import application_name
-from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner
+from kfp_pipeline.runtime.spark_operator.manifest import application_name
+from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
+from kfp_pipeline.runtime.spark_operator.tracking import driver_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import ARGUMENTS, Result, Step, settings_of
 from spark_jobs.object_store_settings import ObjectStoreSettings

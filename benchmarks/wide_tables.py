@@ -16,9 +16,9 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs import load
 from spark_jobs.contract import LoadArgs
 from spark_jobs.session import build_session
+from spark_jobs.steps import load
 
 ROWS = 1_000
 

@@ -14,11 +14,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from kfp_pipeline import settings, training
-from kfp_pipeline.cli import make_parser
-from kfp_pipeline.runtime import manifest
-from kfp_pipeline.runtime.following import Limits
-from kfp_pipeline.tasks import Platform
+from kfp_pipeline import settings
+from kfp_pipeline.commands.main import make_parser
+from kfp_pipeline.pipelines import training
+from kfp_pipeline.runtime.spark_operator import manifest
+from kfp_pipeline.runtime.spark_operator.tracking import Limits
+from kfp_pipeline.task_settings import Platform
 from spark_jobs.contract import ARGUMENTS, flag
 from spark_jobs.object_store_settings import ObjectStoreSettings
 

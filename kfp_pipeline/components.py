@@ -126,6 +126,6 @@ def finish(status: dsl.PipelineTaskFinalStatus, summary: dsl.Output[dsl.Markdown
         status: how the tasks ended, filled in by KFP.
         summary: how the run went.
     """
-    from kfp_pipeline.runtime.around import finish
+    from kfp_pipeline.runtime.finish import finish
 
     finish(status.state, status.error_message or "", summary)

@@ -76,7 +76,7 @@ def stand_by(likely: str, orders: str, ended: str) -> int:
 
     session = build_session(STANDBY)
     try:
-        importlib.import_module(f"spark_jobs.{Step(likely)}")
+        importlib.import_module(f"spark_jobs.steps.{Step(likely)}")
         with Path(orders).open(encoding="utf-8") as pipe:
             line = pipe.readline()
         if not line:
@@ -154,7 +154,7 @@ def perform(session: Any, step: Step, args: Any, began: float) -> Result:
     """Runs the step in a given session and writes its result, last and whole."""
     from spark_jobs import storage  # noqa: PLC0415
 
-    module = importlib.import_module(f"spark_jobs.{step}")
+    module = importlib.import_module(f"spark_jobs.steps.{step}")
     started = time.perf_counter()
     result: Result = module.run(session, args)
     ended = time.perf_counter()

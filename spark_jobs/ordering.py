@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.contract import InputError
 from spark_jobs.dataset import nearest
-from spark_jobs.source import number_from, position_columns, quoted
+from spark_jobs.table.source import number_from, position_columns, quoted
 
 TIMES = "[' ']['T'][H:m[:s[.SSSSSS][.SSS]]][XXX]"
 """May follow each date: a time of day, and a zone (UTC if none). Brackets are optional parts in Spark's datetime patterns."""

@@ -20,8 +20,8 @@ from spark_jobs.contract import InputError, PreprocessArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.features import FEATURES
 from spark_jobs.ordering import order_key
-from spark_jobs.profiling import row_hash
-from spark_jobs.source import position_columns, quoted
+from spark_jobs.table.profiling import row_hash
+from spark_jobs.table.source import position_columns, quoted
 
 SETS = ("train", "validation", "test")
 SET, LABEL, ROW_HASH = "set", "label", "row_hash"

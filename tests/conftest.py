@@ -23,7 +23,7 @@ def pytest_configure() -> None:
 
     Every Spark that a Python process of the tests starts has the Java options of a short step on this machine.
     """
-    from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+    from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
     from kfp_pipeline.settings import Settings
     from spark_jobs import object_store_settings
     from spark_jobs.contract import InputError

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kfp_pipeline.cli import make_parser
+from kfp_pipeline.commands.main import make_parser
 from spark_jobs.__main__ import parse
 from spark_jobs.contract import InputError, Step
 
@@ -236,7 +236,7 @@ def test_the_commands_of_a_page_are_understood(page: Path) -> None:
 
 @pytest.mark.parametrize("step", Step)
 def test_the_command_in_a_steps_docstring_is_understood_and_is_that_step(step: Step) -> None:
-    words = command_of_docstring(PROJECT / "spark_jobs" / f"{step}.py")
+    words = command_of_docstring(PROJECT / "spark_jobs/steps" / f"{step}.py")
     check(words)
     assert step in words
 

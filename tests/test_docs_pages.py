@@ -131,7 +131,7 @@ def test_a_help_text_is_shown_as_it_is() -> None:
 def texts_of_the_code() -> str:
     """All texts in the code, each f-string without what is filled in, and what else a page may quote."""
     found = []
-    for path in [*PROJECT.glob("kfp_pipeline/**/*.py"), *PROJECT.glob("spark_jobs/*.py")]:
+    for path in [*PROJECT.glob("kfp_pipeline/**/*.py"), *PROJECT.glob("spark_jobs/**/*.py")]:
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         found += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     others = [DOCS / "faults.md", *PROJECT.glob("tools/*.sh")]

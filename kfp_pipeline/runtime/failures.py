@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, as_step_error
-from kfp_pipeline.runtime.places import place_of
+from kfp_pipeline.runtime.run_folder import place_of
 from spark_jobs.contract import Failure, InputError, Step
 
 FOLDER = "failures"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from kfp_pipeline.runtime.spark_submit import files_of, local_path, read_result, step_program
+from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path, read_result, step_program
 from spark_jobs.contract import CONTRACT_VERSION, OUTPUTS, RESULT_NAME, Result, Step, StepArgs
 
 FINISHED = ".finished"

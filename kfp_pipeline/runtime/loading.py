@@ -20,8 +20,8 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date, time_of, version_of
 from kfp_pipeline.runtime.fingerprint import digest_of_code
 from kfp_pipeline.runtime.kubernetes_api import connect
-from kfp_pipeline.runtime.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
-from kfp_pipeline.runtime.places import place_of
+from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
 from kfp_pipeline.runtime.step import carry_out, check_paths, record, run_task, step_arguments
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import RESULT_NAME, InputError, Result, Step, StepArgs

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kfp_pipeline.runtime import failures
-from kfp_pipeline.runtime.application import ENDED, error_of, is_alive, state_of
-from kfp_pipeline.runtime.following import driver_of
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster
-from kfp_pipeline.runtime.manifest import OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
-from kfp_pipeline.runtime.spark_operator import Documents, cancel
+from kfp_pipeline.runtime.spark_operator.application import ENDED, error_of, is_alive, state_of
+from kfp_pipeline.runtime.spark_operator.manifest import OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
+from kfp_pipeline.runtime.spark_operator.runner import Documents, cancel
+from kfp_pipeline.runtime.spark_operator.tracking import driver_of
 from kfp_pipeline.runtime.summary import run_summary
 from spark_jobs.contract import RESULT_NAME, Failure, Result, Step
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import InputError, Result, Step, StepArgs
 
@@ -57,7 +57,7 @@ def runner_for(
         return SparkSubmitRunner(spark, settings)
     if spark == "operator":
         from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415 - a run on one machine needs none of it
-        from kfp_pipeline.runtime.spark_operator import SparkOperatorRunner  # noqa: PLC0415
+        from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner  # noqa: PLC0415
         from kfp_pipeline.runtime.supervision import SupervisedRunner  # noqa: PLC0415
 
         cluster = connect(settings.namespace, settings.patience_seconds)

@@ -17,8 +17,8 @@ from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.errors import StepError, told_plainly
 from kfp_pipeline.runtime.events import emit
 from kfp_pipeline.runtime.object_store import is_stored, read_text
-from kfp_pipeline.runtime.places import place_of
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
+from kfp_pipeline.runtime.run_folder import place_of
 from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.runtime.summary import evaluation_summary
 from kfp_pipeline.settings import Settings

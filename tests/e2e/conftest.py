@@ -25,7 +25,7 @@ from ir import Compiled, CompiledTask, PodOutput, executor_input, pod_of
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, PODS, Cluster, connect
-from kfp_pipeline.runtime.manifest import application_name
+from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
 from spark_jobs.contract import Step
 

@@ -16,8 +16,8 @@ from ir import Compiled, CompiledTask, PodOutput
 from sample_pipeline import sample as sample_pipeline
 from walker import FAILED, SKIPPED, SUCCEEDED, Walker
 
-from kfp_pipeline.tasks import Platform
-from kfp_pipeline.training import make_pipeline
+from kfp_pipeline.pipelines.training import make_pipeline
+from kfp_pipeline.task_settings import Platform
 
 
 class Launcher:

@@ -189,7 +189,7 @@ def make_java(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def submit_here(fake_spark: FakeSpark, make_java: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> FakeSpark:
     """Makes the runners of this process use the fake installation."""
-    monkeypatch.setattr("kfp_pipeline.runtime.spark_submit.spark_home", lambda: fake_spark.home)
+    monkeypatch.setattr("kfp_pipeline.runtime.spark_submit.runner.spark_home", lambda: fake_spark.home)
     monkeypatch.setenv("FAKE_SPARK_CALLS", str(fake_spark.calls_path))
     monkeypatch.setenv("JAVA_HOME", str(make_java("17.0.15")))
     monkeypatch.delenv("FAKE_SPARK", raising=False)

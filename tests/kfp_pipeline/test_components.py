@@ -19,8 +19,10 @@ from kfp.compiler import Compiler
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from kfp_pipeline import components, tasks, training
+from kfp_pipeline import components
+from kfp_pipeline import task_settings as tasks
 from kfp_pipeline.components import COMPONENTS, component_source, inputs_of
+from kfp_pipeline.pipelines import training
 from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
 from spark_jobs import contract
 from spark_jobs.contract import ARGUMENTS, OUTPUT_PARTS, Step, setting, settings_of
@@ -80,7 +82,7 @@ def test_the_source_that_kfp_ships_is_the_components(step: Step, compiled: Mappi
 
 def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     program = (
-        "import sys; from kfp.compiler import Compiler; from kfp_pipeline.training import training_pipeline;"
+        "import sys; from kfp.compiler import Compiler; from kfp_pipeline.pipelines.training import training_pipeline;"
         "Compiler().compile(training_pipeline, sys.argv[1])"
     )
     for seed in ("1", "2"):

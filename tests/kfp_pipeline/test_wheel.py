@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_pipeline.cli import SAMPLE, SAMPLE_SPECIFICATION
+from kfp_pipeline.commands.main import SAMPLE, SAMPLE_SPECIFICATION
 from kfp_pipeline.settings import Settings
 
 PROJECT = Path(__file__).parents[2]

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from spark_jobs import evaluation, features, preprocess, split, train
+from spark_jobs import features, split
 from spark_jobs.dataset import OWN_PREFIX, Specification, read_specification
+from spark_jobs.evaluation import judging as evaluation
+from spark_jobs.steps import preprocess, train
 
 RunSteps = Callable[..., dict[str, Any]]
 

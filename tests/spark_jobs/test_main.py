@@ -94,7 +94,7 @@ def test_a_step_that_fails_says_why_in_its_result_and_touches_no_other_file(tmp_
 
 
 def test_ports_in_use_do_not_matter(tmp_path: Path) -> None:
-    from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+    from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
     from kfp_pipeline.settings import Settings
     from spark_jobs.contract import LoadArgs, Step
 

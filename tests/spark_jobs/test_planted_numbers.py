@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_jobs import evaluation, intervals, metrics, profiling
 from spark_jobs.dataset import Specification
-from spark_jobs.evaluation import Area, Losses, Trained
+from spark_jobs.evaluation import intervals, metrics
+from spark_jobs.evaluation import judging as evaluation
+from spark_jobs.evaluation.judging import Area, Losses, Trained
+from spark_jobs.table import profiling
 
 Check = Callable[[types.ModuleType], None]
 

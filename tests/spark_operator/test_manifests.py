@@ -16,7 +16,7 @@ import yaml
 from kubeflow_spark_api.models import SparkV1beta2SparkApplication
 from pydantic import ValidationError
 
-from kfp_pipeline.runtime.manifest import STEPS_KEY, TEMPLATE_KEY, build_application, driver_memory
+from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, build_application, driver_memory
 from spark_jobs.contract import ARGUMENTS, LoadArgs, Step
 
 Document = dict[str, Any]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that tests here can `from fake_operator import Stage`
+# So that tests here and below can `from fake_operator import Stage` and share the bench of the runner for the operator.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "spark_operator")]
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes

@@ -16,7 +16,7 @@ from kfp import dsl
 from kfp_pipeline.runtime import failures, fingerprint, loading
 from kfp_pipeline.runtime import step as step_module
 from kfp_pipeline.runtime.loading import Loaded, images_of, run_load
-from kfp_pipeline.runtime.spark_submit import step_program
+from kfp_pipeline.runtime.spark_submit.runner import step_program
 from spark_jobs.contract import LoadArgs, Result, Step, StepArgs
 
 DATA = "s3://b/data/bank.csv"
@@ -111,7 +111,7 @@ def test_code_that_was_edited_is_seen_though_no_name_has_changed(
     shutil.copytree(step_program().parent, code)
     monkeypatch.setattr(fingerprint, "step_program", lambda: code / "__main__.py")
     first, _ = load("one")
-    (code / "train.py").write_text((code / "train.py").read_text() + "# another estimator\n")
+    (code / "steps/train.py").write_text((code / "steps/train.py").read_text() + "# another estimator\n")
     second, _ = load("two")
     assert first.code_version != second.code_version
     assert len(cluster.read) == 2

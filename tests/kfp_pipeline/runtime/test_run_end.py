@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kubernetes import client, config
 
-from kfp_pipeline.runtime import around, kubernetes_api
+from kfp_pipeline.runtime import finish as around
+from kfp_pipeline.runtime import kubernetes_api
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
-from kfp_pipeline.runtime.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
-from kfp_pipeline.runtime.places import place_of
 from kfp_pipeline.runtime.run_end import end_run
+from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
 from spark_jobs.contract import Result
 
 if TYPE_CHECKING:

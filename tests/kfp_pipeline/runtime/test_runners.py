@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_spark_operator import NAME, Bench
+from test_operator_runner import NAME, Bench
 
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.runner import Runner
-from kfp_pipeline.runtime.spark_submit import SparkSubmitRunner
+from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import Failure, LoadArgs, Step
 

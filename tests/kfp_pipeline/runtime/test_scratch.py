@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from kfp_pipeline.runtime.archive import make_archive
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.scratch import HELD, scratch
+from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
 
 HOLDER = """

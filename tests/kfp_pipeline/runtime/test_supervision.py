@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from test_spark_operator import ARGS, NAME, Bench
+from test_operator_runner import ARGS, NAME, Bench
 
 from kfp_pipeline.runtime import supervision
 from kfp_pipeline.runtime.errors import PermanentError, TemporaryError

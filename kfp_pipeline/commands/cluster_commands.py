@@ -1,0 +1,217 @@
+"""What the commands of `spark-kfp` do that talk to a cluster. Their parser, `cluster_parser`, imports this only when one is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict, replace
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kfp_pipeline.commands.input_checks import check_inputs
+from kfp_pipeline.doctor.check_results import Finding
+from kfp_pipeline.doctor.cluster_checks import examine
+from kfp_pipeline.local import runs
+from kfp_pipeline.local.submission import read_overrides, submit_pipeline, submit_step
+from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.data_version import fill_date
+from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
+from kfp_pipeline.runtime.processes import signals_raise
+from kfp_pipeline.runtime.scratch import scratch
+from kfp_pipeline.runtime.spark_operator.application import (
+    ENDED,
+    driver_name,
+    error_of,
+    has_started,
+    is_alive,
+    state_of,
+    why_failed,
+)
+from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
+from kfp_pipeline.runtime.spark_operator.lease import Reaper
+from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
+from kfp_pipeline.runtime.spark_operator.runner import LOG_NAME, cancel
+from kfp_pipeline.runtime.spark_operator.tracking import driver_of, events_of
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, InputError, LoadArgs, StepArgs, check_settings, flag, settings_of
+
+SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+
+
+def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Runs one step on the cluster."""
+    kind: type[StepArgs] = ARGUMENTS[arguments.step]
+    args = kind(**{name: getattr(arguments, name) for name in kind.names()})
+    if isinstance(args, LoadArgs):
+        check_inputs(args, flag("specification_uri"))
+    overrides = read_overrides(arguments.spark_settings)
+    with signals_raise():
+        result = submit_step(_cluster(arguments, settings), arguments.step, args, settings, run="", overrides=overrides)
+    print(json.dumps({"rows": dict(result.rows_out), "metrics": dict(result.metrics), "output": result.uris["output"]}))
+    return 0
+
+
+def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Runs the training pipeline on the cluster."""
+    given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
+    given |= {"data_uri": fill_date(arguments.data_uri, "")}
+    check_settings(given)
+    check_inputs(LoadArgs(**{name: given[name] for name in LoadArgs.names() if name in given}, output_uri=""))
+    run = arguments.run_id or runs.new_id()
+    runs.check_id(run)
+    overrides = read_overrides(arguments.spark_settings)
+    with signals_raise():
+        results = submit_pipeline(
+            _cluster(arguments, settings), given, arguments.output, settings, run=run, overrides=overrides, say=print
+        )
+    print(json.dumps(dict(results[-1].metrics), indent=1))
+    print(f"report: {results[-1].arguments['report_uri']}")
+    return 0
+
+
+def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Lists applications, newest last."""
+    cluster = _cluster(arguments, settings)
+    found = _applications(cluster)
+    rows = [
+        {
+            "name": item["metadata"]["name"],
+            "step": _labels(item).get(STEP_LABEL, ""),
+            "run": _labels(item).get(RUN_LABEL, ""),
+            "state": state_of(item) or "NEW",
+            "created": item["metadata"]["creationTimestamp"],
+            "error": error_of(item).split("\n")[0],
+            "output": (item["metadata"].get("annotations") or {}).get(OUTPUT_URI, ""),
+        }
+        for item in found
+    ]
+    if arguments.json:
+        print(json.dumps(rows))
+        return 0
+    if not rows:
+        print(f"no SparkApplications of spark-kfp in namespace {cluster.namespace}", file=sys.stderr)
+        return 0
+    table = Table(*("name", "step", "run", "state", "created", "error"), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(row[key]) for key in ("name", "step", "run", "state", "created", "error")))
+    (Console() if sys.stdout.isatty() else Console(width=220)).print(table)
+    return 0
+
+
+def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Prints a driver's log, live or as it was kept, and why the application failed."""
+    cluster = _cluster(arguments, settings)
+    application = _one(cluster, arguments.name)
+    driver = driver_of(cluster, application)
+    if driver and has_started(driver):
+        with scratch() as folder:
+            with DriverLog(cluster, folder / LOG_NAME, print) as log:
+                follows = arguments.follow and is_alive(driver)
+                log.follow(
+                    driver["metadata"]["name"], lambda: not follows or not is_alive(driver_of(cluster, application))
+                )
+            told = log.tail
+        application = cluster.get(APPLICATIONS, application["metadata"]["name"]) or application
+        driver = driver_of(cluster, application)
+    else:
+        told = _kept_log(application)
+        print(told or f"no log: the driver {driver_name(application)} has not started")
+    if state_of(application) in ("FAILED", "FAILING") and not is_alive(driver):
+        error = why_failed(application, driver, events_of(cluster, application), told)
+        print(f"spark-kfp: error: {error}", file=sys.stderr)
+        return EXIT_FAULT
+    return 0
+
+
+def _kept_log(application: dict[str, Any]) -> str:
+    """The log beside the step's output; empty if there is none or it cannot be had."""
+    uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
+    try:
+        return (object_store.read_text(f"{uri}/{LOG_NAME}") or "") if uri else ""
+    except (InputError, StepError) as error:
+        print(f"spark-kfp: the log that was kept cannot be read: {error}", file=sys.stderr)
+        return ""
+
+
+def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Ends applications; deleting them ends their drivers and executors."""
+    cluster = _cluster(arguments, settings)
+    if bool(arguments.name) == bool(arguments.run):
+        raise InputError("name one SparkApplication, or a run with --run; spark-kfp status lists them")
+    found = [_one(cluster, arguments.name)] if arguments.name else _of_run(_applications(cluster), arguments.run)
+    for application in found:
+        if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
+            cancel(cluster, application["metadata"]["name"])
+            print(f"cancelled {application['metadata']['name']}")
+    return 0
+
+
+def clean_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Deletes applications that have ended."""
+    cluster = _cluster(arguments, settings)
+    found = _applications(cluster)
+    for application in _of_run(found, arguments.run) if arguments.run else found:
+        if state_of(application) in ENDED and not is_alive(driver_of(cluster, application)):
+            if not arguments.dry_run:
+                cluster.delete(APPLICATIONS, application["metadata"]["name"], application["metadata"]["uid"])
+            print(f"{'would delete' if arguments.dry_run else 'deleted'} {application['metadata']['name']}")
+    return 0
+
+
+def reap_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Deletes applications that nobody follows, until it is stopped."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    cluster = _cluster(arguments, replace(settings, patience_seconds=5))
+    with signals_raise():
+        Reaper(cluster).run(arguments.interval)
+    return 0
+
+
+def doctor_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Prints a line for each check; exit code 1 if something is missing."""
+    console, found = Console(quiet=arguments.json), list[Finding]()
+    for finding in examine(_cluster(arguments, replace(settings, patience_seconds=5)), settings.config_map):
+        found.append(finding)
+        sign, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("unsure", "yellow")}[finding.ok]
+        line = Text.assemble((f"{sign:8}", style), f"{finding.name}: {finding.detail}")
+        console.print(line if finding.ok else line.append(f"; {finding.fix}"), soft_wrap=True)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in found]))
+    return EXIT_FAULT if any(finding.ok is False for finding in found) else 0
+
+
+def _cluster(arguments: argparse.Namespace, settings: Settings) -> Cluster:
+    return connect(arguments.namespace or settings.namespace, settings.patience_seconds)
+
+
+def _applications(cluster: Cluster) -> list[dict[str, Any]]:
+    found = cluster.list(APPLICATIONS, labelSelector=SELECTOR)
+    return sorted(found, key=lambda item: str(item["metadata"]["creationTimestamp"]))
+
+
+def _labels(application: dict[str, Any]) -> dict[str, str]:
+    return dict(application["metadata"].get("labels") or {})
+
+
+def _of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
+    """The applications of a run, by its id or by the label that `status` shows."""
+    found = [item for item in applications if _labels(item).get(RUN_LABEL) == label_of(run)]
+    if not found:
+        raise InputError(f"no SparkApplication of run {run!r}; spark-kfp status lists them")
+    return found
+
+
+def _one(cluster: Cluster, name: str) -> dict[str, Any]:
+    found = [item for item in _applications(cluster) if item["metadata"]["name"].endswith(name)]
+    if len(found) != 1:
+        several = (
+            f": {', '.join(item['metadata']['name'] for item in found)}" if found else "; spark-kfp status lists them"
+        )
+        raise InputError(f"{len(found) or 'no'} SparkApplication in {cluster.namespace} ends with {name!r}{several}")
+    return found[0]

@@ -1,0 +1,73 @@
+"""The parser of the commands of `spark-kfp` that talk to a cluster: submit, status, logs, cancel, clean, reap, doctor."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from kfp_pipeline.commands.parser import add_settings
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import ARGUMENTS, add_arguments
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands to the parser of `spark-kfp`."""
+    _add_submit(commands)
+    status = _command(commands, "status", "the SparkApplications of this namespace", "status_command")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    logs = _command(commands, "logs", "the driver's log of a SparkApplication, and why it failed", "logs_command")
+    logs.add_argument("name", help="of the SparkApplication, or its end")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the driver ends")
+    stop = _command(commands, "cancel", "end a SparkApplication, or all of a run", "cancel_command")
+    stop.add_argument("name", nargs="?", default="", help="of the SparkApplication, or its end")
+    stop.add_argument("--run", default="", help="all SparkApplications of this run")
+    clean = _command(commands, "clean", "delete SparkApplications that have ended; data stays", "clean_command")
+    clean.add_argument("--run", default="", help="of this run only")
+    clean.add_argument("--dry-run", action="store_true", help="only list them")
+    reap = _command(commands, "reap", "delete SparkApplications that no task follows, for ever", "reap_command")
+    reap.add_argument("--interval", type=float, default=10.0, help="seconds between two looks (default %(default)s)")
+    doctor = _command(commands, "doctor", "check what a run on a cluster needs", "doctor_command")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _command(commands: Any, name: str, about: str, run: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about.capitalize() + ".")
+    parser.add_argument("--namespace", default="", help="(default: the kubeconfig's)")
+    parser.set_defaults(command=_later(run))
+    return parser
+
+
+def _add_submit(commands: Any) -> None:
+    about = "run a step, or the training pipeline, on a cluster"
+    parser = commands.add_parser("submit", help=about, description=about.capitalize() + ".")
+    what = parser.add_subparsers(required=True, metavar="STEP|pipeline")
+    for step, kind in ARGUMENTS.items():
+        one = _command(what, str(step), f"run {step} as a SparkApplication", "submit_step_command")
+        add_arguments(one, kind)
+        one.set_defaults(step=step)
+        _add_run_flags(one)
+    whole = _command(what, "pipeline", "run load, preprocess, train and evaluate", "submit_pipeline_command")
+    whole.add_argument("data_uri", metavar="DATA", help="the table, in the object store: s3://BUCKET/data.csv")
+    whole.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML), here or there")
+    whole.add_argument("--output", required=True, help="URI below which the run's outputs lie: s3://BUCKET/runs")
+    whole.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
+    _add_run_flags(whole)
+    add_settings(whole)
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spark-settings", default="", help="YAML file: STEP or all to a partial SparkApplication spec, for resources"
+    )
+
+
+def _later(name: str) -> Callable[[argparse.Namespace, Settings], int]:
+    """A command whose module, with Kubernetes' client, is imported only when it is called: that takes a second."""
+
+    def run(arguments: argparse.Namespace, settings: Settings) -> int:
+        from kfp_pipeline.commands import cluster_commands  # noqa: PLC0415
+
+        return int(getattr(cluster_commands, name)(arguments, settings))
+
+    return run

@@ -1,0 +1,192 @@
+"""What the command line shows: progress, metrics, runs. Takes plain values, prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from kfp_pipeline.local.comparison import Comparison
+from kfp_pipeline.local.runs import Run
+from spark_jobs.contract import Step
+
+MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
+MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # these only a KFP server knows
+
+
+class Progress:
+    """Shows the steps as they go: a live picture on a terminal, else one line an event."""
+
+    def __init__(self, console: Console, steps: Sequence[str] = tuple(Step)) -> None:
+        """Args: console; steps, by the names that come in events, in the order in which they are shown."""
+        self._console = console
+        self._steps = [str(step) for step in steps]
+        self._width = max(map(len, [*self._steps, " " * 11]))
+        self._began: dict[str, float] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._live = (
+            Live(console=console, refresh_per_second=8, get_renderable=self._picture) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Shows an event."""
+        step = event["step"]
+        self._last[step] = dict(event)
+        if event["state"] == "running":
+            self._began[step] = time.monotonic()
+        if not self._live:
+            self._console.print(
+                f"{step:<{self._width}} {event['state']:<8} {describe(event)}".rstrip(),
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+
+    def _picture(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for step in dict.fromkeys([*self._steps, *self._last]):
+            event = self._last.get(step)
+            if not event:
+                table.add_row(Text(" "), Text(step, style="dim"), Text(""))
+            elif event["state"] == "running":
+                seconds = time.monotonic() - self._began[step]
+                table.add_row(Spinner("dots", style="yellow"), Text(step), Text(f"{seconds:.0f} s", style="dim"))
+            else:
+                mark, style = MARKS[event["state"]]
+                table.add_row(Text(mark, style=style), Text(step), Text(describe(event), style="dim"))
+        return table
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """An event's rows and seconds; why a step failed is told at the end, and a KFP server does not know the rows."""
+    if event["state"] not in ("done", "reused"):
+        return ""
+    if not event["rows"]:
+        return f"{event['seconds']:.1f} s"
+    rows = ", ".join(f"{count:,} {name}" for name, count in event["rows"].items())
+    return (
+        f"{rows}; same inputs, data and code as before"
+        if event["state"] == "reused"
+        else f"{rows}; {event['seconds']:.1f} s"
+    )
+
+
+def metrics_table(evaluation: Mapping[str, Any]) -> Table:
+    """The metrics on the test rows with their intervals, beside the baseline and the model without what is known only afterwards."""
+    without = evaluation["without_known_afterwards"]
+    others = {item["name"]: item["value"] for item in without["metrics"]} if without else {}
+    baseline = evaluation["baseline"]["metrics"]
+    table = Table(title="Test rows, used once", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("metric", "value", "95 % interval", "majority class"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    if without:
+        table.add_column(f"without {', '.join(without['columns'])}", justify="right")
+    for item in evaluation["metrics"]:
+        row = [
+            item["name"],
+            number(item["value"]),
+            f"{number(item['low'])} to {number(item['high'])}",
+            number(baseline.get(item["name"])),
+        ]
+        table.add_row(*row, *([number(others.get(item["name"]))] if without else []))
+    return table
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def runs_table(found: Sequence[Run]) -> Table:
+    """One line for each run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "status", "started (UTC)", "seconds", "areaUnderROC", "accuracy", "data"):
+        table.add_column(name, overflow="fold")
+    for run in found:
+        started = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
+        metrics = [number(run.metrics.get(name)) for name in ("areaUnderROC", "accuracy")]
+        table.add_row(run.id, run.status, started, f"{run.seconds:.0f}", *metrics, str(run.inputs.get("data_uri", "")))
+    return table
+
+
+def run_lines(run: Run) -> Table:
+    """All that is known of a run."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    facts: dict[str, Any] = {"run": run.id, "status": run.status, "message": run.message, "report": run.report}
+    facts |= {f"step {step}": f"{event['state']}: {describe(event)}" for step, event in run.steps.items()}
+    facts |= {**run.inputs, **{name: number(value) for name, value in run.metrics.items()}}
+    for name, value in facts.items():
+        if value != "":
+            table.add_row(name, Text(str(value)))
+    return table
+
+
+def comparison_table(one: Run, other: Run, comparison: Comparison | None) -> Table:
+    """The inputs in which two runs differ, and their metrics side by side; with differences where they may be told."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", one.id, other.id, "difference", "95 % interval"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in sorted({*one.inputs, *other.inputs}):
+        if one.inputs.get(name) != other.inputs.get(name):
+            table.add_row(name, Text(str(one.inputs.get(name, ""))), Text(str(other.inputs.get(name, ""))), "", "")
+    differences = {item.metric: item for item in comparison.differences} if comparison else {}
+    for name in dict.fromkeys([*one.metrics, *other.metrics]):
+        change = differences.get(name)
+        ends = change.interval if change else None
+        table.add_row(
+            name,
+            number(one.metrics.get(name)),
+            number(other.metrics.get(name)),
+            f"{change.value:+.4f}" if change else "",
+            f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else "",
+        )
+    return table
+
+
+def profile_table(profile: Mapping[str, Any]) -> Table:
+    """One line for each column of a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("column", "role", "type", "missing", "distinct", "min", "max", "mean"):
+        table.add_column(name, justify="left" if name in ("column", "role", "type") else "right")
+    for column in profile["columns"]:
+        numbers = [f"{column[name]:.6g}" if column.get(name) is not None else "" for name in ("min", "max", "mean")]
+        table.add_row(
+            Text(column["name"]),
+            column["role"],
+            column["type"],
+            f"{column['missing']:,}",
+            f"{column['distinct']:,}",
+            *numbers,
+        )
+    return table
+
+
+def show_json(document: Any) -> int:
+    """Prints a document for a program."""
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+    return 0
+
+
+def show_table(names: tuple[str, ...], rows: list[list[str]]) -> None:
+    """Prints rows for a person; without names, pairs of name and value."""
+    table = Table(*names, box=None, pad_edge=False, show_header=bool(names), header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    (Console() if sys.stdout.isatty() else Console(width=200)).print(table)

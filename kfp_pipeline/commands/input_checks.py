@@ -1,0 +1,107 @@
+"""What can be known of a run's data and specification before Spark starts, in the words of the command that was typed.
+
+Reads local files only, and of the data no more than the head of one file. What it cannot tell it leaves to `load`, which looks at all.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
+from spark_jobs.contract import InputError, LoadArgs
+from spark_jobs.dataset import Specification, find_dialect, nearest, read_specification, similar
+
+HEAD_BYTES = 4 << 20
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".gz")
+
+
+def check_inputs(args: LoadArgs, spec_flag: str = "--spec") -> None:
+    """Refuses what `load` would refuse after its Spark has started, as far as it can be seen without.
+
+    Args:
+        args: what `load` will get.
+        spec_flag: how the command at hand calls the specification.
+
+    Raises:
+        InputError: no label is named, the specification is wrong, the data are not there, or a column is not in their header.
+    """
+    specification = _specification(args, spec_flag)
+    columns = _columns(args, specification.label if specification else args.label)
+    if not args.specification_uri and not args.label:
+        listed = f": {', '.join(columns)}" if columns else ""
+        raise InputError(
+            f"which column is the label? Give --label NAME, with one of the columns{listed}, or {spec_flag} FILE"
+        )
+    if not columns:
+        return
+    if specification:
+        specification.check(columns, args.data_uri)
+    elif not args.specification_uri and args.label not in columns:
+        raise InputError(f"{args.data_uri}: no label column {args.label!r}{nearest(args.label, columns)}")
+
+
+def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
+    """The specification; None if there is none, or it lies in an object store, where only the step reads it."""
+    uri = args.specification_uri
+    if not uri or not _is_local(uri):
+        return None
+    path = local_path(uri)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{spec_flag} {uri}: no such file{_beside(path)}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{spec_flag} {uri} is a directory; name a file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{spec_flag} {uri} is not UTF-8 text; is it the data specification?") from error
+    found = read_specification(text, uri)
+    return replace(found, label=args.label) if args.label else found
+
+
+def _columns(args: LoadArgs, label: str) -> tuple[str, ...]:
+    """The columns by the header of the first file; empty if the data are elsewhere, are no CSV, or the head does not tell."""
+    if not _is_local(args.data_uri):
+        return ()
+    path = local_path(args.data_uri)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(
+            f"{args.data_uri} is no file but a pipe or a device, which can be read only once; write it to a file first"
+        )
+    files = files_of(args.data_uri)
+    if not files:
+        empty = path.is_dir()
+        raise InputError(
+            f"{args.data_uri}: " + ("no file in this directory" if empty else f"no such file{_beside(path)}")
+        )
+    for file in files:
+        below = file.relative_to(path).parts if path in file.parents else file.parts[-1:]
+        hidden = any(part.startswith(("_", ".")) for part in below)
+        if file == path or (file.name.endswith(TEXT_SUFFIXES) and not hidden):
+            return _header(file, args, label)
+    return ()
+
+
+def _header(file: Path, args: LoadArgs, label: str) -> tuple[str, ...]:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as content:
+            head = content.read(HEAD_BYTES + 1)
+    except (gzip.BadGzipFile, EOFError, PermissionError):  # load names the fault
+        return ()
+    if head.startswith(b"PAR1") or not head.strip():
+        return ()
+    given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
+    whole = len(head) <= HEAD_BYTES
+    return find_dialect(head[:HEAD_BYTES], str(file), whole=whole, given=given, label=label).names
+
+
+def _is_local(uri: str) -> bool:
+    return "://" not in uri or uri.startswith("file:")
+
+
+def _beside(path: Path) -> str:
+    """A hint: what lies beside a path that is not there and is spelt nearly like it."""
+    there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    close = similar(path.name, there)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

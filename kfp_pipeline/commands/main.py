@@ -1,0 +1,255 @@
+"""The command `spark-kfp`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser
+from kfp_pipeline.commands.bundled import bundled, write_manifests
+from kfp_pipeline.commands.exit_codes import exit_code
+from kfp_pipeline.commands.input_checks import check_inputs
+from kfp_pipeline.commands.parser import Parser, add_settings
+from kfp_pipeline.local import runs
+from kfp_pipeline.local.comparison import compare
+from kfp_pipeline.local.local_run import LOG_NAME, run_locally
+from kfp_pipeline.runtime.data_version import fill_date
+from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import (
+    ARGUMENTS,
+    EXIT_FAULT,
+    EXIT_INPUT,
+    InputError,
+    LoadArgs,
+    check_settings,
+    settings_of,
+)
+
+SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault; `gate` has codes of its own."""
+    arguments = make_parser().parse_args(argv)
+    settings = Settings()
+    try:
+        settings = Settings.from_environment()
+        if getattr(arguments, "runs", None):
+            settings = replace(settings, runs=Path(arguments.runs))
+        code = int(arguments.command(arguments, settings))
+        sys.stdout.flush()  # so that a reader who has gone is noticed here, and not when Python ends
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        return exit_code(error, debug=settings.debug)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = Parser(prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    compiled = commands.add_parser("compile", help="write the training pipeline as IR YAML for KFP")
+    compiled.add_argument(
+        "-o", "--output", default="training_pipeline.yaml", help="file to write (default %(default)s)"
+    )
+    server_parser.add_platform_flags(compiled)
+    compiled.set_defaults(command=compile_command)
+    data_commands.add_commands(commands)
+    _add_runs(commands)
+    gate_commands.add_commands(commands)
+    cluster_parser.add_commands(commands)
+    server_parser.add_commands(commands)
+    archive = commands.add_parser(
+        "archive", help="make the archive of Spark's classes that lets every step start faster"
+    )
+    archive.set_defaults(command=archive_command)
+    manifests = commands.add_parser(
+        "manifests", help="write the manifests of a cluster, spark-operator/, into a folder"
+    )
+    manifests.add_argument("folder", metavar="DIR", help="where; it is made if it is not there, and must be empty")
+    manifests.add_argument("--force", action="store_true", help="replace files of the same name in it")
+    manifests.set_defaults(command=manifests_command)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run the training pipeline on this machine, or with --kfp on a KFP server",
+        description="Runs load, preprocess, train and evaluate.",
+    )
+    parser.add_argument(
+        "data", nargs="?", default="", help=f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
+    )
+    parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML)")
+    parser.add_argument("--spark", default="local[*]", help="where Spark runs (default %(default)s)")
+    parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
+    parser.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="run every step, even if its inputs, data and code are as before"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    server_parser.add_run_flags(parser)
+    add_settings(parser, grouped=True)
+    parser.set_defaults(command=run_command)
+
+
+def _add_runs(commands: Any) -> None:
+    parser = commands.add_parser("runs", help="the runs on this machine, or with --kfp on a KFP server")
+    actions = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, ids, text in (
+        ("list", 0, "one line each"),
+        ("show", 1, "all of one run"),
+        ("compare", 2, "two runs side by side"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        if ids:
+            action.add_argument("ids", nargs=ids, metavar="ID", help="name of a run, its beginning, or `last`")
+        server_parser.add_server_flags(
+            action, "the runs there and not on this machine: URL of the KFP server or its UI"
+        )
+        action.set_defaults(command=runs_command, ids=[], action=name)
+    server_parser.add_runs_commands(actions)
+
+
+def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Runs the pipeline and shows how it went."""
+    if server_parser.is_for_a_server(arguments):
+        return server_parser.run_command(arguments, settings)
+    inputs = {
+        name: value for kind in ARGUMENTS.values() for name in settings_of(kind) for value in [getattr(arguments, name)]
+    }
+    inputs |= data_inputs(arguments)
+    if not arguments.spark.startswith("local"):
+        raise InputError(
+            f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
+        )
+    inputs |= {"spark": arguments.spark, "spark_settings": {}}
+    check_settings(inputs)
+    check_inputs(LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri=""))
+    settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
+    console = Console(quiet=arguments.json)
+    with display.Progress(console) as progress:
+        run, evaluation = run_locally(arguments.run_id or runs.new_id(), inputs, settings, progress.show)
+    if arguments.json:
+        print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
+    if run.status != "succeeded":
+        return tell_failure(run, settings)
+    console.print()
+    console.print(display.metrics_table(evaluation))
+    for warning in evaluation["warnings"]:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
+    console.print(Text(f"report: {run.report}"), soft_wrap=True)
+    return 0
+
+
+def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
+    """Which data, and which specification.
+
+    Raises:
+        InputError: no data is named, and this installation has no sample.
+    """
+    if arguments.data:
+        return {
+            "data_uri": data_commands.absolute(fill_date(arguments.data, "")),
+            "specification_uri": data_commands.absolute(arguments.specification_uri),
+        }
+    sample, specification = (
+        path if (path := Path(name)).exists() else bundled(name) for name in (SAMPLE, SAMPLE_SPECIFICATION)
+    )
+    if not Path(SAMPLE).exists():
+        print(f"no data is named: the synthetic sample is taken, {sample}", file=sys.stderr)
+    chosen = arguments.specification_uri or ("" if arguments.label else str(specification))
+    return {"data_uri": data_commands.absolute(str(sample)), "specification_uri": data_commands.absolute(chosen)}
+
+
+def tell_failure(run: runs.Run, settings: Settings) -> int:
+    """Prints why a run failed: the error, for a fault the driver's last lines, and where the whole log is."""
+    failed: dict[str, Any] = next((event for event in run.steps.values() if event["state"] == "failed"), {})
+    if failed.get("log"):
+        print(failed["log"], file=sys.stderr)
+    print(f"spark-kfp: error: {run.message}", file=sys.stderr)
+    if failed.get("kind") == "input":
+        return EXIT_INPUT
+    print(f"the whole log: {failed.get('log_path') or settings.runs / run.id / LOG_NAME}", file=sys.stderr)
+    return EXIT_FAULT
+
+
+def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
+    """Writes the pipeline's IR YAML."""
+    from kfp.compiler import Compiler  # noqa: PLC0415
+
+    from kfp_pipeline.pipelines.training import make_pipeline  # noqa: PLC0415
+    from kfp_pipeline.task_settings import read_platform  # noqa: PLC0415
+
+    if not arguments.output.endswith((".yaml", ".yml")):
+        raise InputError(f"--output is {arguments.output}; KFP writes YAML only: give a name that ends in .yaml")
+    Compiler().compile(make_pipeline(read_platform(arguments.platform, arguments.image)), arguments.output)
+    print(arguments.output)
+    return 0
+
+
+def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Lists, shows or compares runs."""
+    if arguments.kfp:
+        return server_parser.runs_command(arguments, settings)
+    found = [runs.find(settings.runs, name) for name in arguments.ids] or runs.list_runs(settings.runs)
+    if arguments.action == "compare":
+        compare_runs(found[0], found[1], arguments, settings)
+    elif arguments.json:
+        print(json.dumps([asdict(run) for run in found], ensure_ascii=False))
+    else:
+        table = display.runs_table(found) if arguments.action == "list" else display.run_lines(found[0])
+        wide_console().print(table)
+    return 0
+
+
+def wide_console() -> Console:
+    """A console whose tables are not squeezed into 80 columns where nobody looks at them."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def compare_runs(one: runs.Run, other: runs.Run, arguments: argparse.Namespace, settings: Settings) -> None:
+    """Shows two runs side by side, and how far chance moves the difference where both were judged on the same rows.
+
+    Raises:
+        InputError: they predict different things, or an evaluation cannot be read.
+    """
+    compared = None
+    if one.status == other.status == "succeeded":
+        paths = [gate_commands.find_evaluation(run.id, settings.runs) for run in (one, other)]
+        compared = compare(*map(gate_commands.read_json, paths))
+    if arguments.json:
+        document = {"runs": [asdict(one), asdict(other)], "comparison": compared and asdict(compared)}
+        print(json.dumps(document, ensure_ascii=False))
+        return
+    console = wide_console()
+    console.print(display.comparison_table(one, other, compared))
+    if compared:
+        console.print(Text(f"\n{compared.note}"), soft_wrap=True)
+
+
+def archive_command(_: argparse.Namespace, settings: Settings) -> int:
+    """Makes the class-data archive."""
+    path = make_archive(settings)
+    print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
+    return 0
+
+
+def manifests_command(arguments: argparse.Namespace, _: Settings) -> int:
+    """Writes the manifests, and says what to do with them."""
+    write_manifests(Path(arguments.folder), force=arguments.force)
+    print(f"{arguments.folder}: read README.md in it, then: kubectl apply -k {arguments.folder}/overlays/minikube")
+    return 0

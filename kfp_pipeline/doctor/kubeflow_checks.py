@@ -1,0 +1,166 @@
+"""Checks of Kubeflow Pipelines and of Katib, which only some runs need. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from kubernetes.client.exceptions import ApiException
+
+from kfp_pipeline.doctor.check_results import MissingError
+from kfp_pipeline.runtime.kubernetes_api import Cluster
+from kfp_pipeline.settings import OBJECT_STORE
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+KFP_SERVICE, KFP_PORT = "ml-pipeline", 8888
+OLDEST_KFP = (2, 15)
+STORES = ("seaweedfs", "minio-service")
+"""Services of KFP's own object store, both on port 9000: manifests/kustomize/third-party has seaweedfs/ from 2.16 on, minio/ in 2.15."""
+STORE_PORT = 9000
+ARGO_CONFIG = "workflow-controller-configmap"
+KATIB_CONFIG, KATIB_CONFIG_KEY = "katib-config", "katib-config.yaml"
+INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
+TRIAL = "Job.v1.batch"
+ALGORITHMS = ("random", "tpe")
+
+
+def pipelines(cluster: Cluster) -> str:
+    """Whether KFP answers, is new enough, and runs its tasks where this platform is set up.
+
+    Raises:
+        MissingError: it is not, with the fix.
+    """
+    if not _defined(cluster, "workflows.argoproj.io"):
+        raise MissingError("not installed", "needed for runs from KFP only", ok=None)
+    home = _home(cluster)
+    if not home:
+        raise MissingError(
+            f"workflows are known, but there is no service {KFP_SERVICE}", "install the API server of KFP"
+        )
+    health = cluster.text(f"/api/v1/namespaces/{home}/services/{KFP_SERVICE}:{KFP_PORT}/proxy/apis/v2beta1/healthz")
+    version = str(health.get("tag_name") or "unknown")
+    if _numbers(version) and _numbers(version) < OLDEST_KFP:
+        raise MissingError(f"version {version}", "upgrade it to 2.15 or newer")
+    if not health.get("multi_user") and home != cluster.namespace:
+        _require_settings(cluster, home)
+    return f"API server {version} in namespace {home} answers"
+
+
+def _home(cluster: Cluster) -> str:
+    """The namespace of KFP; empty if it is not there."""
+    services = cluster.text("/api/v1/services", {"fieldSelector": f"metadata.name={KFP_SERVICE}"})["items"]
+    return str(services[0]["metadata"]["namespace"]) if services else ""
+
+
+def repeats(cluster: Cluster) -> str:
+    """What this KFP repeats of a pipeline's tasks, beside what they repeat by themselves.
+
+    Argo merges its `workflowDefaults` into every workflow; KFP sets a limit and a backoff where a task asks for retries, and no policy
+    (getTaskRetryStrategyFromInput in KFP's argocompiler/container.go). Without a policy Argo repeats failures: RetryPolicyActual in its
+    workflow_types.go.
+
+    Raises:
+        MissingError: it repeats what must not be repeated, or KFP is not there.
+    """
+    home = _home(cluster)
+    if not home:
+        raise MissingError("KFP is not there", "needed for runs from KFP only", ok=None)
+    data = cluster.text(f"/api/v1/namespaces/{home}/configmaps/{ARGO_CONFIG}").get("data") or {}
+    defaults = yaml.safe_load(data.get("workflowDefaults", "")) or {}
+    strategy = ((defaults.get("spec") or {}).get("templateDefaults") or {}).get("retryStrategy") or {}
+    policy = strategy.get("retryPolicy") or ("Always" if strategy.get("expression") else "OnFailure")
+    if policy == "Always":
+        raise MissingError(
+            f"retryPolicy Always in {home}/{ARGO_CONFIG} repeats whole graphs, and a user's errors too",
+            "set it to OnError, as KFP 2.17 ships it",
+        )
+    times = f"{strategy['limit']} times" if "limit" in strategy else "without a limit"
+    if policy == "OnError":
+        return f"a task whose pod is gone, {times}; none that failed or was evicted (OnError)"
+    if policy == "OnTransientError":
+        return "a task whose error Argo takes for a passing one (OnTransientError)"
+    if strategy:
+        return f"every task that fails, a user's error too, {times}; none whose pod is gone ({policy})"
+    return "nothing, unless the platform's file sets retries: then every task that fails, a user's error too; none whose pod is gone"
+
+
+def store(cluster: Cluster) -> str:
+    """Which object store KFP brought, and whether the tasks and drivers of this namespace are sent there.
+
+    Raises:
+        MissingError: they are sent to one that is not there.
+    """
+    told = str(
+        (cluster.text(f"{_config_maps(cluster.namespace)}/{OBJECT_STORE}").get("data") or {}).get("endpoint", "")
+    )
+    home = _home(cluster)
+    if not home:
+        return f"{told}; no KFP to compare with"
+    there = [item["metadata"]["name"] for item in cluster.text(f"/api/v1/namespaces/{home}/services")["items"]]
+    found = [f"http://{name}.{home}:{STORE_PORT}" for name in STORES if name in there]
+    host = told.partition("//")[2].partition(":")[0].split(".")
+    if len(host) > 1 and host[1] == home and host[0] not in there:
+        fix = f"set endpoint={found[0]} in spark-operator/base/kustomization.yaml" if found else "name your store there"
+        raise MissingError(f"ConfigMap {OBJECT_STORE} says {told}, and {home} has no service {host[0]}", fix)
+    return f"{told}; KFP brought {', '.join(found) or 'none that is known'}"
+
+
+def _config_maps(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/configmaps"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.lstrip("v").split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
+
+
+def _require_settings(cluster: Cluster, home: str) -> None:
+    """Tasks run in the namespace of KFP: what they read by name must be there."""
+    for kind in ("secrets", "configmaps"):
+        try:
+            cluster.text(f"/api/v1/namespaces/{home}/{kind}/{OBJECT_STORE}")
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            raise MissingError(
+                f"its tasks run in namespace {home}, which has no {OBJECT_STORE} among its {kind}",
+                f"apply spark-operator/ to namespace {home}, see docs/kind.md",
+            ) from error
+
+
+def katib(cluster: Cluster) -> str:
+    """Whether Katib is there and set up for trials that are Jobs of this namespace.
+
+    Raises:
+        MissingError: it is not, with the fix.
+    """
+    if not _defined(cluster, "experiments.kubeflow.org"):
+        raise MissingError("not installed", "needed for tuning with Katib only", ok=None)
+    found = cluster.text("/api/v1/configmaps", {"fieldSelector": f"metadata.name={KATIB_CONFIG}"})["items"]
+    if not found:
+        raise MissingError(f"there is no ConfigMap {KATIB_CONFIG}", "install Katib's controller")
+    settings: dict[str, Any] = yaml.safe_load((found[0].get("data") or {}).get(KATIB_CONFIG_KEY, "")) or {}
+    trials = ((settings.get("init") or {}).get("controller") or {}).get("trialResources") or []
+    if trials and TRIAL not in trials:
+        raise MissingError(f"its trials may be {', '.join(trials)}", f"add {TRIAL} to trialResources in {KATIB_CONFIG}")
+    known = {item["algorithmName"] for item in (settings.get("runtime") or {}).get("suggestions") or []}
+    lacking = [name for name in ALGORITHMS if name not in known]
+    if lacking:
+        raise MissingError(f"it knows no {', '.join(lacking)}", f"add them to suggestions in {KATIB_CONFIG}")
+    labels = cluster.text(f"/api/v1/namespaces/{cluster.namespace}")["metadata"].get("labels") or {}
+    if labels.get(INJECTION_LABEL) != "enabled":
+        raise MissingError(
+            "it does not collect metrics in this namespace",
+            f"kubectl label namespace {cluster.namespace} {INJECTION_LABEL}=enabled",
+        )
+    return f"trials may be {TRIAL}; {', '.join(ALGORITHMS)}; metrics are collected in this namespace"
+
+
+def _defined(cluster: Cluster, name: str) -> bool:
+    try:
+        cluster.text(f"{CRD}/{name}")
+    except ApiException as error:
+        if error.status == 404:
+            return False
+        raise
+    return True

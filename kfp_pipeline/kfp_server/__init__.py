@@ -1,0 +1,1 @@
+"""What talks to a KFP server: client, uploads, runs, recurring runs."""

@@ -1,0 +1,1 @@
+"""A run that this machine drives, and past runs: kept, compared, judged."""

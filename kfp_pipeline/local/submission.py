@@ -1,0 +1,124 @@
+"""Runs steps on a cluster from a laptop, without KFP: one step, or the four of the training pipeline one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.kubernetes_api import Cluster
+from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
+from kfp_pipeline.settings import Settings
+from spark_jobs.contract import ARGUMENTS, InputError, Result, Step, StepArgs
+
+
+def read_overrides(path: str) -> dict[str, Any]:
+    """The run's Spark settings from a YAML file; empty without one.
+
+    Raises:
+        InputError: it is not there, or holds no mapping.
+    """
+    if not path:
+        return {}
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must map a step, or all, to a partial SparkApplication spec")
+    return found
+
+
+def submit_step(
+    cluster: Cluster, step: Step, args: StepArgs, settings: Settings, *, run: str, overrides: Mapping[str, Any]
+) -> Result:
+    """Runs one step as a SparkApplication and follows it to its end; see `Runner.run`.
+
+    Raises:
+        InputError: this machine cannot reach the output's bucket, from which it must read the result.
+    """
+    check_bucket(str(vars(args)["output_uri"]))
+    runner = SparkOperatorRunner(
+        cluster, config_name=settings.config_map, lease_seconds=settings.lease_seconds, run=run, overrides=overrides
+    )
+    return runner.run(step, args, settings.runs / (run or "submitted") / "logs" / f"{step}.log")
+
+
+def submit_pipeline(
+    cluster: Cluster,
+    inputs: Mapping[str, Any],
+    root: str,
+    settings: Settings,
+    *,
+    run: str,
+    overrides: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> list[Result]:
+    """Runs load, preprocess, train and evaluate; each leaves its output below `root/run/STEP`.
+
+    Started again with the same name of the run, what has finished is taken as it is and what runs is followed.
+
+    Args:
+        cluster: where.
+        inputs: the pipeline's inputs; a local specification is put into the object store.
+        root: URI below which the runs lie.
+        settings: of the platform.
+        run: name of the run.
+        overrides: the run's Spark settings.
+        say: takes a line for the person who waits.
+
+    Raises:
+        InputError: the data is on this machine, where the cluster cannot read it.
+        StepError: a step did not end well; the later ones are not started.
+    """
+    if not object_store.is_stored(root):
+        raise InputError(f"--output={root}: give a URI in an object store, like s3://BUCKET/runs")
+    if not object_store.is_stored(str(inputs["data_uri"])):
+        raise InputError(
+            f"{inputs['data_uri']}: the cluster cannot read this machine; first: spark-kfp data upload FILE URI"
+        )
+    check_bucket(root)
+    place = f"{root.rstrip('/')}/{run}"
+    given = {**inputs, "specification_uri": _stored(str(inputs["specification_uri"]), f"{place}/specification.toml")}
+    given |= {f"{step}_uri": f"{place}/{step}" for step in Step} | {"report_uri": f"{place}/report.html"}
+    results = []
+    for step in Step:
+        kind: Any = ARGUMENTS[step]
+        args = kind(
+            **{name: given[name] for name in kind.names() if name != "output_uri"}, output_uri=f"{place}/{step}"
+        )
+        result = submit_step(cluster, step, args, settings, run=run, overrides=overrides)
+        say(f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}")
+        results.append(result)
+    return results
+
+
+def check_bucket(uri: str) -> None:
+    """Asks for a URI's bucket, before anything is submitted.
+
+    Raises:
+        InputError: there is none, or the store refuses, or this machine does not know where the store is.
+        StepError: the store does not answer.
+    """
+    if not object_store.is_stored(uri):
+        return
+    bucket, _ = object_store.bucket_and_key(uri)
+    if not object_store.bucket_exists(bucket):
+        raise InputError(f"{uri}: there is no such bucket; make it first: spark-kfp data make-bucket {bucket}")
+
+
+def _stored(specification: str, uri: str) -> str:
+    if not specification or object_store.is_stored(specification):
+        return specification
+    try:
+        object_store.write_bytes(uri, Path(specification).read_bytes())
+    except OSError as error:
+        raise InputError(f"{specification}: {error.strerror}") from error
+    return uri

@@ -1,0 +1,1 @@
+"""The KFP graphs, one module a pipeline."""

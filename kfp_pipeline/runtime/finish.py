@@ -1,0 +1,37 @@
+"""The task after the steps, however they went: it ends the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.errors import told_plainly
+from kfp_pipeline.runtime.kubernetes_api import connect
+from kfp_pipeline.runtime.run_end import end_run
+from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.settings import Settings
+
+
+def finish(status: str, message: str, summary: Any) -> None:
+    """Ends what still runs of the run, and writes how it went; see `end_run`.
+
+    Raises:
+        SystemExit: that could not be done; the log says why.
+    """
+    settings = Settings.from_environment()
+    with told_plainly():
+        place = place_of(summary.uri, settings.run_id)
+        document = end_run(
+            connect(settings.namespace, settings.patience_seconds),
+            object_store,
+            run=settings.run_id,
+            place=place,
+            status=status,
+            message=message,
+            shown_at=Path(summary.path),
+        )
+        for application in document["applications"]:
+            print("{step}: SparkApplication {name}: {state} {error}".format(**application).rstrip())  # noqa: T201
+        print(f"{status}: {document['message'] or 'no task has left a reason'}" if status != "SUCCEEDED" else status)  # noqa: T201
+        print(f"{place}/summary.json", flush=True)  # noqa: T201

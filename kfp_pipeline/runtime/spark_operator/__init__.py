@@ -1,0 +1,1 @@
+"""The runner for the Kubeflow Spark operator: a step is a SparkApplication."""

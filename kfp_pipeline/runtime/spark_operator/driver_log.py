@@ -1,0 +1,90 @@
+"""Follows a driver's log while it runs: into the task's own log and a file, no line lost, none twice.
+
+The API server gives each line its time. After a cut connection the log is read again from the last line's time on, and lines of that
+very time that were seen are left out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from kubernetes.client.exceptions import ApiException
+
+from kfp_pipeline.runtime.kubernetes_api import Cluster, blinks_allowed
+from kfp_pipeline.runtime.spark_operator.application import DRIVER_CONTAINER
+
+PAUSE_SECONDS = 0.5
+LAST_LINES = 30
+
+
+class DriverLog:
+    """The log of one driver; a context that follows it in a thread of its own once `start` is called."""
+
+    def __init__(self, cluster: Cluster, path: Path, on_line: Callable[[str], None]) -> None:
+        """Args: cluster; path, the file to which lines are appended; on_line, called with each line."""
+        self._cluster, self._path, self._on_line = cluster, path, on_line
+        self._since, self._seen_at_since = "", set[str]()
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> DriverLog:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+
+    def start(self, pod: str) -> None:
+        """Begins to follow, if that has not begun."""
+        if self._thread is None:
+            arguments = (pod, self._stop.is_set)
+            self._thread = threading.Thread(target=self.follow, args=arguments, name="driver-log", daemon=True)
+            self._thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Waits until the last line is there; the driver must have ended."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    @property
+    def tail(self) -> str:
+        """The last lines."""
+        return "\n".join(self._last)
+
+    def follow(self, pod: str, has_ended: Callable[[], bool]) -> None:
+        """Follows until `has_ended`, and then once more, so that the last line is there."""
+        with self._path.open("a", encoding="utf-8") as file:
+            while True:
+                stopping, whole = has_ended(), False
+                with blinks_allowed():
+                    try:
+                        for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
+                            self._take(line, file.write)
+                        whole = True
+                    except ApiException as error:
+                        if error.status == 404:  # the pod is gone, and its log with it
+                            return
+                        raise
+                file.flush()
+                if stopping and whole:
+                    return
+                self._stop.wait(PAUSE_SECONDS)
+
+    def _take(self, stamped: str, write: Callable[[str], object]) -> None:
+        time, _, line = stamped.partition(" ")
+        if time < self._since or (time == self._since and stamped in self._seen_at_since):
+            return
+        if time != self._since:
+            self._since, self._seen_at_since = time, set()
+        self._seen_at_since.add(stamped)
+        self._last.append(line)
+        write(line + "\n")
+        self._on_line(line)

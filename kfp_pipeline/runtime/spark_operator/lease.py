@@ -1,0 +1,138 @@
+"""A lease on each application: the task renews it, and an application whose lease nobody renews is deleted.
+
+A task may be killed outright, and KFP may never start it again; nobody would then stop its application. The reaper, a small Deployment
+in the namespace, does. It trusts no clock but its own: a lease has expired when it has looked the same for its whole duration, which is
+noted on the application when it is made (`Settings.lease_seconds`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kfp_pipeline.runtime.errors import StepError
+from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, LEASES, PODS, Cluster, ConflictError
+from kfp_pipeline.runtime.spark_operator.application import (
+    DRIVER_EXISTS,
+    ENDED,
+    driver_name,
+    error_of,
+    is_alive,
+    state_of,
+)
+from kfp_pipeline.runtime.spark_operator.manifest import LEASE, MANAGED_BY
+from kfp_pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+LONGEST_PAUSE_SECONDS = 30.0
+RENEWALS = 6
+"""How often at least a lease is renewed in its duration, so that one lost answer ends nothing."""
+
+
+def seconds_of(application: Mapping[str, Any]) -> int:
+    """How long an application goes on when nobody follows it: as noted on it, else as the platform is shipped."""
+    noted = str((application["metadata"].get("annotations") or {}).get(LEASE, ""))
+    return int(noted) if noted.isdecimal() else Settings.lease_seconds
+
+
+class Lease:
+    """What one task holds on its application."""
+
+    def __init__(self, cluster: Cluster, application: Mapping[str, Any], holder: str) -> None:
+        """Args: cluster; application, as the server gave it back; holder, name of the task's pod or machine."""
+        self._cluster, self._holder = cluster, holder
+        self._name: str = application["metadata"]["name"]
+        self._seconds = seconds_of(application)
+        self._owner = {
+            "apiVersion": application["apiVersion"],
+            "kind": application["kind"],
+            "name": self._name,
+            "uid": application["metadata"]["uid"],
+        }
+        self._renewed = float("-inf")
+
+    def renew(self) -> None:
+        """Renews the lease if it is time to; makes it if it is not there."""
+        if time.monotonic() - self._renewed < min(LONGEST_PAUSE_SECONDS, self._seconds / RENEWALS):
+            return
+        spec = {"holderIdentity": self._holder, "leaseDurationSeconds": self._seconds, "renewTime": _now()}
+        try:
+            found = self._cluster.get(LEASES, self._name)
+            if found and any(o.get("uid") == self._owner["uid"] for o in found["metadata"].get("ownerReferences", [])):
+                self._cluster.replace(LEASES, {**found, "spec": {**found["spec"], **spec}})
+            else:
+                if found:  # of an earlier application of this name
+                    self._cluster.delete(LEASES, self._name, found["metadata"]["uid"])
+                metadata = {"name": self._name, "labels": MANAGED_BY, "ownerReferences": [self._owner]}
+                body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+                self._cluster.create(LEASES, body)
+        except ConflictError:  # someone else who follows the same application has just renewed it
+            log.debug("lease %s was renewed by another", self._name)
+        self._renewed = time.monotonic()
+
+
+@dataclass
+class Reaper:
+    """Deletes the applications of one namespace that nobody follows any more.
+
+    Attributes:
+        cluster: the namespace.
+        clock: seconds that only rise.
+        longest_gap_seconds: after a longer time without an answer all leases count as seen for the first time.
+    """
+
+    cluster: Cluster
+    clock: Callable[[], float] = time.monotonic
+    longest_gap_seconds: float = 30.0
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _last: float = float("-inf")
+
+    def look(self) -> list[str]:
+        """Looks once, deletes what has expired, and returns the names."""
+        selector = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+        applications = self.cluster.list(APPLICATIONS, labelSelector=selector)
+        leases = {item["metadata"]["name"]: item for item in self.cluster.list(LEASES, labelSelector=selector)}
+        now = self.clock()
+        if now - self._last > self.longest_gap_seconds:  # whoever renews could not reach the server either
+            self._seen.clear()
+        self._last = now
+        expired, alive = [], set()
+        for application in applications:
+            name, uid = application["metadata"]["name"], application["metadata"]["uid"]
+            if self._has_ended(application) or application["metadata"].get("deletionTimestamp"):
+                continue
+            alive.add(uid)
+            renewed = str(leases.get(name, {}).get("spec", {}).get("renewTime", ""))
+            before, since = self._seen.get(uid, (None, now))
+            if before != renewed:
+                self._seen[uid] = (renewed, now)
+            elif now - since > seconds_of(application):
+                self.cluster.delete(APPLICATIONS, name, uid)
+                log.warning(
+                    "deleted %s: its lease was not renewed for %.0f s (last %s)", name, now - since, renewed or "never"
+                )
+                expired.append(name)
+        self._seen = {uid: seen for uid, seen in self._seen.items() if uid in alive}
+        return expired
+
+    def _has_ended(self, application: Mapping[str, Any]) -> bool:
+        if state_of(application) == "FAILED" and DRIVER_EXISTS in error_of(application):  # not to be believed at once
+            return not is_alive(self.cluster.get(PODS, driver_name(application)))
+        return state_of(application) in ENDED
+
+    def run(self, interval_seconds: float) -> None:
+        """Looks again and again, for ever."""
+        while True:
+            try:
+                self.look()
+            except StepError as error:
+                log.warning("%s", error)
+            time.sleep(interval_seconds)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

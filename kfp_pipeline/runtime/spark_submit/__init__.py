@@ -1,0 +1,1 @@
+"""The runner for this machine: a step is a spark-submit process."""
