@@ -15,7 +15,6 @@ import json
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 from kfp_pipeline.local import runs
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
@@ -23,8 +22,9 @@ from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.tracking import driver_of
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, Result, Step, settings_of
+from spark_jobs.contract import TRAINING
 from spark_jobs.object_store_settings import ObjectStoreSettings
+from spark_jobs.result import Result
 
 COLUMNS = ("submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "verdict", "all")
 
@@ -40,13 +40,10 @@ def main() -> None:
     settings, run = Settings.from_environment(), runs.new_id()
     cluster = connect(given.namespace, settings.patience_seconds)
     place = f"{given.output}/{run}"
-    inputs: dict[str, Any] = {name: value for kind in ARGUMENTS.values() for name, value in settings_of(kind).items()}
-    inputs |= {"data_uri": given.data_uri, "specification_uri": given.spec, "report_uri": f"{place}/report.html"}
-    inputs |= {f"{step}_uri": f"{place}/{step}" for step in Step}
+    inputs = {"data_uri": given.data_uri, "specification_uri": given.spec}
     seconds, requests = {}, {}
-    for step in Step:
-        kind: Any = ARGUMENTS[step]
-        args = kind(**{name: (inputs | {"output_uri": f"{place}/{step}"})[name] for name in kind.names()})
+    for step in TRAINING.steps:
+        args = TRAINING.arguments_below(place, step, inputs)
         before, began = counted(), time.time()
         runner = SparkOperatorRunner(cluster, run=run, say=lambda _: None)
         result = runner.run(step, args, Path(settings.runs / run / f"{step}.log"))

@@ -10,25 +10,24 @@ import sys
 import time
 from pathlib import Path
 
+from spark_jobs.contract import TRAINING
+
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(PROJECT)  # spark-submit puts this folder there
 
 from spark_jobs.__main__ import perform  # noqa: E402
-from spark_jobs.contract import ARGUMENTS, Step  # noqa: E402
 from spark_jobs.session import build_session  # noqa: E402
 
 
 def main(data: str, out: str) -> None:
     """Runs the four steps and leaves `measured.json`: seconds of each and the metrics."""
-    uris = {f"{step}_uri": f"{out}/{step}" for step in Step}
-    uris |= {"data_uri": data, "specification_uri": str(PROJECT / "data/bank.toml"), "report_uri": f"{out}/report.html"}
+    given = {"data_uri": data, "specification_uri": str(PROJECT / "data/bank.toml")}
     session = build_session("benchmark")
     seconds: dict[str, float] = {}
     metrics: dict[str, float] = {}
-    for step, kind in ARGUMENTS.items():
-        given = {name: uri for name, uri in uris.items() if name in kind.names()} | {"output_uri": f"{out}/{step}"}
+    for step in TRAINING.steps:
         began = time.perf_counter()
-        metrics |= perform(session, step, kind(**given), began).metrics
+        metrics |= perform(session, step, TRAINING.arguments_below(out, step, given), began).metrics
         seconds[step] = time.perf_counter() - began
     session.stop()
     Path(out, "measured.json").write_text(json.dumps({"seconds": seconds, "metrics": metrics}), encoding="utf-8")

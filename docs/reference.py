@@ -10,17 +10,21 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import json_format
+
 from kfp_pipeline import settings
 from kfp_pipeline.commands.main import make_parser
+from kfp_pipeline.component_settings import PLATFORM_INPUTS
 from kfp_pipeline.pipelines import training
 from kfp_pipeline.runtime.spark_operator import manifest
 from kfp_pipeline.runtime.spark_operator.tracking import Limits
 from kfp_pipeline.task_settings import Platform
-from spark_jobs.contract import ARGUMENTS, flag
+from spark_jobs.arguments import Argument, flag
+from spark_jobs.contract import ARGUMENTS, TRAINING
 from spark_jobs.object_store_settings import ObjectStoreSettings
 
 HERE = Path(__file__).parent
@@ -115,29 +119,31 @@ def variable_of(kind: str, name: str) -> str:
 def steps() -> Iterator[str]:
     """The arguments of each step."""
     for step, kind in ARGUMENTS.items():
-        rows = [(f"`{flag(item.name)}`", *described(item)) for item in fields(kind)]  # type: ignore[arg-type]
+        rows = [(f"`{flag(item.name)}`", *described(item)) for item in kind.arguments()]
         names = ("argument", "type", "default", "meaning")
         yield section(f"Step: {step}", kind.__doc__ or "", table(names, rows))
 
 
-def described(item: Any) -> tuple[str, str, str]:
-    """Type, default and meaning of a field of the contract."""
-    choices = item.metadata["choices"]
-    about = item.metadata["about"] + (f"; one of {', '.join(choices)}" if choices else "")
-    return str(item.type), default_of(item.default), plain(about)
+def described(item: Argument) -> tuple[str, str, str]:
+    """Type, default and meaning of an argument of a step."""
+    about = item.about + (f"; one of {', '.join(item.choices)}" if item.choices else "")
+    if item.search:
+        about += (
+            f"; a tuner tries {item.search.low:g} to {item.search.high:g}{', on a logarithmic scale' * item.search.log}"
+        )
+    return item.type, default_of(item.default), plain(about)
 
 
 def pipeline_inputs() -> str:
     """The inputs of the compiled pipeline."""
-    about = training.training_pipeline.pipeline_spec.root.input_definitions.parameters
+    known = training.training_pipeline.pipeline_spec.root.input_definitions.parameters
     rows = [
-        (
-            f"`{name}`",
-            item.annotation.__name__,
-            default_of(MISSING if item.default is inspect.Parameter.empty else item.default),
-            plain(about[name].description.rstrip(".")),
-        )
-        for name, item in training.parameters().items()
+        (f"`{item.name}`", item.type, default_of(item.default), plain(item.about))
+        for item in TRAINING.inputs().values()
+    ]
+    rows += [
+        (f"`{name}`", type_, default_of(json_format.MessageToDict(known[name])["defaultValue"]), plain(about))
+        for name, (type_, about) in PLATFORM_INPUTS.items()
     ]
     intro = "What a run of the compiled pipeline can be given, in KFP's UI or by a client."
     return section("Inputs of the pipeline", intro, table(("input", "type", "default", "meaning"), rows))
@@ -183,7 +189,7 @@ def attributes_of(kind: type) -> dict[str, str]:
 
 def default_of(value: Any) -> str:
     """A default as it is typed."""
-    if value is MISSING:
+    if value is None:
         return "required"
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"`{text}`" if text else "empty"

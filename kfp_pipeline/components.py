@@ -1,131 +1,170 @@
-"""The KFP components: one for each step, its inputs taken from the contract, and one that ends a run.
+"""The KFP components: one for each step, its inputs taken from the contract.
 
-A lightweight component is compiled from the source text of its function, so a signature that follows the contract needs a source that
-follows the contract: `component_source` writes it. Each body is one call into `runtime`. A component declares output artifacts, for the UI
-and the lineage, lets Spark write to their URIs, and returns the URI as text: an artifact as input would make KFP's launcher copy the whole
-table into the task's pod. Annotations are not postponed here: KFP reads them.
+Made from spark_jobs/contract.py by `make generate`: change that, not this file.
+Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
+and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
+postponed here: KFP reads them.
 """
 
-import functools
-import linecache
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
-from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
-from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
-from spark_jobs.contract import ARGUMENTS, Step
-
-TASK_IMAGE = f"spark-kfp-task:{version('spark-kfp')}"
-
-OUTPUT_KINDS: Mapping[Step, Mapping[str, str]] = {
-    Step.LOAD: {"table": "Dataset"},
-    Step.PREPROCESS: {"features": "Dataset"},
-    Step.TRAIN: {"model": "Model", "metrics": "Metrics"},
-    Step.EVALUATE: {
-        "evaluation": "Artifact",
-        "metrics": "Metrics",
-        "curves": "ClassificationMetrics",
-        "report": "HTML",
-        "summary": "Markdown",
-    },
-}
-"""The output artifacts of each component and their KFP types."""
-
-PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
-    "spark": ("str", "where Spark runs: operator, or local[*] on one machine"),
-    "spark_settings": (
-        "dict",
-        'resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}',
-    ),
-}
-"""The inputs of every component beside those of the contract: type and meaning."""
-
-SCHEDULED_TIME, CODE_VERSION = "scheduled_time", "code_version"
-"""A further input of load, and one of the cached steps, which load puts out."""
-CACHED = (Step.PREPROCESS, Step.TRAIN)
-"""Steps that KFP takes over from an earlier run with the same inputs and image. Load decides itself; every run has its own evaluation."""
-LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
-"""What load returns; see `runtime.loading.Loaded`. The other steps return a URI."""
-
-PASSED_ON = [
-    dsl.TaskConfigPassthrough(dsl.TaskConfigField.RESOURCES),
-    dsl.TaskConfigPassthrough(dsl.TaskConfigField.KUBERNETES_TOLERATIONS),
-    dsl.TaskConfigPassthrough(dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR),
-    dsl.TaskConfigPassthrough(dsl.TaskConfigField.ENV, apply_to_task=True),
-]
-"""What a pipeline's author sets on a task and its SparkApplication gets; see `runtime.task_config`."""
+from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
 
 
-def inputs_of(step: Step) -> list[Field[Any]]:
-    """The fields of the step's arguments that are inputs of its component: all but the outputs."""
-    return [item for item in fields(ARGUMENTS[step]) if item.name not in OUTPUT_ARTIFACTS[step]]  # type: ignore[arg-type]
-
-
-def platform_inputs_of(step: Step) -> dict[str, tuple[str, str]]:
-    """The inputs of a step's component that the contract does not have: type and meaning."""
-    if step == Step.LOAD:
-        about = "when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in"
-        return {**PLATFORM_INPUTS, SCHEDULED_TIME: ("str", about)}
-    about = "version of the steps' code, so that KFP's cache knows it"
-    return {**PLATFORM_INPUTS, **({CODE_VERSION: ("str", about)} if step in CACHED else {})}
-
-
-def component_source(step: Step) -> str:
-    """The source of a component's function: the contract's fields in, the artifacts and a URI out."""
-    inputs = inputs_of(step)
-    needed = [f"{item.name}: {item.type}" for item in inputs if item.default is MISSING]
-    platform = platform_inputs_of(step)
-    optional = [f"{item.name}: {item.type} = {item.default!r}" for item in inputs if item.default is not MISSING]
-    outputs = [f"{name}: dsl.Output[dsl.{kind}]" for name, kind in OUTPUT_KINDS[step].items()]
-    helps = [f"        {item.name}: {item.metadata['about']}." for item in inputs]
-    typed = [f"{name}: {kind}" for name, (kind, _) in platform.items()]
-    given = [*needed, *typed, "task_config: dsl.TaskConfig", *outputs, *optional]
-    load = step == Step.LOAD
-    module, call = ("loading", "run_load(inputs)") if load else ("step", f"run_task({str(step)!r}, inputs)")
-    return "\n".join(
-        [
-            f"def {step}({', '.join(given)}) -> {LOADED if load else 'str'}:",
-            f'    """{(ARGUMENTS[step].__doc__ or "").strip()}',
-            "",
-            "    Args:",
-            *helps,
-            *[f"        {name}: {about}." for name, (_, about) in platform.items()],
-            "        task_config: filled in by KFP.",
-            '    """',
-            "    inputs = dict(locals())",
-            f"    from kfp_pipeline.runtime.{module} import {call.partition('(')[0]}",
-            "",
-            f"    return {call}",
-            "",
-        ]
-    )
-
-
-def make_component(step: Step) -> Any:
-    """The component of a step."""
-    source, file_name = component_source(step), f"<component {step}>"
-    # inspect.getsource, which KFP calls, finds the source here.
-    linecache.cache[file_name] = (len(source), None, source.splitlines(keepends=True), file_name)
-    namespace: dict[str, Any] = {"dsl": dsl, "NamedTuple": NamedTuple}
-    exec(compile(source, file_name, "exec", dont_inherit=True), namespace)  # noqa: S102 - the contract is ours
-    return described(task_config_passthroughs=PASSED_ON)(namespace[str(step)])
-
-
-described = functools.partial(dsl.component, base_image=TASK_IMAGE, install_kfp_package=False)
-COMPONENTS: Mapping[Step, Any] = {step: make_component(step) for step in Step}
-
-
-@described()  # type: ignore[untyped-decorator]
-def finish(status: dsl.PipelineTaskFinalStatus, summary: dsl.Output[dsl.Markdown]) -> None:
-    """Ends what still runs of the run, and says how it went.
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+def load(
+    data_uri: str,
+    spark: str,
+    spark_settings: dict,
+    scheduled_time: str,
+    task_config: dsl.TaskConfig,
+    table: dsl.Output[dsl.Dataset],
+    specification_uri: str = "",
+    label: str = "",
+    positive: str = "",
+    delimiter: str = "",
+    quote: str = "",
+    encoding: str = "",
+    header: str = "auto",
+    max_rejected_fraction: float = 0.01,
+    min_class_rows: int = 1,
+    small_classes: str = "merge",
+) -> NamedTuple("Loaded", [("uri", str), ("code_version", str)]):
+    """A CSV or Parquet table becomes typed Parquet.
 
     Args:
-        status: how the tasks ended, filled in by KFP.
-        summary: how the run went.
+        data_uri: CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://.
+        specification_uri: data specification (TOML); empty: types are inferred and label is needed.
+        label: name of the label column, when there is no specification or to override its own.
+        positive: the label value that counts as positive; empty: from the specification, else inferred.
+        delimiter: column delimiter; empty: found in the data.
+        quote: quote character; empty: found in the data.
+        encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: found in the data.
+        header: whether the first row holds the column names.
+        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected.
+        min_class_rows: a class of fewer rows is small; 1: none is.
+        small_classes: merge: small classes become one class, named other; drop: their rows are kept apart with the rejected ones.
+        spark: where Spark runs: operator, or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        scheduled_time: when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in.
+        task_config: filled in by KFP.
     """
-    from kfp_pipeline.runtime.finish import finish
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.loading import run_load
 
-    finish(status.state, status.error_message or "", summary)
+    return run_load(inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+def preprocess(
+    load_uri: str,
+    spark: str,
+    spark_settings: dict,
+    code_version: str,
+    task_config: dsl.TaskConfig,
+    features: dsl.Output[dsl.Dataset],
+    seed: int = 42,
+    split: str = "hash",
+    order_by: str = "",
+    train_fraction: float = 0.6,
+    validation_fraction: float = 0.2,
+    max_categories: int = 100,
+) -> str:
+    """The typed table becomes train, validation and test features.
+
+    Args:
+        load_uri: output of load.
+        seed: seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly.
+        split: hash: by a hash of the row's values; ordered: the last rows are the test rows.
+        order_by: column of numbers or dates that an ordered split follows; empty: the order of the file.
+        train_fraction: share of train rows, above 0 and below 1.
+        validation_fraction: share of validation rows, above 0 and below 1; what remains is test.
+        max_categories: most values of a categorical column that are features, at least 2.
+        spark: where Spark runs: operator, or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        code_version: version of the steps' code, so that KFP's cache knows it.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("preprocess", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+def train(
+    preprocess_uri: str,
+    spark: str,
+    spark_settings: dict,
+    code_version: str,
+    task_config: dsl.TaskConfig,
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    reg_param: float = 0.0,
+    elastic_net_param: float = 0.0,
+    max_iter: int = 100,
+    tol: float = 1e-06,
+    fit_intercept: bool = True,
+    standardization: bool = True,
+    family: str = "auto",
+    estimator: str = "logistic_regression",
+    class_weights: str = "none",
+    threshold_rule: str = "max_f1",
+) -> str:
+    """An estimator is fitted on the train rows; its threshold is chosen on the validation rows.
+
+    Args:
+        reg_param: regularisation strength, 0 or more.
+        elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso).
+        max_iter: most iterations of the optimiser, 1 to 1000000.
+        tol: convergence tolerance, above 0.
+        fit_intercept: fit an intercept.
+        standardization: scale features before the penalty is applied.
+        family: auto: binomial for two classes, else multinomial.
+        preprocess_uri: output of preprocess.
+        estimator: kind of model.
+        class_weights: balanced: each class weighs the same in the fit.
+        threshold_rule: how the decision threshold is chosen on the validation rows; half: 0.5.
+        spark: where Spark runs: operator, or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        code_version: version of the steps' code, so that KFP's cache knows it.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("train", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+def evaluate(
+    preprocess_uri: str,
+    train_uri: str,
+    spark: str,
+    spark_settings: dict,
+    task_config: dsl.TaskConfig,
+    report: dsl.Output[dsl.HTML],
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    curves: dsl.Output[dsl.ClassificationMetrics],
+    summary: dsl.Output[dsl.Markdown],
+    title: str = "",
+    bootstrap_samples: int = 500,
+) -> str:
+    """The model is judged on the test rows.
+
+    Args:
+        preprocess_uri: output of preprocess.
+        train_uri: output of train.
+        title: title of the report; empty: named after the label.
+        bootstrap_samples: bootstrap samples behind the intervals, 50 to 100000.
+        spark: where Spark runs: operator, or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("evaluate", inputs)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 PREFIX = "SPARK_KFP_"
 OBJECT_STORE = "spark-kfp-object-store"

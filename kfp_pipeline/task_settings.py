@@ -6,16 +6,18 @@ Knows no step and no graph.
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kfp import kubernetes
+from kfp import dsl, kubernetes
 
-from kfp_pipeline.components import TASK_IMAGE
+from kfp_pipeline.component_settings import TASK_IMAGE
+from kfp_pipeline.finish import finish
 from kfp_pipeline.settings import OBJECT_STORE, PREFIX, lease_for
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
 RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
@@ -50,6 +52,17 @@ class Platform:
     lease_seconds: int = 0
     time_limit_seconds: int = 86_400
     workflow_ttl_seconds: int = 0
+
+    @property
+    def scheduled_time(self) -> str:
+        """The time for which a run was due, which KFP fills in; its runner on one machine does not know it."""
+        # Of a recurring run the time for which it was due, else that at which it was made.
+        return str(dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER) if self.cluster else ""
+
+    def pipeline_config(self) -> Any:
+        """What KFP must know of the pipeline as a whole."""
+        kept = {"ttl_seconds_after_finished": self.workflow_ttl_seconds} if self.workflow_ttl_seconds else {}
+        return dsl.PipelineConfig(**kept)
 
 
 THIS_MACHINE = Platform(cluster=False, cache=False)
@@ -91,6 +104,16 @@ def _mapping(path: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{path} must map settings to values, like retries: 3")
     return found
+
+
+def watched_over(platform: Platform, group: str) -> AbstractContextManager[Any]:
+    """The group of a pipeline's tasks, after which, however they end, a last task ends the run; on one machine whoever waits does that.
+
+    Args:
+        platform: what tasks get.
+        group: what KFP's UI calls it.
+    """
+    return dsl.ExitHandler(prepared(finish(), platform, "Finish"), name=group) if platform.cluster else nullcontext()
 
 
 def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:

@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from spark_jobs.arguments import Role
+from spark_jobs.contract import outputs_of
+
 if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, on the path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     # It puts pyspark's archive there too, which holds no byte code: an installed pyspark is imported in three quarters of the time.
@@ -30,22 +33,10 @@ if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, 
         or path.split("/pyspark/")[0] not in sys.path
     ]
 
-from spark_jobs.contract import (
-    ARGUMENTS,
-    EXIT_FAULT,
-    EXIT_INPUT,
-    OUTPUT_PARTS,
-    OUTPUTS,
-    RESULT_NAME,
-    STANDBY,
-    Failure,
-    InputError,
-    Result,
-    Step,
-    StepArgs,
-    UnavailableError,
-    from_argv,
-)
+from spark_jobs.arguments import StepArgs, from_argv
+from spark_jobs.contract import ARGUMENTS, STANDBY, Step
+from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError, UnavailableError
+from spark_jobs.result import RESULT_NAME, Failure, Result
 
 log = logging.getLogger("spark_jobs")
 
@@ -137,7 +128,7 @@ def carry_out(step: Step, args: Any, began: float, session: Any = None) -> Resul
     from spark_jobs import storage  # noqa: PLC0415
     from spark_jobs.session import build_session  # noqa: PLC0415
 
-    uris = [value for name, value in vars(args).items() if name.endswith("_uri")]
+    uris = [getattr(args, name) for name in args.names(Role.GIVEN, Role.FROM_STEP, Role.OUTPUT)]
     storage.check_reachable(uris)
     clear(step, args)  # until the step is done, nothing here is whole
     storage.make_directory(args.output_uri)  # where nothing can be written, say so before Spark starts
@@ -160,7 +151,7 @@ def perform(session: Any, step: Step, args: Any, began: float) -> Result:
     ended = time.perf_counter()
     uris = {
         **result.uris,
-        **{name.removesuffix("_uri"): getattr(args, name) for name in OUTPUTS if hasattr(args, name)},
+        **{name.removesuffix("_uri"): getattr(args, name) for name in outputs_of(step)},
     }
     seconds = {"startup": started - began, "work": ended - started, "total": ended - began}
     result = replace(result, arguments=asdict(args), seconds=seconds, uris=uris)
@@ -235,10 +226,11 @@ def clear(step: Step, args: Any) -> None:
     """Removes what an earlier or failed run of this step left in its output, and nothing else."""
     from spark_jobs import storage  # noqa: PLC0415
 
-    for name in (RESULT_NAME, *OUTPUT_PARTS[step]):
-        storage.remove(storage.join(args.output_uri, name))
-    if hasattr(args, "report_uri"):
-        storage.remove(args.report_uri)
+    storage.remove(storage.join(args.output_uri, RESULT_NAME))
+    for item in ARGUMENTS[step].arguments(Role.OUTPUT):
+        uri = getattr(args, item.name)
+        for part in [uri] if item.file else [storage.join(uri, name) for name in item.parts]:
+            storage.remove(part)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,26 @@
-"""What crosses between Kubeflow and Spark: the steps, their arguments, their result document.
+"""What crosses between Kubeflow and Spark: the steps, their arguments, and the pipelines that they make up.
 
-This is the single truth behind the command line of a step, the inputs of its KFP component and the names that a tuner may set.
-It is standard library only, because both halves import it and neither may bring the other's packages along. It knows nothing of
-Spark or Kubernetes.
+This is the single truth behind the command line of a step, the inputs of its KFP component, the graph and the names that a tuner may
+set. Each field says what it is (`setting`, `given`, `from_step`, `output`); the edges of a pipeline follow from that. Standard library
+only, because both halves import it and neither may bring the other's packages along.
+
+A new hyperparameter is one `setting` here and one use in its estimator; then `make generate`.
 """
 
 from __future__ import annotations
 
-import argparse
-import inspect
-import json
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, ClassVar
 
-CONTRACT_VERSION = 1
-RESULT_NAME = "result.json"
-OUTPUTS = ("output_uri", "report_uri")
-"""Arguments that say where a step writes; every other URI is read."""
-LEAK = "leak"
-"""Kind of a suspicious column, in a profile and an evaluation, that all but tells the label."""
-STANDBY = "standby"
-"""Word in a step's place: start Spark, and wait for what to run."""
-EXIT_INPUT = 2
-"""Exit code of a step whose input or settings are wrong: repeating it as it is cannot help."""
-EXIT_FAULT = 1
-"""Exit code of a step that failed for any other reason."""
-EXIT_INTERRUPTED = 130
-"""Exit code of a command that was interrupted: what a shell gives for SIGINT."""
+from spark_jobs.arguments import OUTPUT_URI, Argument, Role, Search, StepArgs, flag, from_step, given, output, setting
+from spark_jobs.errors import InputError
 
 
 class Step(StrEnum):
-    """The steps, in the order in which a training pipeline runs them."""
+    """The steps. A step is the module of its name in `spark_jobs.steps`."""
 
     LOAD = "load"
     PREPROCESS = "preprocess"
@@ -41,14 +28,10 @@ class Step(StrEnum):
     EVALUATE = "evaluate"
 
 
-class InputError(ValueError):
-    """The data, a specification or a setting is wrong; the text names which one and the next thing to do."""
-
-
-class UnavailableError(OSError):
-    """Something that a step needs, such as the object store, does not answer; repeating the step may help."""
-
-
+LEAK = "leak"
+"""Kind of a suspicious column, in a profile and an evaluation, that all but tells the label."""
+STANDBY = "standby"
+"""Word in a step's place: start Spark, and wait for what to run."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
 """Schemes of URIs that point into an object store; all three mean the same one."""
 SPLITS = ("hash", "ordered")
@@ -59,62 +42,16 @@ HEADERS = ("auto", "yes", "no")
 SMALL_CLASSES = ("merge", "drop")
 
 
-def setting(
-    default: Any,
-    about: str,
-    *,
-    check: Callable[[Any], bool] | None = None,
-    allowed: str = "",
-    choices: Sequence[str] = (),
-) -> Any:
-    """A dataclass field.
-
-    Args:
-        default: `MISSING` for an argument that must be given.
-        about: what it means, with its range.
-        check: whether a value is allowed.
-        allowed: what `check` allows, for the message to whoever gave another value.
-        choices: all values that are allowed, if they can be listed.
-    """
-    metadata = types.MappingProxyType(
-        {"about": about, "check": check, "allowed": allowed or ", ".join(choices), "choices": tuple(choices)}
-    )
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
-
-
-TYPES: Mapping[str, type] = types.MappingProxyType({"str": str, "int": int, "float": float, "bool": bool})
-"""The types that a field may have: a command line and KFP's inputs hold no other."""
-
-
-class StepArgs:
-    """Base of every step's arguments: validates ranges and choices when an instance is made."""
-
-    def __init_subclass__(cls) -> None:
-        for name, kind in inspect.get_annotations(cls).items():
-            text = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
-            if text not in TYPES:
-                raise TypeError(f"{cls.__name__}.{name} is of type {text}; a field must be one of {', '.join(TYPES)}")
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """The names of the arguments."""
-        return [item.name for item in fields(cls)]  # type: ignore[arg-type]
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            choices, check = item.metadata["choices"], item.metadata["check"]
-            wrong = (choices and value not in choices) or (check is not None and not check(value))
-            if wrong:
-                raise InputError(f"{flag(item.name)} is {value!r}; allowed: {item.metadata['allowed']}")
-
-
 def _character(value: str) -> bool:
     return len(value) <= 1
 
 
 def _fraction(value: float) -> bool:
     return 0.0 <= value <= 1.0
+
+
+def _inner_fraction(value: float) -> bool:
+    return 0.0 < value < 1.0
 
 
 def _positive(value: float) -> bool:
@@ -129,10 +66,10 @@ def _not_negative(value: float) -> bool:
 class LoadArgs(StepArgs):
     """A CSV or Parquet table becomes typed Parquet."""
 
-    data_uri: str = setting(
-        MISSING, "CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://"
+    data_uri: str = given(
+        "CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://"
     )
-    specification_uri: str = setting("", "data specification (TOML); empty: types are inferred and label is needed")
+    specification_uri: str = given("data specification (TOML); empty: types are inferred and label is needed", "")
     label: str = setting("", "name of the label column, when there is no specification or to override its own")
     positive: str = setting("", "the label value that counts as positive; empty: from the specification, else inferred")
     delimiter: str = setting(
@@ -157,8 +94,11 @@ class LoadArgs(StepArgs):
         "merge: small classes become one class, named other; drop: their rows are kept apart with the rejected ones",
         choices=SMALL_CLASSES,
     )
-    output_uri: str = setting(
-        MISSING, "directory for rows/, rejected/, specification.toml, profile.json and result.json"
+    output_uri: str = output(
+        "Dataset",
+        "directory for rows/, rejected/, specification.toml, profile.json and result.json",
+        artifact="table",
+        parts=("rows", "rejected", "specification.toml", "profile.json"),
     )
 
 
@@ -166,7 +106,9 @@ class LoadArgs(StepArgs):
 class PreprocessArgs(StepArgs):
     """The typed table becomes train, validation and test features."""
 
-    load_uri: str = setting(MISSING, "output of load")
+    REUSED_BY_KFP: ClassVar[bool] = True
+
+    load_uri: str = from_step(Step.LOAD)
     seed: int = setting(
         42,
         "seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly",
@@ -180,15 +122,12 @@ class PreprocessArgs(StepArgs):
         "", "column of numbers or dates that an ordered split follows; empty: the order of the file"
     )
     train_fraction: float = setting(
-        0.6,
-        "share of train rows, above 0 and below 1",
-        check=lambda value: 0.0 < value < 1.0,
-        allowed="above 0 and below 1",
+        0.6, "share of train rows, above 0 and below 1", check=_inner_fraction, allowed="above 0 and below 1"
     )
     validation_fraction: float = setting(
         0.2,
         "share of validation rows, above 0 and below 1; what remains is test",
-        check=lambda value: 0.0 < value < 1.0,
+        check=_inner_fraction,
         allowed="above 0 and below 1",
     )
     max_categories: int = setting(
@@ -197,7 +136,12 @@ class PreprocessArgs(StepArgs):
         check=lambda value: value >= 2,
         allowed="a whole number, at least 2",
     )
-    output_uri: str = setting(MISSING, "directory for features/, features_model/, features.json and result.json")
+    output_uri: str = output(
+        "Dataset",
+        "directory for features/, features_model/, features.json and result.json",
+        artifact="features",
+        parts=("features", "features_model", "features.json"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -213,13 +157,22 @@ class PreprocessArgs(StepArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArgs(StepArgs):
-    """A logistic regression is fitted on the train rows; its threshold is chosen on the validation rows."""
+class LogisticRegressionArgs(StepArgs):
+    """Settings of Spark's LogisticRegression."""
 
-    preprocess_uri: str = setting(MISSING, "output of preprocess")
-    reg_param: float = setting(0.0, "regularisation strength, 0 or more", check=_not_negative, allowed="0 or more")
+    reg_param: float = setting(
+        0.0,
+        "regularisation strength, 0 or more",
+        check=_not_negative,
+        allowed="0 or more",
+        search=Search(1e-6, 10.0, log=True),
+    )
     elastic_net_param: float = setting(
-        0.0, "share of L1 in the penalty, 0 (ridge) to 1 (lasso)", check=_fraction, allowed="0 to 1"
+        0.0,
+        "share of L1 in the penalty, 0 (ridge) to 1 (lasso)",
+        check=_fraction,
+        allowed="0 to 1",
+        search=Search(0.0, 1.0),
     )
     max_iter: int = setting(
         100,
@@ -231,19 +184,61 @@ class TrainArgs(StepArgs):
     fit_intercept: bool = setting(True, "fit an intercept")
     standardization: bool = setting(True, "scale features before the penalty is applied")
     family: str = setting("auto", "auto: binomial for two classes, else multinomial", choices=FAMILIES)
+
+
+ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType({"logistic_regression": LogisticRegressionArgs})
+"""The estimators and their settings. Each is the module of its name in `spark_jobs.estimators`, and a base of `TrainArgs`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArgs(LogisticRegressionArgs):
+    """An estimator is fitted on the train rows; its threshold is chosen on the validation rows."""
+
+    SHOWS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+    REUSED_BY_KFP: ClassVar[bool] = True
+
+    preprocess_uri: str = from_step(Step.PREPROCESS)
+    estimator: str = setting("logistic_regression", "kind of model", choices=tuple(ESTIMATORS))
     class_weights: str = setting("none", "balanced: each class weighs the same in the fit", choices=CLASS_WEIGHTS)
     threshold_rule: str = setting(
         "max_f1", "how the decision threshold is chosen on the validation rows; half: 0.5", choices=THRESHOLD_RULES
     )
-    output_uri: str = setting(MISSING, "directory for model/, scorecard.json and result.json")
+    output_uri: str = output(
+        "Model",
+        "directory for model/, scorecard.json and result.json",
+        artifact="model",
+        parts=("model", "model_without_known_afterwards", "scorecard.json"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for other, kind in ESTIMATORS.items():
+            for name, default in kind.settings().items():
+                if name not in ESTIMATORS[self.estimator].settings() and getattr(self, name) != default:
+                    raise InputError(
+                        f"{flag(name)} is a setting of {other}, and {flag('estimator')} is {self.estimator}: leave one of them out"
+                    )
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the fit depends on beside the rows: name to value; settings of other estimators are left out."""
+        others = {name for kind in ESTIMATORS.values() for name in kind.settings()}
+        own = ESTIMATORS[self.estimator].settings()
+        return {name: getattr(self, name) for name in self.settings() if name in own or name not in others}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArgs(StepArgs):
     """The model is judged on the test rows."""
 
-    preprocess_uri: str = setting(MISSING, "output of preprocess")
-    train_uri: str = setting(MISSING, "output of train")
+    # Never reused by KFP's cache: every run has an evaluation and a report of its own.
+    SHOWS: ClassVar[Mapping[str, str]] = {
+        "metrics": "Metrics",
+        "curves": "ClassificationMetrics",
+        "summary": "Markdown",
+    }
+
+    preprocess_uri: str = from_step(Step.PREPROCESS)
+    train_uri: str = from_step(Step.TRAIN)
     title: str = setting("", "title of the report; empty: named after the label")
     bootstrap_samples: int = setting(
         500,
@@ -251,8 +246,13 @@ class EvaluateArgs(StepArgs):
         check=lambda value: 50 <= value <= 100_000,
         allowed="50 to 100000",
     )
-    report_uri: str = setting(MISSING, "file for the HTML report")
-    output_uri: str = setting(MISSING, "directory for evaluation.json and result.json")
+    report_uri: str = output("HTML", "file for the HTML report", artifact="report", file="report.html")
+    output_uri: str = output(
+        "Artifact",
+        "directory for evaluation.json and result.json",
+        artifact="evaluation",
+        parts=("evaluation.json",),
+    )
 
 
 ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
@@ -263,183 +263,94 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
         Step.EVALUATE: EvaluateArgs,
     }
 )
-OUTPUT_PARTS: Mapping[Step, tuple[str, ...]] = types.MappingProxyType(
-    {
-        Step.LOAD: ("rows", "rejected", "specification.toml", "profile.json"),
-        Step.PREPROCESS: ("features", "features_model", "features.json"),
-        Step.TRAIN: ("model", "model_without_known_afterwards", "scorecard.json"),
-        Step.EVALUATE: ("evaluation.json",),
-    }
-)
-"""What a step writes below its `output_uri`, beside the result document; it touches nothing else there."""
-Args = TypeVar("Args", bound=StepArgs)
-
-
-def flag(name: str) -> str:
-    """The command-line flag of a field: `reg_param` is `--reg-param`."""
-    return "--" + name.replace("_", "-")
-
-
-def to_argv(args: StepArgs) -> list[str]:
-    """The arguments as a command line; the inverse of `from_argv`."""
-    # One word for each, so that a value that starts with a dash stays a value.
-    return [f"{flag(item.name)}={_text(getattr(args, item.name))}" for item in fields(args)]  # type: ignore[arg-type]
-
-
-def from_argv(kind: type[Args], argv: Sequence[str], prog: str | None = None) -> Args:
-    """Parses a step's command line.
-
-    Raises:
-        InputError: an argument is unknown, missing, of the wrong type or out of range.
-    """
-    parser = argument_parser(kind, prog)
-    return kind(**vars(parser.parse_args(list(argv))))
-
-
-def argument_parser(kind: type[StepArgs], prog: str | None = None) -> argparse.ArgumentParser:
-    """A parser whose help shows each field's meaning, range and default."""
-    parser = _Parser(prog=prog, description=(kind.__doc__ or "").strip(), allow_abbrev=False)
-    add_arguments(parser, kind)
-    return parser
-
-
-def add_arguments(parser: argparse.ArgumentParser, kind: type[StepArgs], leave_out: Sequence[str] = ()) -> None:
-    """Adds a flag for each field of `kind` that is not in `leave_out`."""
-    hints = get_type_hints(kind)
-    for item in fields(kind):  # type: ignore[arg-type]
-        if item.name in leave_out:
-            continue
-        needed = item.default is MISSING
-        about = item.metadata["about"].replace("%", "%%")
-        parser.add_argument(
-            flag(item.name),
-            dest=item.name,
-            type=_parse_bool if hints[item.name] is bool else hints[item.name],
-            required=needed,
-            default=None if needed else item.default,
-            choices=item.metadata["choices"] or None,
-            metavar=None if item.metadata["choices"] else hints[item.name].__name__.upper(),
-            help=about if needed or item.default == "" else f"{about} (default {_text(item.default)})",
-        )
-
-
-def settings_of(kind: type[StepArgs]) -> dict[str, Any]:
-    """The fields that have a default, as name to default: what a person may set."""
-    return {item.name: item.default for item in fields(kind) if item.default is not MISSING}  # type: ignore[arg-type]
-
-
-def check_settings(given: Mapping[str, Any]) -> None:
-    """Checks the steps' settings before it is known where their outputs will lie.
-
-    Args:
-        given: settings by name; those that are missing keep their defaults, and what is no setting is passed over.
-
-    Raises:
-        InputError: a setting is out of range, or two do not go together.
-    """
-    for kind in ARGUMENTS.values():
-        defaults = settings_of(kind)
-        kind(**{name: given.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a step failed, as data, so that it can cross a process or a cluster.
+class Pipeline:
+    """A pipeline as data: everything that runs, compiles or shows one walks its steps.
 
     Attributes:
-        kind: `input` when the caller must change something, else `fault`.
-        type: name of the exception's class.
-        message: what, where and the next thing to do.
-        frames: the last frames of the stack, outermost first; empty for `input`.
+        name: of its module in `kfp_pipeline.pipelines`.
+        title: its name for people.
+        about: what it does, in one sentence.
+        group: what KFP's UI calls the group of its tasks.
+        steps: each after those whose output it reads.
     """
 
-    kind: str
-    type: str
-    message: str
-    frames: tuple[str, ...] = ()
+    name: str
+    title: str
+    about: str
+    group: str
+    steps: tuple[Step, ...]
 
+    def __post_init__(self) -> None:
+        for place, step in enumerate(self.steps):
+            for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
+                if item.step not in self.steps[:place]:
+                    raise TypeError(f"pipeline {self.name}: {step} reads {item.step}, which does not come before it")
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """The result document: written last and whole. A step has done its work only if this document says so.
+    @property
+    def kfp_name(self) -> str:
+        """Its name on a KFP server, and of the folder of its runs' outputs."""
+        return f"spark-kfp-{self.name}"
 
-    Attributes:
-        step: the step's name.
-        arguments: the step's arguments as they were given.
-        status: `succeeded` or `failed`.
-        rows_in: rows read.
-        rows_out: rows written or judged, by name (`rows`, `rejected`, `train`, ...).
-        metrics: plain finite numbers by name.
-        seconds: wall seconds by phase; `total` counts from the process's start.
-        columns: name and Spark type of the columns of the main output.
-        inputs: content digest of each input, by argument name.
-        digest: digest of what the output means (not of its bytes): equal for equal rows in any order or layout.
-        uris: where the parts of the output are, by name.
-        warnings: sentences that a person should read.
-        facts: further plain values that the next task or the UI shows.
-        failure: set if and only if `status` is `failed`.
-        reused_from: URI of the earlier output when the step was not run again.
-    """
+    def inputs(self, *roles: Role) -> dict[str, Argument]:
+        """What a run is given, by name: what comes from outside and the settings, or of the named roles only.
 
-    step: str
-    status: str
-    contract_version: int = CONTRACT_VERSION
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    rows_in: int = 0
-    rows_out: Mapping[str, int] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    columns: tuple[tuple[str, str], ...] = ()
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    digest: str = ""
-    uris: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    failure: Failure | None = None
-    reused_from: str = ""
+        Steps that share a name share the input.
+        """
+        wanted = roles or (Role.GIVEN, Role.SETTING)
+        found: dict[str, Argument] = {}
+        for step in self.steps:
+            for item in ARGUMENTS[step].arguments(*wanted):
+                found.setdefault(item.name, item)
+        return found
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    def check_settings(self, values: Mapping[str, Any]) -> None:
+        """Checks the steps' settings before it is known where their outputs will lie.
 
-    @classmethod
-    def from_json(cls, text: str) -> Result:
-        """Reads a result document.
+        Args:
+            values: settings by name; those that are missing keep their defaults, and what is no setting is passed over.
 
         Raises:
-            ValueError: it is not one, or is of another contract version.
+            InputError: a setting is out of range, or two do not go together.
         """
-        document = json.loads(text)
-        if not isinstance(document, dict) or document.get("contract_version") != CONTRACT_VERSION:
-            raise ValueError(f"not a result document of contract version {CONTRACT_VERSION}")
-        try:
-            if document.get("failure"):
-                document["failure"]["frames"] = tuple(document["failure"]["frames"])
-                document["failure"] = Failure(**document["failure"])
-            document["columns"] = tuple((name, kind) for name, kind in document["columns"])
-            document["warnings"] = tuple(document["warnings"])
-            return cls(**document)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"a damaged result document: {error!r}") from error
+        for step in self.steps:
+            kind = ARGUMENTS[step]
+            defaults = kind.settings()
+            kind(**{name: values.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
+
+    def arguments_below(self, root: str, step: Step, values: Mapping[str, Any]) -> Any:
+        """A step's arguments in a run whose outputs all lie below one URI, each step's in a folder of its name.
+
+        Args:
+            root: the URI.
+            step: one of the pipeline's.
+            values: the run's inputs by name; settings that are missing keep their defaults.
+
+        Raises:
+            InputError: a value is not allowed.
+        """
+        kind = ARGUMENTS[step]
+        made: dict[str, Any] = {name: values[name] for name in kind.names(Role.GIVEN, Role.SETTING) if name in values}
+        made |= {item.name: f"{root}/{item.step}" for item in kind.arguments(Role.FROM_STEP)}
+        made |= {item.name: f"{root}/{item.file or step}" for item in kind.arguments(Role.OUTPUT)}
+        return kind(**made)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of exiting, so that a caller can say where the argument came from."""
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        # argparse drops a lone `--` even where it is the value of a flag, as in `--title=--`.
-        if action.option_strings and arg_strings == ["--"]:
-            return self._get_value(action, "--")
-        return super()._get_values(action, arg_strings)
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+TRAINING = Pipeline(
+    name="training",
+    title="Train a Spark ML model",
+    about="Trains and evaluates a Spark ML model.",
+    group="Training, with curves and report",  # a person opens it to see the report
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE),
+)
+PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipeline for pipeline in (TRAINING,)})
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def outputs_of(step: str) -> list[str]:
+    """The names of the arguments that say where a step writes, the main output among them."""
+    return ARGUMENTS[Step(step)].names(Role.OUTPUT)
 
 
-def _parse_bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
+assert all(OUTPUT_URI in kind.names(Role.OUTPUT) for kind in ARGUMENTS.values())

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spark_jobs.cells import is_number
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
 HEADER_BYTES = 400

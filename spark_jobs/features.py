@@ -13,7 +13,6 @@ from typing import Any
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.base import Transformer
-from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.ml.feature import (
     OneHotEncoder,
     SQLTransformer,
@@ -25,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.cells import BLANKS, EXACT, LARGEST, NUMBER, how_typed_values_are_written, whole
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 FEATURES = "features"
 KEPT = "kept_features"
@@ -174,7 +173,7 @@ def model_columns(table: Iterable[str], prefix: str) -> dict[str, str]:
     return {FEATURES: prefix + FEATURES, **names}
 
 
-def name_columns(model: LogisticRegressionModel, names: Mapping[str, str]) -> LogisticRegressionModel:
+def name_columns(model: Any, names: Mapping[str, str]) -> Any:
     """Lets a classifier read and add columns of these names; those that are not given have MLlib's own."""
     model = model.setFeaturesCol(names.get(FEATURES, FEATURES)).setPredictionCol(names.get("prediction", "prediction"))
     model = model.setProbabilityCol(names.get("probability", "probability"))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlparse
 
-from spark_jobs.contract import InputError
 from spark_jobs.dataset import similar
+from spark_jobs.errors import InputError
 
 
 class LocalFiles:

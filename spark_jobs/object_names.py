@@ -6,7 +6,8 @@ import fnmatch
 from collections.abc import Sequence
 from urllib.parse import urlparse
 
-from spark_jobs.contract import OBJECT_STORE_SCHEMES, InputError
+from spark_jobs.contract import OBJECT_STORE_SCHEMES
+from spark_jobs.errors import InputError
 
 Listed = tuple[str, int, str, str]
 """An object's name, bytes, ETag and version."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlparse
 
-from spark_jobs.contract import InputError, UnavailableError
+from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.object_names import Listed, at_or_below, bucket_and_key, start_of, tables_at
 from spark_jobs.object_store_settings import CredentialsAwayError, ObjectStoreSettings
 

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 if TYPE_CHECKING:
     from minio.credentials.credentials import Credentials

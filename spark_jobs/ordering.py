@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.contract import InputError
 from spark_jobs.dataset import nearest
+from spark_jobs.errors import InputError
 from spark_jobs.table.source import number_from, position_columns, quoted
 
 TIMES = "[' ']['T'][H:m[:s[.SSSSSS][.SSS]]][XXX]"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from spark_jobs import cells
@@ -19,29 +19,29 @@ SCORECARD_VERSION = 2
 def build_scorecard(
     features: Mapping[str, Any],
     *,
-    coefficients: Sequence[Sequence[float]],
-    intercepts: Sequence[float],
+    model: str,
+    numbers: Mapping[str, Any],
     threshold: float | None,
     settings: Mapping[str, Any],
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The scorecard of a logistic regression.
+    """The scorecard of a model.
 
     Args:
         features: the document that preprocess wrote (`features.json`).
-        coefficients: one row for two classes, else a row for each class; shape (rows, features), in units of the raw features.
-        intercepts: one for each row of `coefficients`.
+        model: which kind it is.
+        numbers: the model itself, as its estimator gives it; of a logistic regression `coefficients`, one row for two classes, else a row
+            for each class, shape (rows, features), in units of the raw features, and `intercepts`, one for each row.
         threshold: two classes: the positive one is predicted above this probability; None for more classes.
         settings: the hyperparameters.
         digests: of the data and of the features.
     """
     scorecard: dict[str, Any] = {
         "scorecard_version": SCORECARD_VERSION,
-        "model": "logistic regression",
+        "model": model,
         "labels": features["labels"],
         "threshold": threshold,
-        "intercepts": list(intercepts),
-        "coefficients": [list(row) for row in coefficients],
+        **numbers,
         "cells": cells.definition(),
         "numeric": features["numeric"],
         "categorical": features["categorical"],

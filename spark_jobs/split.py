@@ -16,8 +16,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from spark_jobs import storage
-from spark_jobs.contract import InputError, PreprocessArgs
+from spark_jobs.contract import PreprocessArgs
 from spark_jobs.dataset import Specification
+from spark_jobs.errors import InputError
 from spark_jobs.features import FEATURES
 from spark_jobs.ordering import order_key
 from spark_jobs.table.profiling import row_hash

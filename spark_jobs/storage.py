@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import urlparse
 
 from pyspark.ml import Model, PipelineModel
-from pyspark.ml.classification import LogisticRegressionModel
 from pyspark.ml.pipeline import PipelineSharedReadWrite
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from spark_jobs import object_store
-from spark_jobs.contract import OBJECT_STORE_SCHEMES, RESULT_NAME, InputError, Result
+from spark_jobs.contract import OBJECT_STORE_SCHEMES
+from spark_jobs.errors import InputError
 from spark_jobs.local_files import LocalFiles
+from spark_jobs.result import RESULT_NAME, Result
 
 HEAD_BYTES = 4 << 20
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".gz")
@@ -214,9 +215,9 @@ def read_model(uri: str) -> PipelineModel:
     return PipelineModel.load(spark_paths([uri])[0])
 
 
-def read_classifier(uri: str) -> LogisticRegressionModel:
-    """A saved classifier."""
-    return LogisticRegressionModel.load(spark_paths([uri])[0])
+def read_classifier(kind: Any, uri: str) -> Any:
+    """A saved classifier, of the class of models that is given."""
+    return kind.load(spark_paths([uri])[0])
 
 
 def stage_path(model: PipelineModel, stage: Model) -> str:
@@ -224,6 +225,6 @@ def stage_path(model: PipelineModel, stage: Model) -> str:
     return str(PipelineSharedReadWrite.getStagePath(stage.uid, model.stages.index(stage), len(model.stages), "stages"))
 
 
-def write_model(model: PipelineModel | LogisticRegressionModel, uri: str) -> None:
+def write_model(model: Any, uri: str) -> None:
     """Saves a model, in place of what was there. Each stage, and its data, is a Spark job of its own and many requests in S3."""
     model.write().overwrite().save(spark_uri(uri))

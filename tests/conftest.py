@@ -26,7 +26,7 @@ def pytest_configure() -> None:
     from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
     from kfp_pipeline.settings import Settings
     from spark_jobs import object_store_settings
-    from spark_jobs.contract import InputError
+    from spark_jobs.errors import InputError
 
     with contextlib.suppress(InputError):  # without Java or Spark the tests that need them say so
         options = SparkSubmitRunner("local[2]", Settings.from_environment()).java_options(short=True)

@@ -22,7 +22,8 @@ import yaml
 
 from kfp_pipeline.commands.main import make_parser
 from spark_jobs.__main__ import parse
-from spark_jobs.contract import InputError, Step
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
 MANIFESTS = "spark-operator"

@@ -39,7 +39,9 @@ from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI,
 from kfp_pipeline.runtime.spark_operator.runner import LOG_NAME, cancel
 from kfp_pipeline.runtime.spark_operator.tracking import driver_of, events_of
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, EXIT_FAULT, InputError, LoadArgs, StepArgs, check_settings, flag, settings_of
+from spark_jobs.arguments import StepArgs, flag
+from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs
+from spark_jobs.errors import EXIT_FAULT, InputError
 
 SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
@@ -59,16 +61,23 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
 
 def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs the training pipeline on the cluster."""
-    given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
+    given = {name: getattr(arguments, name) for name in TRAINING.inputs()}
     given |= {"data_uri": fill_date(arguments.data_uri, "")}
-    check_settings(given)
+    TRAINING.check_settings(given)
     check_inputs(LoadArgs(**{name: given[name] for name in LoadArgs.names() if name in given}, output_uri=""))
     run = arguments.run_id or runs.new_id()
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)
     with signals_raise():
         results = submit_pipeline(
-            _cluster(arguments, settings), given, arguments.output, settings, run=run, overrides=overrides, say=print
+            _cluster(arguments, settings),
+            TRAINING,
+            given,
+            arguments.output,
+            settings,
+            run=run,
+            overrides=overrides,
+            say=print,
         )
     print(json.dumps(dict(results[-1].metrics), indent=1))
     print(f"report: {results[-1].arguments['report_uri']}")

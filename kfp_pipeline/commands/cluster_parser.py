@@ -8,7 +8,8 @@ from typing import Any
 
 from kfp_pipeline.commands.parser import add_settings
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, add_arguments
+from spark_jobs.arguments import add_arguments
+from spark_jobs.contract import ARGUMENTS, TRAINING
 
 
 def add_commands(commands: Any) -> None:
@@ -44,7 +45,7 @@ def _add_submit(commands: Any) -> None:
     what = parser.add_subparsers(required=True, metavar="STEP|pipeline")
     for step, kind in ARGUMENTS.items():
         one = _command(what, str(step), f"run {step} as a SparkApplication", "submit_step_command")
-        add_arguments(one, kind)
+        add_arguments(one, kind.arguments())
         one.set_defaults(step=step)
         _add_run_flags(one)
     whole = _command(what, "pipeline", "run load, preprocess, train and evaluate", "submit_pipeline_command")
@@ -53,7 +54,7 @@ def _add_submit(commands: Any) -> None:
     whole.add_argument("--output", required=True, help="URI below which the run's outputs lie: s3://BUCKET/runs")
     whole.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
     _add_run_flags(whole)
-    add_settings(whole)
+    add_settings(whole, TRAINING)
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:

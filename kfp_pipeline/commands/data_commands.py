@@ -18,7 +18,9 @@ from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import InputError, LoadArgs, Step, add_arguments, settings_of
+from spark_jobs.arguments import Role, add_arguments
+from spark_jobs.contract import LoadArgs, Step
+from spark_jobs.errors import InputError
 
 WIDTH_OF_A_PIPE = 10_000
 """Columns of a line that no terminal bounds."""
@@ -50,7 +52,7 @@ def _add_check(commands: Any) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace the file if it is there")
     parser.add_argument("--json", action="store_true", help="print the profile as JSON and nothing else")
-    add_arguments(parser, LoadArgs, leave_out=("data_uri", "specification_uri", "output_uri"))
+    add_arguments(parser, LoadArgs.arguments(Role.SETTING))
     parser.set_defaults(command=check_command)
 
 
@@ -60,9 +62,7 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
     target = Path(arguments.output or f"{name}.toml")
     if target.exists() and not arguments.force and not arguments.specification_uri:
         raise InputError(f"{target} is there already; give --force to replace it, or -o with another name")
-    given: dict[str, Any] = {
-        field: getattr(arguments, field) for field in settings_of(LoadArgs) if field != "specification_uri"
-    }
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in LoadArgs.settings()}
     given |= {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
     with scratch() as folder:
         output = folder / "load"

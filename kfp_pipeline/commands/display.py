@@ -16,7 +16,6 @@ from rich.text import Text
 
 from kfp_pipeline.local.comparison import Comparison
 from kfp_pipeline.local.runs import Run
-from spark_jobs.contract import Step
 
 MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
 MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # these only a KFP server knows
@@ -25,7 +24,7 @@ MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # these only
 class Progress:
     """Shows the steps as they go: a live picture on a terminal, else one line an event."""
 
-    def __init__(self, console: Console, steps: Sequence[str] = tuple(Step)) -> None:
+    def __init__(self, console: Console, steps: Sequence[str]) -> None:
         """Args: console; steps, by the names that come in events, in the order in which they are shown."""
         self._console = console
         self._steps = [str(step) for step in steps]

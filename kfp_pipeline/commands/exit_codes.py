@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from kfp_pipeline.runtime.errors import StepError
-from spark_jobs.contract import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
+from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
 
 EXIT_BROKEN_PIPE = 141
 """As the shell shows a program that SIGPIPE has ended: whoever read its output has gone."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from kfp_pipeline.local import gate, runs
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import InputError, Step
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
 
 FLOORS_NAME = "floors.toml"
 EVALUATION_NAME = "evaluation.json"

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
-from spark_jobs.contract import InputError, LoadArgs
+from spark_jobs.contract import LoadArgs
 from spark_jobs.dataset import Specification, find_dialect, nearest, read_specification, similar
+from spark_jobs.errors import InputError
 
 HEAD_BYTES = 4 << 20
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".gz")

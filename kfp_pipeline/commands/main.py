@@ -24,15 +24,9 @@ from kfp_pipeline.local.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import (
-    ARGUMENTS,
-    EXIT_FAULT,
-    EXIT_INPUT,
-    InputError,
-    LoadArgs,
-    check_settings,
-    settings_of,
-)
+from spark_jobs.arguments import Role
+from spark_jobs.contract import PIPELINES, TRAINING, LoadArgs
+from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
 
@@ -57,9 +51,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
-    compiled = commands.add_parser("compile", help="write the training pipeline as IR YAML for KFP")
+    compiled = commands.add_parser("compile", help="write a pipeline as IR YAML for KFP")
+    compiled.add_argument("-o", "--output", default="", help="file to write (default PIPELINE_pipeline.yaml)")
     compiled.add_argument(
-        "-o", "--output", default="training_pipeline.yaml", help="file to write (default %(default)s)"
+        "--pipeline", default=TRAINING.name, choices=list(PIPELINES), help="which (default %(default)s)"
     )
     server_parser.add_platform_flags(compiled)
     compiled.set_defaults(command=compile_command)
@@ -99,7 +94,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     server_parser.add_run_flags(parser)
-    add_settings(parser, grouped=True)
+    add_settings(parser, TRAINING, grouped=True)
     parser.set_defaults(command=run_command)
 
 
@@ -127,21 +122,19 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs the pipeline and shows how it went."""
     if server_parser.is_for_a_server(arguments):
         return server_parser.run_command(arguments, settings)
-    inputs = {
-        name: value for kind in ARGUMENTS.values() for name in settings_of(kind) for value in [getattr(arguments, name)]
-    }
+    inputs = {name: getattr(arguments, name) for name in TRAINING.inputs(Role.SETTING)}
     inputs |= data_inputs(arguments)
     if not arguments.spark.startswith("local"):
         raise InputError(
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
-    check_settings(inputs)
+    TRAINING.check_settings(inputs)
     check_inputs(LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri=""))
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
-    with display.Progress(console) as progress:
-        run, evaluation = run_locally(arguments.run_id or runs.new_id(), inputs, settings, progress.show)
+    with display.Progress(console, TRAINING.steps) as progress:
+        run, evaluation = run_locally(TRAINING, arguments.run_id or runs.new_id(), inputs, settings, progress.show)
     if arguments.json:
         print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
     if run.status != "succeeded":
@@ -191,13 +184,15 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
     """Writes the pipeline's IR YAML."""
     from kfp.compiler import Compiler  # noqa: PLC0415
 
-    from kfp_pipeline.pipelines.training import make_pipeline  # noqa: PLC0415
+    from kfp_pipeline.graphs import make_pipeline  # noqa: PLC0415
     from kfp_pipeline.task_settings import read_platform  # noqa: PLC0415
 
-    if not arguments.output.endswith((".yaml", ".yml")):
+    if arguments.output and not arguments.output.endswith((".yaml", ".yml")):
         raise InputError(f"--output is {arguments.output}; KFP writes YAML only: give a name that ends in .yaml")
-    Compiler().compile(make_pipeline(read_platform(arguments.platform, arguments.image)), arguments.output)
-    print(arguments.output)
+    target = arguments.output or f"{arguments.pipeline}_pipeline.yaml"
+    made = make_pipeline(arguments.pipeline, read_platform(arguments.platform, arguments.image))
+    Compiler().compile(made, target)
+    print(target)
     return 0
 
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from spark_jobs.contract import ARGUMENTS, EXIT_INPUT, add_arguments, settings_of
+from spark_jobs.arguments import Role, add_arguments
+from spark_jobs.contract import ARGUMENTS, Pipeline
 from spark_jobs.dataset import nearest, similar
+from spark_jobs.errors import EXIT_INPUT
 
-GIVEN_OTHERWISE = ("data_uri", "specification_uri")
-"""Settings that a command takes by other names: DATA and --spec."""
 KINDS = {"int": "a whole number", "float": "a number"}
 
 
@@ -51,9 +51,8 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, f"{wrong}{nearest(str(value), map(str, action.choices))}".rstrip("?"))
 
 
-def add_settings(parser: argparse.ArgumentParser, *, grouped: bool = False) -> None:
-    """Adds a flag for each setting of the steps, but those that a command takes by other names."""
-    for step, kind in ARGUMENTS.items():
+def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:
+    """Adds a flag for each setting of a pipeline's steps; what comes from outside a command takes by names of its own: DATA, --spec."""
+    for step in pipeline.steps:
         group: Any = parser.add_argument_group(f"settings of {step}") if grouped else parser
-        unset = [name for name in kind.names() if name not in settings_of(kind) or name in GIVEN_OTHERWISE]
-        add_arguments(group, kind, leave_out=unset)
+        add_arguments(group, ARGUMENTS[step].arguments(Role.SETTING))

@@ -15,7 +15,7 @@ from kfp_pipeline.kfp_server.cron import parse
 from kfp_pipeline.kfp_server.recurring import Ending, Plan
 from kfp_pipeline.kfp_server.uploads import Package, package, parse_parameter, upload
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 
 def create_command(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -21,7 +21,8 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_operator.manifest import check_overrides
 from kfp_pipeline.settings import KfpSettings, Settings
 from kfp_pipeline.task_settings import Platform, read_platform
-from spark_jobs.contract import ARGUMENTS, InputError, check_settings, settings_of
+from spark_jobs.contract import TRAINING
+from spark_jobs.errors import InputError
 
 EXPERIMENT = "spark-kfp"
 MOST_LISTED = 50
@@ -40,7 +41,7 @@ def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Makes a run, and follows it if asked to."""
     _check_flags(arguments)
-    given = {name: getattr(arguments, name) for kind in ARGUMENTS.values() for name in settings_of(kind)}
+    given = {name: getattr(arguments, name) for name in TRAINING.inputs() if hasattr(arguments, name)}
     overrides = read_overrides(arguments.spark_settings)
     parameters = checked_parameters(
         {**given, "data_uri": arguments.data} | ({"spark_settings": overrides} if overrides else {})
@@ -140,12 +141,9 @@ def checked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     if not given.get("label") and not given.get("specification_uri"):
         raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
     check_overrides(given.get("spark_settings") or {})
-    chosen = dict(given)
-    check_settings(given)  # a wrong one is told before anything is sent
-    for kind in ARGUMENTS.values():
-        known = settings_of(kind)
-        chosen = {name: value for name, value in chosen.items() if name not in known or value != known[name]}
-    return chosen
+    TRAINING.check_settings(given)  # a wrong one is told before anything is sent
+    defaults = {item.name: item.default for item in TRAINING.inputs().values() if not item.needed}
+    return {name: value for name, value in given.items() if name not in defaults or value != defaults[name]}
 
 
 def _body(

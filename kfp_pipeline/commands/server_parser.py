@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 ONLY_ON_A_SERVER = {
     "experiment": "",

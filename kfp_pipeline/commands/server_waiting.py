@@ -16,7 +16,7 @@ from kfp_pipeline.kfp_server.run_outcome import Outcome
 from kfp_pipeline.kfp_server.run_tasks import Task
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.processes import signals_raise
-from spark_jobs.contract import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
+from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
 
 
 def wait(server: Server, run: Document, arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from kfp_pipeline.runtime.errors import StepError
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 
 @dataclass(frozen=True)

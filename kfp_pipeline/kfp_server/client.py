@@ -19,7 +19,8 @@ import urllib3
 
 from kfp_pipeline.runtime.errors import TemporaryError
 from kfp_pipeline.settings import KfpSettings
-from spark_jobs.contract import Failure, InputError
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
 
 Document = dict[str, Any]
 Answer = TypeVar("Answer")

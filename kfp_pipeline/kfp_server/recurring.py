@@ -15,7 +15,8 @@ from kfp_pipeline.kfp_server import server_runs
 from kfp_pipeline.kfp_server.client import ConflictError, Document, MissingError, Server
 from kfp_pipeline.kfp_server.cron import Cron, parse
 from kfp_pipeline.runtime.errors import TemporaryError
-from spark_jobs.contract import Failure, InputError
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
 
 MOST_AT_ONCE = 10
 ENDING_SECONDS = 600.0

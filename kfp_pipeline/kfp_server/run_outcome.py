@@ -16,7 +16,7 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import PODS, connect
 from kfp_pipeline.runtime.run_end import SUMMARY_NAME
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 """KFP's own, if neither the run nor the ConfigMap kfp-launcher names another (backend/src/v2/config/env.go)."""

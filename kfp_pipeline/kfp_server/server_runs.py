@@ -10,7 +10,7 @@ from kfp_pipeline.kfp_server import run_tasks
 from kfp_pipeline.kfp_server.client import ConflictError, Document, MissingError, Server
 from kfp_pipeline.kfp_server.uploads import Package, Uploaded
 from kfp_pipeline.local import runs
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 CANCELING = "CANCELING"

@@ -16,11 +16,12 @@ from typing import Any
 import yaml
 from kfp.compiler import Compiler
 
+from kfp_pipeline.graphs import make_pipeline
 from kfp_pipeline.kfp_server.client import ConflictError, Document, Server
-from kfp_pipeline.pipelines.training import make_pipeline
 from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.task_settings import Platform
-from spark_jobs.contract import InputError
+from spark_jobs.contract import TRAINING
+from spark_jobs.errors import InputError
 
 DIGEST = "sha256:"
 
@@ -76,7 +77,7 @@ def package(name: str = "", version_name: str = "", platform: Platform | None = 
     """
     with scratch() as folder:
         path = folder / "pipeline.yaml"
-        Compiler().compile(make_pipeline(platform or Platform()), str(path))
+        Compiler().compile(make_pipeline(TRAINING.name, platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
     document = next(yaml.safe_load_all(text))
     digest, own_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from spark_jobs.contract import LEAK, InputError
+from spark_jobs.contract import LEAK
+from spark_jobs.errors import InputError
 
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """Metrics that have a ceiling; every other has a floor."""

@@ -1,4 +1,4 @@
-"""Runs the training pipeline on this machine: the same graph, through KFP's local runner.
+"""Runs a pipeline on this machine: the same graph, through KFP's local runner.
 
 The graph runs in a process of its own, whose chatter goes to a log file; this process follows the events of its tasks.
 """
@@ -26,7 +26,8 @@ from kfp_pipeline.runtime.spark_submit.java import find_java
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, spark_home
 from kfp_pipeline.runtime.spark_submit.standby import FOLDER
 from kfp_pipeline.settings import Settings, where_java_is
-from spark_jobs.contract import STANDBY, InputError, Step
+from spark_jobs.contract import PIPELINES, STANDBY, Pipeline, Step
+from spark_jobs.errors import InputError
 
 POLL_SECONDS = 0.1
 LOG_NAME = "kfp.log"
@@ -38,18 +39,23 @@ SCRATCH = "scratch"
 
 
 def run_locally(
-    run_id: str, inputs: Mapping[str, Any], settings: Settings, on_event: Callable[[dict[str, Any]], None]
+    pipeline: Pipeline,
+    run_id: str,
+    inputs: Mapping[str, Any],
+    settings: Settings,
+    on_event: Callable[[dict[str, Any]], None],
 ) -> tuple[runs.Run, dict[str, Any]]:
-    """Runs the pipeline to its end.
+    """Runs a pipeline to its end.
 
     Args:
+        pipeline: which.
         run_id: name of the run; one that was killed is started again, and what it finished is taken over.
         inputs: the pipeline's inputs.
         settings: of this machine.
         on_event: called for each event of a task, as it happens.
 
     Returns:
-        The run, and the evaluation if it succeeded.
+        The run, and the evaluation if it succeeded and judges a model.
 
     Raises:
         InputError: it cannot start here: no Spark, no Java, or no place for the run.
@@ -67,14 +73,16 @@ def run_locally(
         _prepare(directory, run)
         try:
             with signals_raise():
-                _follow(directory, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event)
+                _follow(
+                    directory, pipeline, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event
+                )
         except BaseException:  # interrupted, or whoever read the output has gone
             runs.save(directory, runs.finished(run, "cancelled", steps=_steps(directory)))
             raise
         finally:
             for name in (FOLDER, SCRATCH):
                 shutil.rmtree(directory / name, ignore_errors=True)
-        return _conclude(directory, run)
+        return _conclude(directory, pipeline, run)
 
 
 def _refuse_finished(directory: Path) -> None:
@@ -102,9 +110,11 @@ def _prepare(directory: Path, run: runs.Run) -> None:
         raise InputError(f"{directory}: {error.strerror}; name another directory with --runs") from error
 
 
-def _follow(directory: Path, settings: Settings, on_event: Callable[[dict[str, Any]], None]) -> None:
+def _follow(
+    directory: Path, pipeline: Pipeline, settings: Settings, on_event: Callable[[dict[str, Any]], None]
+) -> None:
     """Starts the graph and passes its events on until it ends."""
-    command = [sys.executable, "-m", "kfp_pipeline.local.local_run", str(directory)]
+    command = [sys.executable, "-m", "kfp_pipeline.local.local_run", pipeline.name, str(directory)]
     own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(directory / SCRATCH)}
     environment = {**os.environ, **settings.to_environment(), **own}
     position, ended = 0, False
@@ -125,10 +135,10 @@ def _steps(directory: Path) -> dict[str, Any]:
     return {event["step"]: event for event in all_events(directory)}
 
 
-def _conclude(directory: Path, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
+def _conclude(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
     """Reads the outcome; a run in which not every step is done has failed, whatever the graph's process said."""
     steps = _steps(directory)
-    undone = [step for step in Step if steps.get(step, {}).get("state") not in ("done", "reused")]
+    undone = [step for step in pipeline.steps if steps.get(step, {}).get("state") not in ("done", "reused")]
     if undone:
         failed = steps.get(undone[0], {})
         message = failed.get("message", f"step {undone[0]} did not end; see {directory / LOG_NAME}")
@@ -139,11 +149,15 @@ def _conclude(directory: Path, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]
         ):  # then no log can say it either
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
         return run, {}
-    evaluation = json.loads((Path(steps[Step.EVALUATE]["uri"]) / "evaluation.json").read_text(encoding="utf-8"))
-    report = _place_report(directory, Path(steps[Step.EVALUATE]["uri"]).parent / "report")
-    _remove_earlier_attempts(Path(steps[Step.EVALUATE]["uri"]).parents[1])
-    metrics = {item["name"]: item["value"] for item in evaluation["metrics"]}
-    run = runs.finished(run, "succeeded", steps=steps, metrics=metrics, report=str(report))
+    evaluation: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
+    if Step.EVALUATE in pipeline.steps:
+        judged = Path(steps[Step.EVALUATE]["uri"])
+        evaluation = json.loads((judged / "evaluation.json").read_text(encoding="utf-8"))
+        outcome["report"] = str(_place_report(directory, judged.parent / "report"))
+        outcome["metrics"] = {item["name"]: item["value"] for item in evaluation["metrics"]}
+    _remove_earlier_attempts(Path(steps[pipeline.steps[-1]]["uri"]).parents[1])
+    run = runs.finished(run, "succeeded", steps=steps, **outcome)
     runs.save(directory, run)
     return run, evaluation
 
@@ -163,22 +177,22 @@ def _place_report(directory: Path, source: Path) -> Path:
     return target
 
 
-def main(directory: Path) -> None:
-    """Runs the graph; what the child process does."""
+def main(pipeline: str, directory: Path) -> None:
+    """Runs the graph of a pipeline; what the child process does."""
     die_with_parent()
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
     with group_ends_with_block(), signals_raise():
-        subprocess.Popen([sys.executable, "-m", "kfp_pipeline.local.local_run", STANDBY, str(directory)])
+        subprocess.Popen([sys.executable, "-m", "kfp_pipeline.local.local_run", pipeline, str(directory), STANDBY])
         from kfp import local  # noqa: PLC0415 - takes a second, in which the first driver starts
         from kfp.local import subprocess_task_handler  # noqa: PLC0415
 
-        from kfp_pipeline.pipelines.training import make_pipeline  # noqa: PLC0415
+        from kfp_pipeline.graphs import make_pipeline  # noqa: PLC0415
         from kfp_pipeline.task_settings import THIS_MACHINE  # noqa: PLC0415
 
         subprocess_task_handler.replace_python_executable = with_this_python
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(directory / "pipeline"), raise_on_error=True)
-        make_pipeline(THIS_MACHINE)(**inputs)
+        make_pipeline(pipeline, THIS_MACHINE)(**inputs)
 
 
 def with_this_python(words: list[str], executable: str) -> list[str]:
@@ -191,24 +205,27 @@ def with_this_python(words: list[str], executable: str) -> list[str]:
     return [word.replace("python3", executable) if at < given else word for at, word in enumerate(words)]
 
 
-def keep_standbys(directory: Path) -> None:
+def keep_standbys(pipeline: Pipeline, directory: Path) -> None:
     """Sees to it that a driver is idle for the next step, until it is ended; what the child process of the graph does."""
     die_with_parent()
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
     standbys = SparkSubmitRunner(inputs["spark"], Settings.from_environment()).standbys(inputs["data_uri"])
     if standbys is None:
         return
-    position, coming = 0, list(Step)
+    position, coming = 0, pipeline.steps
     with suppress(KeyboardInterrupt), signals_raise(), standbys:
         while True:
             wanted = standbys.one_is_wanted()
             events, position = read_events(directory, position)  # a step tells that it runs before it claims one
             if events:
-                coming = list(Step)[list(Step).index(Step(events[-1]["step"])) + 1 :]
+                coming = pipeline.steps[pipeline.steps.index(Step(events[-1]["step"])) + 1 :]
             if wanted and coming:
                 standbys.start(coming[0])
             time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":
-    keep_standbys(Path(sys.argv[2])) if sys.argv[1] == STANDBY else main(Path(sys.argv[1]))
+    if sys.argv[3:] == [STANDBY]:
+        keep_standbys(PIPELINES[sys.argv[1]], Path(sys.argv[2]))
+    else:
+        main(sys.argv[1], Path(sys.argv[2]))

@@ -16,7 +16,7 @@ from typing import Any
 
 from kfp_pipeline.runtime.events import all_events
 from kfp_pipeline.runtime.fingerprint import write_whole
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 RUN_NAME = "run.json"
 LOCK_NAME = ".lock"

@@ -1,4 +1,4 @@
-"""Runs steps on a cluster from a laptop, without KFP: one step, or the four of the training pipeline one after another."""
+"""Runs steps on a cluster from a laptop, without KFP: one step, or those of a pipeline one after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, InputError, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import Pipeline, Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Result
 
 
 def read_overrides(path: str) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def submit_step(
 
 def submit_pipeline(
     cluster: Cluster,
+    pipeline: Pipeline,
     inputs: Mapping[str, Any],
     root: str,
     settings: Settings,
@@ -61,12 +65,13 @@ def submit_pipeline(
     overrides: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> list[Result]:
-    """Runs load, preprocess, train and evaluate; each leaves its output below `root/run/STEP`.
+    """Runs the steps of a pipeline one after another; each leaves its output below `root/run/STEP`.
 
     Started again with the same name of the run, what has finished is taken as it is and what runs is followed.
 
     Args:
         cluster: where.
+        pipeline: which.
         inputs: the pipeline's inputs; a local specification is put into the object store.
         root: URI below which the runs lie.
         settings: of the platform.
@@ -87,13 +92,9 @@ def submit_pipeline(
     check_bucket(root)
     place = f"{root.rstrip('/')}/{run}"
     given = {**inputs, "specification_uri": _stored(str(inputs["specification_uri"]), f"{place}/specification.toml")}
-    given |= {f"{step}_uri": f"{place}/{step}" for step in Step} | {"report_uri": f"{place}/report.html"}
     results = []
-    for step in Step:
-        kind: Any = ARGUMENTS[step]
-        args = kind(
-            **{name: given[name] for name in kind.names() if name != "output_uri"}, output_uri=f"{place}/{step}"
-        )
+    for step in pipeline.steps:
+        args = pipeline.arguments_below(place, step, given)
         result = submit_step(cluster, step, args, settings, run=run, overrides=overrides)
         say(f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}")
         results.append(result)

@@ -1,96 +1,166 @@
-"""The training pipeline: from a table to an evaluated model."""
+"""The training pipeline as a KFP graph: load, preprocess, train, evaluate.
 
-from __future__ import annotations
+Made from spark_jobs/contract.py by `make generate`: change that, not this file.
+"""
 
-import inspect
-from collections.abc import Mapping
-from dataclasses import MISSING
 from typing import Any
 
 from kfp import dsl
 
-from kfp_pipeline.components import CACHED, CODE_VERSION, COMPONENTS, PLATFORM_INPUTS, finish, inputs_of
-from kfp_pipeline.task_settings import Platform, prepared
-from spark_jobs.contract import TYPES, Step
-
-NAME = "spark-kfp-training"
-BETWEEN_TASKS = ("load_uri", "preprocess_uri", "train_uri")
-"""Inputs that one task gets from another; all others are inputs of the pipeline."""
-GROUP = "Training, with curves and report"
-"""What KFP's UI calls the group of the steps; one opens it to see the report."""
-
-
-def training_graph(given: Mapping[str, Any], platform: Platform) -> None:
-    """The graph: what follows what. `given` holds the pipeline's inputs by name."""
-    if not platform.cluster:
-        steps_graph(given, platform)
-        return
-    with dsl.ExitHandler(prepared(finish(), platform, "Finish"), name=GROUP):
-        steps_graph(given, platform)
-
-
-def steps_graph(given: Mapping[str, Any], platform: Platform) -> None:
-    """The steps, each after those whose output it reads."""
-    # Of a recurring run the time for which it was due, else that at which it was made; KFP's runner on one machine does not know it.
-    due = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if platform.cluster else ""
-    loaded = task(Step.LOAD, given, platform, scheduled_time=due)
-    code = {CODE_VERSION: loaded.outputs[CODE_VERSION]}
-    preprocessed = task(Step.PREPROCESS, given, platform, load_uri=loaded.outputs["uri"], **code)
-    trained = task(Step.TRAIN, given, platform, preprocess_uri=uri(preprocessed), **code)
-    task(Step.EVALUATE, given, platform, preprocess_uri=uri(preprocessed), train_uri=uri(trained))
-
-
-def task(step: Step, given: Mapping[str, Any], platform: Platform, **between: Any) -> Any:
-    """One step's task, with the pipeline's inputs that its component knows."""
-    inputs = {item.name: given[item.name] for item in inputs_of(step) if item.name not in BETWEEN_TASKS}
-    inputs |= {name: given[name] for name in PLATFORM_INPUTS}
-    return prepared(COMPONENTS[step](**inputs, **between), platform, step.capitalize(), cached=step in CACHED)
-
-
-def uri(finished: Any) -> Any:
-    """The URI that a task returned."""
-    return finished.outputs["Output"]
-
-
-def parameters() -> dict[str, inspect.Parameter]:
-    """The inputs of the pipeline: `data_uri`, and every setting of the contract's steps."""
-    found = {}
-    for step in Step:
-        for item in inputs_of(step):
-            if item.name not in BETWEEN_TASKS:
-                default = inspect.Parameter.empty if item.default is MISSING else item.default
-                kind = TYPES[str(item.type)]
-                found[item.name] = inspect.Parameter(
-                    item.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind
-                )
-    for name, default in {"spark": "operator", "spark_settings": {}}.items():
-        kind = type(default)
-        found[name] = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
-    return found
+from kfp_pipeline import components
+from kfp_pipeline.task_settings import Platform, prepared, watched_over
 
 
 def make_pipeline(platform: Platform) -> Any:
-    """The pipeline as KFP takes it: `training_graph` with a signature made from the contract."""
-    inputs = parameters()
+    """The pipeline with what a platform gives to its tasks."""
 
-    def training_pipeline(*channels: Any) -> None:
-        training_graph(dict(zip(inputs, channels, strict=True)), platform)
-
-    helps = {item.name: item.metadata["about"] for step in Step for item in inputs_of(step)} | {
-        name: about for name, (_, about) in PLATFORM_INPUTS.items()
-    }
-    listed = "\n".join(f"    {name}: {helps[name]}." for name in inputs)
-    training_pipeline.__doc__ = f"Trains and evaluates a Spark ML model.\n\nArgs:\n{listed}\n"
-    training_pipeline.__signature__ = inspect.Signature(list(inputs.values()))  # type: ignore[attr-defined]
-    training_pipeline.__annotations__ = {name: item.annotation for name, item in inputs.items()}
-    kept = {"ttl_seconds_after_finished": platform.workflow_ttl_seconds} if platform.workflow_ttl_seconds else {}
-    described = dsl.pipeline(
-        name=NAME,
+    @dsl.pipeline(
+        name="spark-kfp-training",
         display_name="Train a Spark ML model",
         description="Load, preprocess, train, evaluate.",
-        pipeline_config=dsl.PipelineConfig(**kept),
+        pipeline_config=platform.pipeline_config(),
     )
-    return described(training_pipeline)
+    def training_pipeline(
+        data_uri: str,
+        specification_uri: str = "",
+        label: str = "",
+        positive: str = "",
+        delimiter: str = "",
+        quote: str = "",
+        encoding: str = "",
+        header: str = "auto",
+        max_rejected_fraction: float = 0.01,
+        min_class_rows: int = 1,
+        small_classes: str = "merge",
+        seed: int = 42,
+        split: str = "hash",
+        order_by: str = "",
+        train_fraction: float = 0.6,
+        validation_fraction: float = 0.2,
+        max_categories: int = 100,
+        reg_param: float = 0.0,
+        elastic_net_param: float = 0.0,
+        max_iter: int = 100,
+        tol: float = 1e-06,
+        fit_intercept: bool = True,
+        standardization: bool = True,
+        family: str = "auto",
+        estimator: str = "logistic_regression",
+        class_weights: str = "none",
+        threshold_rule: str = "max_f1",
+        title: str = "",
+        bootstrap_samples: int = 500,
+        spark: str = "operator",
+        spark_settings: dict = {},
+    ) -> None:
+        """Trains and evaluates a Spark ML model.
+
+        Args:
+            data_uri: CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://.
+            specification_uri: data specification (TOML); empty: types are inferred and label is needed.
+            label: name of the label column, when there is no specification or to override its own.
+            positive: the label value that counts as positive; empty: from the specification, else inferred.
+            delimiter: column delimiter; empty: found in the data.
+            quote: quote character; empty: found in the data.
+            encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: found in the data.
+            header: whether the first row holds the column names.
+            max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected.
+            min_class_rows: a class of fewer rows is small; 1: none is.
+            small_classes: merge: small classes become one class, named other; drop: their rows are kept apart with the rejected ones.
+            seed: seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly.
+            split: hash: by a hash of the row's values; ordered: the last rows are the test rows.
+            order_by: column of numbers or dates that an ordered split follows; empty: the order of the file.
+            train_fraction: share of train rows, above 0 and below 1.
+            validation_fraction: share of validation rows, above 0 and below 1; what remains is test.
+            max_categories: most values of a categorical column that are features, at least 2.
+            reg_param: regularisation strength, 0 or more.
+            elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso).
+            max_iter: most iterations of the optimiser, 1 to 1000000.
+            tol: convergence tolerance, above 0.
+            fit_intercept: fit an intercept.
+            standardization: scale features before the penalty is applied.
+            family: auto: binomial for two classes, else multinomial.
+            estimator: kind of model.
+            class_weights: balanced: each class weighs the same in the fit.
+            threshold_rule: how the decision threshold is chosen on the validation rows; half: 0.5.
+            title: title of the report; empty: named after the label.
+            bootstrap_samples: bootstrap samples behind the intervals, 50 to 100000.
+            spark: where Spark runs: operator, or local[*] on one machine.
+            spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        """
+        with watched_over(platform, "Training, with curves and report"):
+            load = prepared(
+                components.load(
+                    data_uri=data_uri,
+                    specification_uri=specification_uri,
+                    label=label,
+                    positive=positive,
+                    delimiter=delimiter,
+                    quote=quote,
+                    encoding=encoding,
+                    header=header,
+                    max_rejected_fraction=max_rejected_fraction,
+                    min_class_rows=min_class_rows,
+                    small_classes=small_classes,
+                    spark=spark,
+                    spark_settings=spark_settings,
+                    scheduled_time=platform.scheduled_time,
+                ),
+                platform,
+                "Load",
+            )
+            preprocess = prepared(
+                components.preprocess(
+                    load_uri=load.outputs["uri"],
+                    seed=seed,
+                    split=split,
+                    order_by=order_by,
+                    train_fraction=train_fraction,
+                    validation_fraction=validation_fraction,
+                    max_categories=max_categories,
+                    spark=spark,
+                    spark_settings=spark_settings,
+                    code_version=load.outputs["code_version"],
+                ),
+                platform,
+                "Preprocess",
+                cached=True,
+            )
+            train = prepared(
+                components.train(
+                    reg_param=reg_param,
+                    elastic_net_param=elastic_net_param,
+                    max_iter=max_iter,
+                    tol=tol,
+                    fit_intercept=fit_intercept,
+                    standardization=standardization,
+                    family=family,
+                    preprocess_uri=preprocess.outputs["Output"],
+                    estimator=estimator,
+                    class_weights=class_weights,
+                    threshold_rule=threshold_rule,
+                    spark=spark,
+                    spark_settings=spark_settings,
+                    code_version=load.outputs["code_version"],
+                ),
+                platform,
+                "Train",
+                cached=True,
+            )
+            prepared(
+                components.evaluate(
+                    preprocess_uri=preprocess.outputs["Output"],
+                    train_uri=train.outputs["Output"],
+                    title=title,
+                    bootstrap_samples=bootstrap_samples,
+                    spark=spark,
+                    spark_settings=spark_settings,
+                ),
+                platform,
+                "Evaluate",
+            )
+
+    return training_pipeline
 
 
 training_pipeline = make_pipeline(Platform())

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 
 from kfp_pipeline.runtime import object_store
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 DATE = re.compile(r"\{\{\s*date(?::(?P<format>[^{}]*))?\s*\}\}")
 DATE_FORMAT = "%Y-%m-%d"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from spark_jobs.contract import EXIT_FAULT, EXIT_INPUT, Failure, InputError
+from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
+from spark_jobs.result import Failure
 
 
 class StepError(Exception):

@@ -15,7 +15,9 @@ from typing import Protocol
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, as_step_error
 from kfp_pipeline.runtime.run_folder import place_of
-from spark_jobs.contract import Failure, InputError, Step
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
 
 FOLDER = "failures"
 

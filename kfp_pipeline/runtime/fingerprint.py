@@ -17,7 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path, read_result, step_program
-from spark_jobs.contract import CONTRACT_VERSION, OUTPUTS, RESULT_NAME, Result, Step, StepArgs
+from spark_jobs.arguments import Role, StepArgs
+from spark_jobs.contract import Step, outputs_of
+from spark_jobs.result import CONTRACT_VERSION, RESULT_NAME, Result
 
 FINISHED = ".finished"
 """Folder of the runs directory that says where each fingerprint's finished step is."""
@@ -37,13 +39,12 @@ def fingerprint(step: Step, args: StepArgs) -> str:
     """
     inputs: dict[str, str] = {}
     plain: dict[str, object] = {}
-    for name, value in vars(args).items():
-        if name in OUTPUTS:
-            continue
-        if not name.endswith("_uri"):
-            plain[name] = value
+    for item in args.arguments(Role.SETTING, Role.GIVEN, Role.FROM_STEP):
+        value = getattr(args, item.name)
+        if item.role == Role.SETTING:
+            plain[item.name] = value
         elif value:
-            inputs[name] = _digest_of_data(value) if step == Step.LOAD else _fingerprint_of(value)
+            inputs[item.name] = _digest_of_data(value) if item.role == Role.GIVEN else _fingerprint_of(value)
     if "" in inputs.values():
         return ""
     depends = [str(step), plain, inputs, digest_of_code(), version("pyspark"), CONTRACT_VERSION]
@@ -86,7 +87,7 @@ def remember(runs: Path, key: str, result: Result) -> None:
     write_whole(local_path(result.arguments["output_uri"]) / RESULT_NAME, noted.to_json())
     write_whole(
         runs / FINISHED / f"{key}.json",
-        json.dumps({name: result.arguments[name] for name in OUTPUTS if name in result.arguments}),
+        json.dumps({name: result.arguments[name] for name in outputs_of(result.step)}),
     )
 
 

@@ -19,7 +19,8 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from kfp_pipeline.runtime.errors import PermanentError, TemporaryError
-from spark_jobs.contract import Failure, InputError
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
 
 Document = dict[str, Any]
 Answer = TypeVar("Answer")

@@ -24,7 +24,10 @@ from kfp_pipeline.runtime.run_folder import place_of
 from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
 from kfp_pipeline.runtime.step import carry_out, check_paths, record, run_task, step_arguments
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import RESULT_NAME, InputError, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import RESULT_NAME, Result
 
 LOADED = "loaded"
 """Folder beside the pipeline's runs that says, for each version of data, arguments and code, where its table is."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from kfp_pipeline.runtime.errors import TemporaryError
-from spark_jobs.contract import Failure, UnavailableError
+from spark_jobs.errors import UnavailableError
 from spark_jobs.object_names import Listed, at_or_below, bucket_and_key, is_stored
 from spark_jobs.object_store import ObjectStore, from_environment
+from spark_jobs.result import Failure
 
 __all__ = [
     "at_or_below",

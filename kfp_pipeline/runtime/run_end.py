@@ -17,9 +17,12 @@ from kfp_pipeline.runtime.spark_operator.manifest import OUTPUT_URI, RUN_LABEL, 
 from kfp_pipeline.runtime.spark_operator.runner import Documents, cancel
 from kfp_pipeline.runtime.spark_operator.tracking import driver_of
 from kfp_pipeline.runtime.summary import run_summary
-from spark_jobs.contract import RESULT_NAME, Failure, Result, Step
+from spark_jobs.contract import Step, outputs_of
+from spark_jobs.result import RESULT_NAME, Failure, Result
 
 SUMMARY_NAME = "summary.json"
+REPORT_URI = "report_uri"
+"""Argument of the step that judges a model: where its report is."""
 
 
 def end_run(
@@ -75,11 +78,12 @@ def _described(application: Mapping[str, Any], reasons: Mapping[Step, Failure]) 
 def _evaluation(documents: Documents, applications: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], str]:
     """The metrics and the report of the run's last evaluation; none if it did not get that far."""
     for application in reversed(applications):
-        if (application["metadata"].get("labels") or {}).get(STEP_LABEL) != Step.EVALUATE:
+        step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
+        if step not in list(Step) or REPORT_URI not in outputs_of(step):
             continue
         uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
         text = documents.read_text(f"{uri}/{RESULT_NAME}") if uri else None
         result = Result.from_json(text) if text else None
         if result and result.status == "succeeded":
-            return dict(result.metrics), str(result.arguments["report_uri"])
+            return dict(result.metrics), str(result.arguments[REPORT_URI])
     return {}, ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kfp_pipeline.runtime.errors import PermanentError
-from spark_jobs.contract import Failure
+from spark_jobs.result import Failure
 
 
 def place_of(uri: str, run: str) -> str:

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import InputError, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Result
 
 
 class Runner(Protocol):

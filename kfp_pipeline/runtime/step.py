@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.errors import StepError, told_plainly
@@ -22,20 +22,10 @@ from kfp_pipeline.runtime.run_folder import place_of
 from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.runtime.summary import evaluation_summary
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import ARGUMENTS, OUTPUTS, InputError, Result, Step, StepArgs, flag
-
-OUTPUT_ARTIFACTS: Mapping[Step, Mapping[str, str]] = {
-    Step.LOAD: {"output_uri": "table"},
-    Step.PREPROCESS: {"output_uri": "features"},
-    Step.TRAIN: {"output_uri": "model"},
-    Step.EVALUATE: {"output_uri": "evaluation", "report_uri": "report"},
-}
-"""Which output artifact of the component gives each output argument of the step its URI."""
-
-
-OUTSIDE = ("data_uri", "specification_uri")
-"""Inputs that no step of the run has made."""
-
+from spark_jobs.arguments import OUTPUT_URI, TYPES, Role, StepArgs, flag
+from spark_jobs.contract import ARGUMENTS, Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Result
 
 Outcome = TypeVar("Outcome")
 
@@ -83,7 +73,7 @@ def run_task(
     """
     step, settings = Step(name), Settings.from_environment()
     die_with_parent()
-    output_uri = inputs[OUTPUT_ARTIFACTS[step]["output_uri"]].uri
+    output_uri = main_output(step, inputs).uri
     told = told_plainly(lambda error: tell(step, settings, error))
     with told, signals_raise(), failures.kept(step, output_uri, settings.run_id):
         return work(step, inputs, settings)
@@ -97,10 +87,19 @@ def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
         InputError: a value is out of its range.
     """
     kind = ARGUMENTS[step]
-    outputs = {name: inputs[artifact].uri for name, artifact in OUTPUT_ARTIFACTS[step].items()}
-    hints = get_type_hints(kind)
-    given = {name: _typed(name, inputs[name], hints[name]) for name in kind.names() if name not in outputs}
+    outputs = {item.name: inputs[item.artifact].uri for item in kind.arguments(Role.OUTPUT)}
+    given = {
+        item.name: _typed(item.name, inputs[item.name], TYPES[item.type])
+        for item in kind.arguments()
+        if item.name not in outputs
+    }
     return kind(**given, **outputs)
+
+
+def main_output(step: Step, artifacts: Mapping[str, Any]) -> Any:
+    """The artifact of a step's component whose URI is the step's main output."""
+    (argument,) = (item for item in ARGUMENTS[step].arguments(Role.OUTPUT) if item.name == OUTPUT_URI)
+    return artifacts[argument.artifact]
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
@@ -126,14 +125,13 @@ def check_paths(args: StepArgs, run_id: str) -> None:
         return
     place = place_of(output, run_id)
     pipeline = place.removesuffix(run_id)
-    for name, uri in vars(args).items():
-        if not name.endswith("_uri") or not uri:
-            continue
-        if ".." in str(uri).split("/"):
-            raise InputError(f"{flag(name)} is {uri!r}; a URI must not hold ..")
-        allowed = f"{place}/" if name in OUTPUTS else pipeline
-        if name not in OUTSIDE and not str(uri).startswith(allowed):
-            raise InputError(f"{flag(name)} is {uri!r}, outside of {allowed}; a step stays with its own pipeline")
+    for item in args.arguments(Role.GIVEN, Role.FROM_STEP, Role.OUTPUT):
+        uri = str(getattr(args, item.name))
+        if ".." in uri.split("/"):
+            raise InputError(f"{flag(item.name)} is {uri!r}; a URI must not hold ..")
+        allowed = f"{place}/" if item.role == Role.OUTPUT else pipeline
+        if item.role != Role.GIVEN and uri and not uri.startswith(allowed):
+            raise InputError(f"{flag(item.name)} is {uri!r}, outside of {allowed}; a step stays with its own pipeline")
 
 
 def run_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> Result:
@@ -165,7 +163,7 @@ def tell(step: Step, settings: Settings, error: StepError) -> None:
 
 def record(result: Result, artifacts: Mapping[str, Any]) -> None:
     """Writes the result into the output artifacts: metadata, metrics, curves."""
-    main = artifacts[OUTPUT_ARTIFACTS[Step(result.step)]["output_uri"]]
+    main = main_output(Step(result.step), artifacts)
     main.metadata.update(
         {"rows": dict(result.rows_out), "columns": [list(column) for column in result.columns], "digest": result.digest}
     )

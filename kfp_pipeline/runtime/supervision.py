@@ -17,7 +17,10 @@ from typing import Protocol
 
 from kfp_pipeline.runtime.errors import StepError, TemporaryError
 from kfp_pipeline.runtime.processes import die_with_parent, interrupted_once
-from spark_jobs.contract import EXIT_FAULT, InputError, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import Step
+from spark_jobs.errors import EXIT_FAULT, InputError
+from spark_jobs.result import Result
 
 RESTARTS = 3
 """How often a process that was killed is started again; whoever kills it more often means it, or memory is too little for it."""

@@ -144,6 +144,23 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
         return _svg(figure)
 
 
+def importance_chart(bars: Sequence[tuple[str, float]]) -> str:
+    """Importances of features, one lying bar each.
+
+    Args:
+        bars: name and importance, 0 to 1, the largest first.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(6.4, 0.9 + 0.3 * len(bars))
+        places = list(range(len(bars), 0, -1))
+        axes.barh(places, [importance for _, importance in bars], color=BLUE, height=0.62)
+        axes.set_yticks(places, [_shortened(name) for name, _ in bars])
+        axes.set_xlabel("importance (all features together: 1)")
+        axes.grid(axis="x", linewidth=0.8)
+        axes.set_axisbelow(True)
+        return _svg(figure)
+
+
 def _ratio(effect: float) -> str:
     """exp(effect) to two digits, however large."""
     exponent = effect / math.log(10)

@@ -15,6 +15,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from spark_jobs.contract import TrainArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.evaluation import intervals, metrics
 from spark_jobs.evaluation.intervals import Interval
@@ -33,17 +34,17 @@ class Trained:
 
     Attributes:
         features: features.json of preprocess.
-        scorecard: scorecard.json of train.
+        args: of train.
     """
 
     features: dict[str, Any]
-    scorecard: dict[str, Any]
+    args: TrainArgs
     specification: Specification
 
     @property
     def labels(self) -> list[str]:
         """The label values in the order of their index."""
-        return list(self.scorecard["labels"])
+        return list(self.features["labels"])
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -56,7 +57,7 @@ def count_cells(predictions: DataFrame, groups: int = 1) -> list[metrics.Cells]:
     """Counts the predictions of two classes.
 
     Args:
-        predictions: one row for each test row; columns label, rawPrediction, probability, prediction and, for groups, row_hash.
+        predictions: one row for each test row; columns label, probability, prediction and, for groups, row_hash.
         groups: into how many parts the rows are divided, by their hash.
 
     Returns:
@@ -66,7 +67,7 @@ def count_cells(predictions: DataFrame, groups: int = 1) -> list[metrics.Cells]:
     probability = vector_to_array(F.col("probability"))[1]
     given = F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0])
     own = F.greatest(given, F.lit(SMALLEST))
-    place = F.round(vector_to_array(F.col("rawPrediction"))[1] / MARGIN_STEP).cast("long")
+    place = F.round(log_odds(probability) / MARGIN_STEP).cast("long")
     predicted = F.col("prediction") == 1.0
     counted = (
         predictions.groupBy(
@@ -83,6 +84,12 @@ def count_cells(predictions: DataFrame, groups: int = 1) -> list[metrics.Cells]:
     )
     counted.sort(key=lambda row: (row["group"], row["place"], row["positive"], row["predicted"]))
     return [_cells(list(rows)) for _, rows in itertools.groupby(counted, key=lambda row: row["group"])]
+
+
+def log_odds(probability: Column) -> Column:
+    """ln(p / (1 - p)), bounded where p is nearly 0 or 1; from the probability alone, as a tree's rawPrediction is no log-odds."""
+    clipped = F.greatest(F.least(probability, F.lit(1 - SMALLEST)), F.lit(SMALLEST))
+    return F.log(clipped / (1 - clipped))
 
 
 def group_of(groups: int) -> Column:
@@ -165,7 +172,7 @@ def correction(cells: metrics.Cells, trained: Trained) -> dict[str, Any] | None:
     if base_rate is None:
         return None
     train = trained.counts["train"]
-    balanced = trained.scorecard["settings"]["class_weights"] == "balanced"
+    balanced = trained.args.class_weights == "balanced"
     sample_rate = 0.5 if balanced else train[trained.labels[1]] / sum(train.values())
     shift = float(np.log(base_rate / (1 - base_rate)) - np.log(sample_rate / (1 - sample_rate)))
     margins, negatives, positives = cells.by_margin()
@@ -252,8 +259,7 @@ class Losses(NamedTuple):
 def one_against_rest(predictions: DataFrame, classes: int) -> list[Area]:
     """Area under ROC of each class against the others, in the order of the classes."""
     exploded = predictions.select(LABEL, F.posexplode(vector_to_array(F.col("probability"))).alias("class", "p"))
-    clipped = F.greatest(F.least("p", F.lit(1 - SMALLEST)), F.lit(SMALLEST))
-    place = F.round(F.log(clipped / (1 - clipped)) / MARGIN_STEP).cast("long").alias("place")
+    place = F.round(log_odds(F.col("p")) / MARGIN_STEP).cast("long").alias("place")
     counted = exploded.groupBy("class", place).agg(
         F.count_if(F.col(LABEL) == F.col("class")).alias("positives"),
         F.count_if(F.col(LABEL) != F.col("class")).alias("negatives"),
@@ -300,39 +306,11 @@ def interval_of_mean(each: Sequence[Interval]) -> Interval:
     return Interval(low, high, f"bound from {' and '.join(methods)}")
 
 
-def coefficients(trained: Trained) -> list[dict[str, Any]]:
-    """Each coefficient as odds ratio: by how much the odds are multiplied when the feature grows by one."""
-    found = []
-    classes: list[str | None] = [None] if len(trained.labels) == 2 else list(trained.labels)
-    for label, row in zip(classes, trained.scorecard["coefficients"], strict=True):
-        for feature, coefficient in zip(trained.scorecard["features"], row, strict=True):
-            deviation = trained.features["deviations"].get(feature["column"]) if feature["kind"] == "numeric" else None
-            found.append(
-                {
-                    "class": label,
-                    "feature": feature["name"],
-                    "column": feature["column"],
-                    "category": feature["category"] or None,
-                    "kind": feature["kind"],
-                    "coefficient": coefficient,
-                    "deviation": deviation,
-                    "odds_ratio": bounded_exp(coefficient),
-                    "odds_ratio_per_sd": None if deviation is None else bounded_exp(coefficient * deviation),
-                }
-            )
-    return found
-
-
-def bounded_exp(value: float) -> float:
-    """exp, but the largest double where that would overflow."""
-    return float(np.exp(min(value, 709.0)))
-
-
 def judge(predictions: DataFrame, trained: Trained, samples: int, most_groups: int = GROUPS) -> dict[str, Any]:
     """The evaluation of a model on test rows: metrics with intervals, and what the report draws.
 
     Args:
-        predictions: one row for each test row; columns label, rawPrediction, probability, prediction and row_hash.
+        predictions: one row for each test row; columns label, probability, prediction and row_hash.
         trained: what the model was made from.
         samples: bootstrap samples.
         most_groups: parts of the rows that are left out one after another; 1: none, where no other model is compared.

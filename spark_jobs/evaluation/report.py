@@ -56,7 +56,7 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         verdict=verdict(evaluation, metrics),
         cautions=cautions(evaluation, metrics),
         charts={name: Markup(svg) for name, svg in draw(evaluation).items()},  # noqa: S704 - matplotlib escapes its text
-        effects=strongest(evaluation["coefficients"]),
+        effects=strongest(evaluation["explanation"].get("coefficients", [])),
     )
 
 
@@ -106,10 +106,12 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
     if metrics["logLoss"]["value"] > evaluation["baseline"]["metrics"]["logLoss"]:
         found.append(
             f"logLoss is {number(metrics['logLoss']['value'])}, worse than {number(evaluation['baseline']['metrics']['logLoss'])} of the "
-            "classes' shares alone: the probabilities are far too sure. Fit with a penalty, for example reg_param 0.01."
+            f"classes' shares alone: the probabilities are far too sure. {evaluation['model']['when_too_sure']}"
         )
     if evaluation["clipped"]["rows"]:
-        found.append(clipped_rows(evaluation["clipped"], metrics["logLoss"]["value"]))
+        found.append(
+            clipped_rows(evaluation["clipped"], metrics["logLoss"]["value"], evaluation["model"]["when_too_sure"])
+        )
     if evaluation["split"]["method"] == "hash":
         found.append(
             "The split is random. If the model will meet later data than it has seen, judge it on an ordered split as well."
@@ -118,14 +120,14 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
     return found + list(evaluation["warnings"])
 
 
-def clipped_rows(clipped: Mapping[str, float], log_loss: float) -> str:
+def clipped_rows(clipped: Mapping[str, float], log_loss: float, advice: str) -> str:
     """What rows with a probability of nearly 0 for what happened do to logLoss."""
     count = int(clipped["rows"])
     rows = "1 test row" if count == 1 else f"{count:,} test rows"
     return (
         f"In {rows} the model gave what happened a probability below {clipped['smallest']:g}; it counts as that, since logLoss would be "
         f"infinite else. {number(clipped['of_log_loss'])} of the {number(log_loss)} of logLoss come from there: another limit would give "
-        "another number. Judge by the other metrics, or fit with a penalty, for example reg_param 0.01."
+        f"another number. Judge by the other metrics. {advice}"
     )
 
 
@@ -165,13 +167,18 @@ def draw(evaluation: Mapping[str, Any]) -> dict[str, str]:
         drawn["lift"] = charts.bar_chart(
             [(str(item["decile"]), item["lift"]) for item in evaluation["deciles"]], "lift", 1.0
         )
-    shown = [item for item in strongest(evaluation["coefficients"]) if item["coefficient"]][:MOST_EFFECTS]
+    coefficients = evaluation["explanation"].get("coefficients", [])
+    shown = [item for item in strongest(coefficients) if item["coefficient"]][:MOST_EFFECTS]
     if evaluation["binary"] and shown:
         drawn["odds"] = charts.odds_chart([(item["feature"], effect(item)) for item in shown])
     if not evaluation["binary"] and shown:
         drawn["effects"] = charts.effects_chart(
-            effects_by_class(evaluation["coefficients"], evaluation["labels"]), evaluation["labels"]
+            effects_by_class(coefficients, evaluation["labels"]), evaluation["labels"]
         )
+    important = [item for item in evaluation["explanation"].get("importances", []) if item["importance"]]
+    if important:
+        bars = [(item["feature"], item["importance"]) for item in important[:MOST_EFFECTS]]
+        drawn["importances"] = charts.importance_chart(bars)
     return drawn
 
 

@@ -16,38 +16,33 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import storage
 from spark_jobs.beside import Beside
-from spark_jobs.contract import (
-    EvaluateArgs,
-    InputError,
-    Result,
-    Step,
-    TrainArgs,
-    settings_of,
-)
+from spark_jobs.contract import EvaluateArgs, Step, TrainArgs
 from spark_jobs.dataset import read_specification
-from spark_jobs.evaluation.judging import Trained, coefficients, judge, judge_without
+from spark_jobs.errors import InputError
+from spark_jobs.estimator import find
+from spark_jobs.evaluation.judging import Trained, judge, judge_without
 from spark_jobs.evaluation.report import render_report
 from spark_jobs.features import name_columns, slicer_without
+from spark_jobs.result import Result
 from spark_jobs.split import is_small, read_set
 
 
-def read_trained(args: EvaluateArgs) -> Trained:
-    """The documents of the earlier steps."""
+def read_trained(args: EvaluateArgs, fitted: Result) -> Trained:
+    """What the earlier steps left: features.json, and the arguments of train."""
     where = storage.join(args.preprocess_uri, "features.json")
     features = json.loads(storage.read_text(where))
-    scorecard = json.loads(storage.read_text(storage.join(args.train_uri, "scorecard.json")))
-    return Trained(features, scorecard, read_specification(features["specification"], where))
+    return Trained(features, TrainArgs(**fitted.arguments), read_specification(features["specification"], where))
 
 
-def describe(trained: Trained) -> dict[str, Any]:
+def describe(trained: Trained, fitted: Result) -> dict[str, Any]:
     """Data, split and model, as the report tells them."""
-    scorecard, split = trained.scorecard, trained.features["split"]
+    split, kind = trained.features["split"], find(trained.args.estimator)
     counts: dict[str, dict[str, int]] = split["counts"]
     rows = {name: sum(by_label.values()) for name, by_label in counts.items()}
     shares = {
         name: {label: count / rows[name] for label, count in by_label.items()} for name, by_label in counts.items()
     }
-    settings = scorecard["settings"]
+    iterations = fitted.metrics.get("iterations")
     return {
         "data": trained.features["data"],
         "split": {
@@ -56,14 +51,14 @@ def describe(trained: Trained) -> dict[str, Any]:
             "class_fractions": shares,
         },
         "model": {
-            "kind": scorecard["model"],
-            "settings": {name: settings[name] for name in settings_of(TrainArgs)},
-            "iterations": settings["iterations"],
-            "converged": settings["converged"],
-            "threshold": scorecard["threshold"],
-            "threshold_rule": settings["threshold_rule"],
-            "features": len(scorecard["features"]),
-            "intercepts": scorecard["intercepts"],
+            "kind": kind.TITLE,
+            "settings": trained.args.hyperparameters(),
+            "iterations": None if iterations is None else int(iterations),
+            "converged": fitted.facts["converged"],
+            "threshold": fitted.metrics.get("threshold"),
+            "threshold_rule": trained.args.threshold_rule,
+            "features": len(trained.features["features"]),
+            "when_too_sure": kind.WHEN_TOO_SURE,
         },
     }
 
@@ -82,7 +77,8 @@ def judge_other(test: DataFrame, trained: Trained, args: EvaluateArgs, fitted: b
     slicer = slicer_without(trained.features["features"], trained.specification.known_afterwards)
     if not slicer or not fitted:
         return None
-    classifier = storage.read_classifier(storage.join(args.train_uri, "model_without_known_afterwards"))
+    uri = storage.join(args.train_uri, "model_without_known_afterwards")
+    classifier = storage.read_classifier(find(trained.args.estimator).MODEL, uri)
     return judge_without(classifier.transform(slicer.transform(test)), trained, args.bootstrap_samples)
 
 
@@ -93,12 +89,13 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         raise InputError(
             f"the model in {args.train_uri} was not trained on {args.preprocess_uri}; name the two that belong together"
         )
-    trained = read_trained(args)
+    trained = read_trained(args, fitted)
     test = read_set(session, storage.join(args.preprocess_uri, "features"), "test", preprocessed.rows_in)
     other = Beside(
         partial(judge_other, test, trained, args, "without" in fitted.uris), small=is_small(preprocessed.rows_in)
     )
-    classifier = storage.read_classifier(storage.join(args.train_uri, "model", fitted.facts["classifier"]))
+    kind = find(trained.args.estimator)
+    classifier = storage.read_classifier(kind.MODEL, storage.join(args.train_uri, "model", fitted.facts["classifier"]))
     judged = judge(name_columns(classifier, {}).transform(test), trained, args.bootstrap_samples)
     without = other.value()
     warnings = tuple(dict.fromkeys((*trained.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
@@ -108,10 +105,12 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         "label": trained.specification.label,
         "labels": trained.labels,
         "positive": trained.labels[1] if len(trained.labels) == 2 else None,
-        **describe(trained),
+        **describe(trained, fitted),
         **judged,
         "without_known_afterwards": without,
-        "coefficients": coefficients(trained),
+        "explanation": kind.explain(
+            classifier, trained.features["features"], trained.labels, trained.features["deviations"]
+        ),
         "reference_categories": {
             item["name"]: item["values"][0] for item in trained.features["categorical"] if item["values"]
         },

@@ -19,8 +19,9 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import storage
+from spark_jobs.arguments import flag
 from spark_jobs.cells import LARGEST, MISSING_LABELS
-from spark_jobs.contract import InputError, LoadArgs, Result, Step, flag
+from spark_jobs.contract import LoadArgs, Step
 from spark_jobs.dataset import (
     MAX_CLASSES,
     Dialect,
@@ -30,6 +31,8 @@ from spark_jobs.dataset import (
     positive_value,
     read_specification,
 )
+from spark_jobs.errors import InputError
+from spark_jobs.result import Result
 from spark_jobs.table.inference import infer_specification
 from spark_jobs.table.profiling import describe
 from spark_jobs.table.source import (

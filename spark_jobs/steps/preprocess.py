@@ -21,7 +21,7 @@ from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 from spark_jobs import storage
 from spark_jobs.beside import Beside
 from spark_jobs.cells import how_typed_values_are_written
-from spark_jobs.contract import PreprocessArgs, Result, Step
+from spark_jobs.contract import PreprocessArgs, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.features import (
     FEATURES,
@@ -30,6 +30,7 @@ from spark_jobs.features import (
     fit_encoding,
     model_columns,
 )
+from spark_jobs.result import Result
 from spark_jobs.split import (
     LABEL,
     ROW_HASH,

@@ -1,12 +1,13 @@
-"""Train: fits a logistic regression on the train rows and chooses its decision threshold on the validation rows.
+"""Train: fits an estimator on the train rows and chooses its decision threshold on the validation rows.
 
     spark-submit spark_jobs/__main__.py train --preprocess-uri=out/preprocess --output-uri=out/train
 
-To fit the regression in another way, change `build_estimator`. Never reads a test row.
+Which estimator is a setting: each is a module of `spark_jobs.estimators`. Never reads a test row.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +15,19 @@ from typing import Any
 
 import numpy as np
 from pyspark.ml import PipelineModel
-from pyspark.ml.classification import LogisticRegression, LogisticRegressionModel
+from pyspark.ml.classification import ProbabilisticClassificationModel
 from pyspark.ml.feature import IndexToString, VectorSlicer
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import storage
+from spark_jobs.arguments import flag
 from spark_jobs.beside import Beside
-from spark_jobs.contract import InputError, Result, Step, TrainArgs, settings_of
+from spark_jobs.contract import Step, TrainArgs
 from spark_jobs.dataset import read_specification
+from spark_jobs.errors import InputError
+from spark_jobs.estimator import Optimised, find
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
@@ -33,28 +37,13 @@ from spark_jobs.features import (
     name_columns,
     slicer_without,
 )
+from spark_jobs.result import Result
 from spark_jobs.scorecard import build_scorecard
 from spark_jobs.split import LABEL, is_small, read_set
 
 WEIGHT = "weight"
 THRESHOLD_BINS = 1000
 """Thresholds tried are k / THRESHOLD_BINS."""
-
-
-def build_estimator(args: TrainArgs, features: str = FEATURES) -> LogisticRegression:
-    """The estimator: Spark's logistic regression with the settings of the contract."""
-    estimator = LogisticRegression(
-        featuresCol=features,
-        labelCol=LABEL,
-        regParam=args.reg_param,
-        elasticNetParam=args.elastic_net_param,
-        maxIter=args.max_iter,
-        tol=args.tol,
-        fitIntercept=args.fit_intercept,
-        standardization=args.standardization,
-        family=args.family,
-    )
-    return estimator.setWeightCol(WEIGHT) if args.class_weights == "balanced" else estimator
 
 
 @dataclass(frozen=True)
@@ -64,14 +53,12 @@ class Fitted:
     Attributes:
         model: with its threshold set.
         threshold: None for more than two classes.
-        iterations: of the optimiser.
-        converged: False if it stopped because of `max_iter`.
+        optimised: how the fit went; None for a kind of model that is not fitted by iterations.
     """
 
-    model: LogisticRegressionModel
+    model: ProbabilisticClassificationModel
     threshold: float | None
-    iterations: int
-    converged: bool
+    optimised: Optimised | None
 
 
 def fit(train: DataFrame, validation: DataFrame, args: TrainArgs, features: str = FEATURES) -> Fitted:
@@ -82,13 +69,37 @@ def fit(train: DataFrame, validation: DataFrame, args: TrainArgs, features: str 
         validation: the same columns.
         features: name of the features' column.
     """
-    model = build_estimator(args, features).fit(train)
-    iterations = int(model.summary.totalIterations)
-    threshold = None
-    if model.numClasses == 2:
-        threshold = choose_threshold(count_probabilities(model.transform(validation)), args.threshold_rule)
-        model = model.setThreshold(threshold)
-    return Fitted(model, threshold, iterations, iterations < args.max_iter)
+    kind = find(args.estimator)
+    estimator = kind.build(args).setFeaturesCol(features).setLabelCol(LABEL)
+    model = weighted(estimator, args).fit(train)
+    optimised = kind.optimised(model, args)  # asked before the threshold is set, which makes a model without a summary
+    if model.numClasses > 2:
+        return Fitted(model, None, optimised)
+    threshold = choose_threshold(count_probabilities(model.transform(validation)), args.threshold_rule)
+    return Fitted(set_threshold(model, threshold), threshold, optimised)
+
+
+def weighted(estimator: Any, args: TrainArgs) -> Any:
+    """The estimator, with the weights of the rows if they are asked for.
+
+    Raises:
+        InputError: this kind of model takes none.
+    """
+    if args.class_weights == "none":
+        return estimator
+    if not estimator.hasParam("weightCol"):
+        raise InputError(
+            f"{flag('class_weights')}={args.class_weights}: {args.estimator} takes no weights; leave it out"
+        )
+    return estimator.setWeightCol(WEIGHT)
+
+
+def set_threshold(model: Any, threshold: float) -> Any:
+    """Lets a model of two classes predict the second one above this probability."""
+    if model.hasParam("threshold"):
+        return model.setThreshold(threshold)
+    # Spark predicts the class whose probability is largest relative to its threshold: p / t > (1 - p) / (1 - t), so p > t.
+    return model.setThresholds([1.0 - threshold, threshold])
 
 
 def count_probabilities(predictions: DataFrame) -> np.ndarray[Any, Any]:
@@ -116,14 +127,6 @@ def class_weight(counts: dict[str, int], labels: list[str]) -> Column:
     return F.array(*map(F.lit, weights))[F.col(LABEL).cast("int")]
 
 
-def as_rows(model: LogisticRegressionModel) -> tuple[list[list[float]], list[float]]:
-    """Coefficients and intercepts: one row for two classes, whichever family was fitted, else a row for each class."""
-    coefficients, intercepts = model.coefficientMatrix.toArray(), model.interceptVector.toArray()
-    if model.numClasses == 2 and len(coefficients) == 2:
-        coefficients, intercepts = coefficients[1:] - coefficients[:1], intercepts[1:] - intercepts[:1]
-    return coefficients.tolist(), intercepts.tolist()
-
-
 def renamed(columns: dict[str, str]) -> list[str]:
     """Sentences about the columns of the saved model that could not have their usual names."""
     return [
@@ -133,15 +136,34 @@ def renamed(columns: dict[str, str]) -> list[str]:
     ]
 
 
-def hyperparameters(args: TrainArgs) -> dict[str, Any]:
-    """The settings of the fit, by the names of the contract."""
-    return {name: getattr(args, name) for name in settings_of(TrainArgs)}
-
-
 def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:
     """Fits and saves the same classifier on fewer features; it takes what the slicer has kept to a probability."""
     fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT)
     storage.write_model(fitted.model, uri)
+
+
+def write_scorecard(fitted: Fitted, features: dict[str, Any], args: TrainArgs, data_digest: str, uri: str) -> str:
+    """Writes the scorecard, if this kind of model has one.
+
+    Returns:
+        A digest of what the model is: of the scorecard, else of all that the fit depends on.
+    """
+    numbers = find(args.estimator).scorecard(fitted.model)
+    settings = args.hyperparameters()
+    if numbers is None:
+        return hashlib.sha256(json.dumps([data_digest, settings], sort_keys=True).encode()).hexdigest()
+    if fitted.optimised:
+        settings |= {"iterations": fitted.optimised.iterations, "converged": fitted.optimised.converged}
+    scorecard = build_scorecard(
+        features,
+        model=find(args.estimator).TITLE,
+        numbers=numbers,
+        threshold=fitted.threshold,
+        settings=settings,
+        digests={"features": data_digest},
+    )
+    storage.write_text(uri, json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n")
+    return str(scorecard["digest"])
 
 
 def run(session: SparkSession, args: TrainArgs) -> Result:
@@ -150,8 +172,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     where = storage.join(args.preprocess_uri, "features.json")
     features: dict[str, Any] = json.loads(storage.read_text(where))
     labels, counts = features["labels"], features["split"]["counts"]
-    if args.family == "binomial" and len(labels) > 2:
-        raise InputError(f"--family=binomial is for two classes, the label has {len(labels)}; use --family=auto")
+    find(args.estimator).check(args, labels)
     uri = storage.join(args.preprocess_uri, "features")
     weight = class_weight(counts["train"], labels)
     train, validation = (
@@ -177,36 +198,32 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
     model = PipelineModel(stages=[*encoder.stages, name_columns(fitted.model, columns), to_label])
     storage.write_model(model, uris["model"])
-    coefficients, intercepts = as_rows(fitted.model)
-    scorecard = build_scorecard(
-        features,
-        coefficients=coefficients,
-        intercepts=intercepts,
-        threshold=fitted.threshold,
-        settings={**hyperparameters(args), "iterations": fitted.iterations, "converged": fitted.converged},
-        digests={"features": preprocessed.digest},
-    )
-    storage.write_text(uris["scorecard"], json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n")
+    digest = write_scorecard(fitted, features, args, preprocessed.digest, uris["scorecard"])
     if without:
         without.value()
-    warning = (
-        f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
-    )
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
+    metrics, warnings = {}, renamed(columns)
+    if fitted.optimised:
+        metrics["iterations"] = float(fitted.optimised.iterations)
+        if not fitted.optimised.converged:
+            warnings.append(
+                f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
+            )
+    if fitted.threshold is not None:
+        metrics["threshold"] = fitted.threshold
     return Result(
         step=Step.TRAIN,
         status="succeeded",
         rows_in=sum(rows.values()),
         rows_out=rows,
-        metrics={"iterations": float(fitted.iterations)}
-        | ({} if fitted.threshold is None else {"threshold": fitted.threshold}),
+        metrics=metrics,
         columns=tuple((feature["name"], "double") for feature in features["features"]),
         inputs={"preprocess_uri": preprocessed.digest},
-        digest=scorecard["digest"],
+        digest=digest,
         uris=uris,
-        warnings=(*renamed(columns), *(() if fitted.converged else (warning,))),
+        warnings=tuple(warnings),
         facts={
-            "converged": fitted.converged,
+            "converged": fitted.optimised.converged if fitted.optimised else None,
             "labels": labels,
             "model_columns": columns,
             "classifier": storage.stage_path(model, fitted.model),

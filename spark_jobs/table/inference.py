@@ -14,8 +14,8 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from spark_jobs.cells import is_number
-from spark_jobs.contract import InputError
 from spark_jobs.dataset import Specification, nearest
+from spark_jobs.errors import InputError
 from spark_jobs.table.number_hints import clues, number_hints
 from spark_jobs.table.profiling import IDENTIFIER, TELLS_THE_LABEL, determines, distinct, is_identifier, melt, sample
 from spark_jobs.table.source import Source, cell_text, is_missing_number, number_from, raw_text, text_of

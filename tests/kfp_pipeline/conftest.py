@@ -21,7 +21,9 @@ A standby notes its process in FAKE_SPARK_STANDBYS, if that names a file; FAKE_S
 import hashlib, json, os, signal, subprocess, sys, time
 from dataclasses import asdict
 from pathlib import Path
-from spark_jobs.contract import ARGUMENTS, Failure, Result, Step, from_argv
+from spark_jobs.arguments import from_argv
+from spark_jobs.contract import ARGUMENTS, Step
+from spark_jobs.result import Failure, Result
 
 standby = sys.argv[-4] == "standby"
 if standby:

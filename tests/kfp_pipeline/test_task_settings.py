@@ -10,7 +10,7 @@ import yaml
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.settings import lease_for
 from kfp_pipeline.task_settings import Platform, read_platform
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 
 def test_without_a_file_all_is_as_it_is_shipped() -> None:

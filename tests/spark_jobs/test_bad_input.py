@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from spark_jobs.__main__ import run as run_words
-from spark_jobs.contract import EXIT_INPUT, InputError, Result
+from spark_jobs.errors import EXIT_INPUT, InputError
+from spark_jobs.result import Result
 
 Load = Callable[..., tuple[Any, Path]]
 ROWS = "".join(f"{i},{'ab'[i % 2]},{'no' if i % 3 else 'yes'}\n" for i in range(60))

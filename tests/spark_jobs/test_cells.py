@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serving.scorer import RowError, Scorer
 from spark_jobs.cells import BLANKS, LARGEST, definition
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 from spark_jobs.features import NumericColumn, select_statement
 
 MISSING, WORD, TOO_LARGE = "missing", "is not a number", "is infinite or beyond 1e+100"

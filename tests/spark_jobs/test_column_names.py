@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from serving.scorer import Scorer
-from spark_jobs.contract import InputError
 from spark_jobs.dataset import OWN_PREFIX, own_prefix
+from spark_jobs.errors import InputError
 from spark_jobs.features import PREDICTIONS
 
 RunSteps = Callable[..., dict[str, Any]]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spark_jobs import contract
+from spark_jobs.arguments import Role, StepArgs, from_argv, setting, to_argv
 from spark_jobs.contract import (
     ARGUMENTS,
+    TRAINING,
     EvaluateArgs,
-    Failure,
-    InputError,
+    LoadArgs,
+    Pipeline,
     PreprocessArgs,
-    Result,
-    StepArgs,
+    Step,
     TrainArgs,
-    from_argv,
-    to_argv,
 )
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure, Result
 
 text = st.text(max_size=20)
 
@@ -125,10 +128,67 @@ def test_unknown_flags_and_missing_ones_are_errors() -> None:
 
 
 def test_no_two_steps_have_a_setting_of_the_same_name() -> None:
-    from spark_jobs.contract import settings_of
-
-    names = [name for kind in ARGUMENTS.values() for name in settings_of(kind)]
+    names = [name for kind in ARGUMENTS.values() for name in kind.settings()]
     assert len(names) == len(set(names))
+
+
+def test_what_a_tuner_tries_is_allowed() -> None:
+    searched = [item for kind in ARGUMENTS.values() for item in kind.arguments(Role.SETTING) if item.search]
+    assert [item.name for item in searched] == ["reg_param", "elastic_net_param"]
+    for item in searched:
+        assert item.search is not None
+        assert item.search.low < item.search.high
+        for value in (item.search.low, item.search.high):
+            item.refuse_wrong(value)
+
+
+def test_every_role_is_told_by_the_field_itself() -> None:
+    assert PreprocessArgs.names(Role.FROM_STEP) == ["load_uri"]
+    assert LoadArgs.names(Role.GIVEN) == ["data_uri", "specification_uri"]
+    assert EvaluateArgs.names(Role.OUTPUT) == ["report_uri", "output_uri"]
+    assert "reg_param" in TrainArgs.settings()
+    for kind in ARGUMENTS.values():
+        assert sorted(kind.names()) == sorted(name for role in Role for name in kind.names(role))
+
+
+def test_a_pipeline_whose_step_reads_what_comes_later_is_refused() -> None:
+    with pytest.raises(TypeError, match="pipeline odd: preprocess reads load, which does not come before it"):
+        Pipeline(name="odd", title="", about="", group="", steps=(Step.PREPROCESS, Step.LOAD))
+
+
+def test_the_arguments_of_a_run_below_one_uri_follow_the_edges() -> None:
+    args = TRAINING.arguments_below("s3://b/run", Step.EVALUATE, {"title": "mine", "seed": 7})
+    assert args == EvaluateArgs(
+        preprocess_uri="s3://b/run/preprocess",
+        train_uri="s3://b/run/train",
+        title="mine",
+        report_uri="s3://b/run/report.html",
+        output_uri="s3://b/run/evaluate",
+    )
+
+
+def test_settings_are_checked_before_outputs_are_known() -> None:
+    TRAINING.check_settings({"reg_param": 0.5, "data_uri": "no setting"})
+    with pytest.raises(InputError, match="--reg-param is -1"):
+        TRAINING.check_settings({"reg_param": -1.0})
+
+
+def test_a_setting_of_another_estimator_is_refused_and_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Other(StepArgs):
+        depth: int = setting(5, "depth")
+
+    monkeypatch.setattr(contract, "ESTIMATORS", {**contract.ESTIMATORS, "other": Other})
+
+    @dataclass(frozen=True, kw_only=True)
+    class More(TrainArgs, Other):
+        pass
+
+    with pytest.raises(
+        InputError, match="--depth is a setting of other, and --estimator is logistic_regression: leave one"
+    ):
+        More(preprocess_uri="p", output_uri="o", depth=7)
+    assert "depth" not in More(preprocess_uri="p", output_uri="o").hyperparameters()
 
 
 def test_a_field_of_a_type_that_no_command_line_holds_is_told_by_name_and_type() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from spark_jobs import storage
 from spark_jobs.__main__ import describe_failure
-from spark_jobs.contract import InputError, LoadArgs
+from spark_jobs.contract import LoadArgs
 from spark_jobs.dataset import find_dialect
+from spark_jobs.errors import InputError
 
 
 def zipped() -> bytes:

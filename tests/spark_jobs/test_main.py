@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from spark_jobs.__main__ import describe_failure, java_cause, main
-from spark_jobs.contract import Result
+from spark_jobs.result import Result
 
 PROJECT = Path(__file__).resolve().parents[2]
 LOAD = ["load", f"--data-uri={PROJECT}/data/bank_sample.csv", f"--specification-uri={PROJECT}/data/bank.toml"]

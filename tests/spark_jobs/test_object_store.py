@@ -10,7 +10,7 @@ import pytest
 from fake_s3 import SECRET
 
 from spark_jobs import object_store, storage
-from spark_jobs.contract import InputError, UnavailableError
+from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.object_names import bucket_and_key
 from spark_jobs.object_store import ObjectStore
 from spark_jobs.object_store_settings import ObjectStoreSettings

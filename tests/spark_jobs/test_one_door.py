@@ -13,7 +13,7 @@ from fake_s3 import SECRET, WEB_TOKEN
 from kfp_pipeline.runtime import object_store as task_side
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs import object_store, object_store_settings, storage
-from spark_jobs.contract import InputError, UnavailableError
+from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.object_store_settings import KeysFrom, ObjectStoreSettings
 
 if TYPE_CHECKING:

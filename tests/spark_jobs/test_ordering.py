@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.contract import InputError
 from spark_jobs.dataset import OWN_PREFIX
+from spark_jobs.errors import InputError
 
 
 def ordered(spark: Any, values: Sequence[str | None]) -> list[str]:

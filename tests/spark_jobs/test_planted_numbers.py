@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spark_jobs.contract import TrainArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.evaluation import intervals, metrics
 from spark_jobs.evaluation import judging as evaluation
@@ -32,8 +33,8 @@ def edited(module: types.ModuleType, old: str, new: str) -> types.ModuleType:
 def trained(counts: dict[str, dict[str, int]], base_rate: float | None = None) -> Trained:
     """What the steps before would have left for these counts of classes."""
     specification = Specification(label="label", positive="yes", base_rate=base_rate, numeric=("x",))
-    scorecard = {"labels": ["no", "yes"], "settings": {"class_weights": "none"}}
-    return Trained({"split": {"counts": counts}}, scorecard, specification)
+    args = TrainArgs(preprocess_uri="p", output_uri="o")
+    return Trained({"labels": ["no", "yes"], "split": {"counts": counts}}, args, specification)
 
 
 def check_correction(copy: types.ModuleType) -> None:

@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from kfp_pipeline.runtime import object_store as task_side
 from spark_jobs import object_store, storage
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 MINIO = shutil.which("minio")
 ROOT, PASSWORD = "minio", "minio-root-password"

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from spark_jobs import storage
-from spark_jobs.contract import ARGUMENTS, InputError, Step, settings_of
+from spark_jobs.arguments import Role
+from spark_jobs.contract import ARGUMENTS, Step
+from spark_jobs.errors import InputError
 
 Outcome = Callable[["Ended"], Any]
 """What is looked at, as a plain value."""
@@ -169,12 +171,25 @@ CASES: dict[Step, dict[str, Case]] = {
         "bootstrap_samples": Case(60, bounds, other),
     },
 }  # fmt: skip
+ESTIMATOR = "estimator"
 LISTED = [(step, name) for step, cases in CASES.items() for name in cases]
 
 
 def test_every_setting_has_a_case_and_every_case_a_setting() -> None:
-    wanted = {step: set(settings_of(kind)) for step, kind in ARGUMENTS.items()}
+    wanted = {step: set(settable(step)) for step in Step}
+    wanted[Step.TRAIN] -= {ESTIMATOR}
     assert {step: set(cases) for step, cases in CASES.items()} == wanted
+
+
+def test_the_estimator_has_no_case_as_long_as_there_is_one() -> None:
+    (chosen,) = (item for item in ARGUMENTS[Step.TRAIN].arguments() if item.name == ESTIMATOR)
+    assert len(chosen.choices) == 1, "there is another kind of model now: give --estimator a case"
+
+
+def settable(step: Step) -> dict[str, Any]:
+    """What may be left out, and its default."""
+    found = ARGUMENTS[step].arguments(Role.SETTING, Role.GIVEN)
+    return {item.name: item.default for item in found if not item.needed}
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +266,7 @@ def test_the_setting_changes_what_it_is_for(
     case = CASES[step][name]
     default = ended_of(step, case.data, case.given)
     changed = ended_of(step, case.data, {**case.given, name: case.value})
-    assert case.value != settings_of(ARGUMENTS[step])[name]
+    assert case.value != settable(step)[name]
     before, after = case.outcome(default), case.outcome(changed)
     assert case.differs(before, after), f"{name}={case.value!r}: {after!r} after {before!r}"
     # What a step that ignores the setting would give is the default's outcome: the case must not pass on that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 from spark_jobs.split import _check_counts
 
 BOTH = {"no": 5, "yes": 5}

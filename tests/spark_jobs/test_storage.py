@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spark_jobs import storage
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 from spark_jobs.local_files import LocalFiles
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
-from spark_jobs.contract import Failure
+from spark_jobs.result import Failure
 
 Document = Mapping[str, Any]
 ENDED = ("COMPLETED", "FAILED")

@@ -19,7 +19,9 @@ from pydantic import ValidationError
 
 from kfp_pipeline.runtime.kubernetes_api import CONFIG_MAPS, Cluster
 from kfp_pipeline.runtime.spark_operator.task_config import apply_task_config
-from spark_jobs.contract import InputError, Step, StepArgs, to_argv
+from spark_jobs.arguments import StepArgs, to_argv
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
 
 Document = dict[str, Any]
 TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "limits.yaml"

@@ -38,7 +38,10 @@ from kfp_pipeline.runtime.spark_operator.manifest import (
 )
 from kfp_pipeline.runtime.spark_operator.tracking import Following, Limits, driver_of, events_of
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import RESULT_NAME, Failure, InputError, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import RESULT_NAME, Failure, Result
 
 Document = dict[str, Any]
 LOG_NAME = "driver.log"

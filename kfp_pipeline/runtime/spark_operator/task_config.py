@@ -13,7 +13,7 @@ from typing import Any
 
 from kubernetes.utils import parse_quantity
 
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 Document = dict[str, Any]
 ROLES = ("driver", "executor")

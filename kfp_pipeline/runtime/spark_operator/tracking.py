@@ -33,7 +33,8 @@ from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
 from kfp_pipeline.runtime.spark_operator.lease import Lease
 from kfp_pipeline.runtime.spark_operator.manifest import LIMITS_KEY
 from kfp_pipeline.runtime.spark_operator.watch import Watched
-from spark_jobs.contract import Failure, InputError
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
 
 Document = dict[str, Any]
 TELL_SECONDS = 30.0

@@ -21,7 +21,7 @@ from kfp_pipeline.runtime.spark_submit.runner import (
     step_program,
 )
 from kfp_pipeline.settings import Settings, where_java_is
-from spark_jobs.contract import Failure
+from spark_jobs.result import Failure
 
 
 def make_archive(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 OLDEST = 17
 ADVICE = (

@@ -18,7 +18,10 @@ from kfp_pipeline.runtime.scratch import scratch
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.standby import EXIT_CODE, FOLDER, ORDERS, Standbys, run_in_standby
 from kfp_pipeline.settings import Settings, where_java_is
-from spark_jobs.contract import OUTPUTS, RESULT_NAME, STANDBY, Failure, InputError, Result, Step, StepArgs, to_argv
+from spark_jobs.arguments import Role, StepArgs, to_argv
+from spark_jobs.contract import STANDBY, Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import RESULT_NAME, Failure, Result
 
 LOG_LINES = 20
 START_FASTER = {
@@ -148,8 +151,7 @@ def local_path(uri: str) -> Path:
 
 def input_bytes(args: StepArgs) -> int:
     """About how much data a step reads, in bytes as they are stored: Parquet from an earlier step is much smaller than its CSV."""
-    uris = [value for name, value in vars(args).items() if name.endswith("_uri") and name not in OUTPUTS]
-    return bytes_behind(uris)
+    return bytes_behind([getattr(args, name) for name in args.names(Role.GIVEN, Role.FROM_STEP)])
 
 
 def bytes_behind(uris: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ import yaml
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.runtime import kubernetes_api, object_store
 from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 

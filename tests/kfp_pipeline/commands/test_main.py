@@ -19,9 +19,11 @@ import yaml
 from kfp_pipeline.commands import bundled, data_commands, server_parser
 from kfp_pipeline.commands import main as cli
 from kfp_pipeline.commands.main import main, make_parser
-from spark_jobs.contract import ARGUMENTS, LoadArgs, Step, flag, settings_of
+from kfp_pipeline.component_settings import PLATFORM_INPUTS
+from spark_jobs.arguments import flag
+from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs, Step
 
-SETTINGS = [(step, name) for step, kind in ARGUMENTS.items() for name in settings_of(kind)]
+SETTINGS = [(step, name) for step, kind in ARGUMENTS.items() for name in kind.settings()]
 
 
 def parser_of(*words: str) -> argparse.ArgumentParser:
@@ -50,7 +52,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_java: Callable[[
 @pytest.mark.parametrize(("step", "name"), [(step, name) for step, name in SETTINGS if name != "specification_uri"])
 def test_every_setting_of_the_contract_is_a_flag_of_run_with_its_default(step: Step, name: str) -> None:
     action = flags("run")[flag(name)]
-    assert action.default == settings_of(ARGUMENTS[step])[name]
+    assert action.default == ARGUMENTS[step].settings()[name]
     assert action.help
 
 
@@ -61,7 +63,7 @@ def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() ->
 
 
 def test_every_setting_of_load_is_a_flag_of_data_check() -> None:
-    known = {flag(name) for name in settings_of(LoadArgs) if name != "specification_uri"}
+    known = {flag(name) for name in LoadArgs.settings()}
     assert known <= set(flags("data", "check"))
 
 
@@ -279,7 +281,7 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
     def inputs(*words: str) -> dict[str, Any]:
         seen = {}
 
-        def stop(_: str, inputs: dict[str, Any], *__: object) -> None:
+        def stop(_: object, __: str, inputs: dict[str, Any], *___: object) -> None:
             seen.update(inputs)
             raise KeyboardInterrupt
 
@@ -314,10 +316,8 @@ def test_a_path_becomes_absolute_and_a_uri_stays(given: Callable[..., dict[str, 
 
 
 def test_every_input_of_the_pipeline_is_given(given: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    from kfp_pipeline.pipelines.training import parameters
-
     (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
-    assert set(given("data.csv", "--label=label", "--reg-param=0.5")) == set(parameters())
+    assert set(given("data.csv", "--label=label", "--reg-param=0.5")) == {*TRAINING.inputs(), *PLATFORM_INPUTS}
 
 
 def test_compile_writes_the_pipeline(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from kfp_pipeline.kfp_server.cron import parse
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)  # a Monday
 

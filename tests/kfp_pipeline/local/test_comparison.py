@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kfp_pipeline.local.comparison import compare
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 from spark_jobs.evaluation.metrics import without_each
 
 GROUPS = 20

@@ -24,7 +24,7 @@ from kfp_pipeline.local.gate import (
     read_metrics,
     read_rules,
 )
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 SAMPLE_FLOORS = Path(__file__).parents[3] / "data" / "floors.toml"
 ROC = Metric("areaUnderROC", 0.71, 0.69, 0.74)

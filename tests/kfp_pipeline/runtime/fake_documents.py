@@ -8,7 +8,7 @@ import pytest
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import TemporaryError
-from spark_jobs.contract import Failure
+from spark_jobs.result import Failure
 
 
 class Store:

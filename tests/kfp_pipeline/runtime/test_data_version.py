@@ -9,7 +9,7 @@ import pytest
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date, version_of
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 Listed = tuple[str, int, str, str]
 

@@ -13,7 +13,9 @@ from kfp import dsl
 from kfp_pipeline.runtime import failures
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.step import run_task
-from spark_jobs.contract import Failure, InputError, Step, TrainArgs
+from spark_jobs.contract import Step, TrainArgs
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
 
 PLACE = "minio://b/training/run-1"
 OUTPUT = f"{PLACE}/train/salt/model"

@@ -15,7 +15,8 @@ import pytest
 from kfp_pipeline.runtime import fingerprint
 from kfp_pipeline.runtime.fingerprint import remember, take_over, write_whole
 from kfp_pipeline.runtime.spark_submit.runner import read_result, step_program
-from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Result, Step
+from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step
+from spark_jobs.result import Result
 
 
 @pytest.fixture

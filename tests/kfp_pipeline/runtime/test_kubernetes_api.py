@@ -24,7 +24,7 @@ from kfp_pipeline.runtime.kubernetes_api import (
     blinks_allowed,
     connect,
 )
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes

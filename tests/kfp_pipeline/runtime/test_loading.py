@@ -17,7 +17,9 @@ from kfp_pipeline.runtime import failures, fingerprint, loading
 from kfp_pipeline.runtime import step as step_module
 from kfp_pipeline.runtime.loading import Loaded, images_of, run_load
 from kfp_pipeline.runtime.spark_submit.runner import step_program
-from spark_jobs.contract import LoadArgs, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import LoadArgs, Step
+from spark_jobs.result import Result
 
 DATA = "s3://b/data/bank.csv"
 ROOT = "minio://b/kfp/training"

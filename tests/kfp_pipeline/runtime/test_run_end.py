@@ -17,7 +17,7 @@ from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.run_end import end_run
 from kfp_pipeline.runtime.run_folder import place_of
 from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
-from spark_jobs.contract import Result
+from spark_jobs.result import Result
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes

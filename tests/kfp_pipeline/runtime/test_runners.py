@@ -12,7 +12,8 @@ from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryErro
 from kfp_pipeline.runtime.runner import Runner
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import Failure, LoadArgs, Step
+from spark_jobs.contract import LoadArgs, Step
+from spark_jobs.result import Failure
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes

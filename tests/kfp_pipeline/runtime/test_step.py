@@ -13,7 +13,9 @@ from kfp import dsl
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.events import all_events, emit, read_events
 from kfp_pipeline.runtime.step import check_paths, record, record_curves, run_task, step_arguments
-from spark_jobs.contract import EvaluateArgs, InputError, LoadArgs, PreprocessArgs, Result, Step
+from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Result
 
 
 def artifacts(folder: Path) -> dict[str, Any]:

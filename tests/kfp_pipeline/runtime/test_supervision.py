@@ -17,7 +17,10 @@ from kfp_pipeline.runtime import supervision
 from kfp_pipeline.runtime.errors import PermanentError, TemporaryError
 from kfp_pipeline.runtime.processes import signals_raise
 from kfp_pipeline.runtime.supervision import RESTARTS, SupervisedRunner
-from spark_jobs.contract import Failure, InputError, Result, Step, StepArgs
+from spark_jobs.arguments import StepArgs
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure, Result
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes

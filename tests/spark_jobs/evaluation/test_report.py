@@ -49,7 +49,8 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
         "split": {"method": "hash", "seed": 42, "order_by": "", "rows": counts,
                   "class_fractions": {key: dict.fromkeys(labels, 1 / classes) for key in counts}},
         "model": {"kind": "logistic regression", "settings": {"reg_param": 0.0}, "iterations": 9, "converged": True,
-                  "threshold": 0.45 if binary else None, "threshold_rule": "max_f1", "features": 2, "intercepts": [0.1]},
+                  "threshold": 0.45 if binary else None, "threshold_rule": "max_f1", "features": 2,
+                  "when_too_sure": "Fit with a penalty."},
         "metrics": found,
         "clipped": {"rows": 0.0, "smallest": 1e-15, "of_log_loss": 0.0},
         "baseline": {"label": "no", "metrics": {"accuracy": 0.6, "logLoss": 0.67, "areaUnderROC": 0.5}},
@@ -62,10 +63,10 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
         "deciles": [{"decile": i + 1, "rows": 80, "positives": 40, "rate": 0.5, "lift": 2 - i / 5} for i in range(10)] if binary else [],
         "per_class": [] if binary else [{"label": label, "precision": 0.9, "recall": 0.8, "f1": 0.85, "rows": 9, "areaUnderROC": 0.9}
                                         for label in labels],
-        "coefficients": [{"class": None if binary else label, "feature": f"job = {name}", "column": "job", "category": name,
-                          "kind": "category",
-                          "coefficient": 0.5, "odds_ratio": 1.6487, "odds_ratio_per_sd": None, "deviation": None}
-                         for label in (labels[:1] if binary else labels)],
+        "explanation": {"intercepts": [0.1], "coefficients": [
+            {"class": None if binary else label, "feature": f"job = {name}", "column": "job", "category": name, "kind": "category",
+             "coefficient": 0.5, "odds_ratio": 1.6487, "odds_ratio_per_sd": None, "deviation": None}
+            for label in (labels[:1] if binary else labels)]},
         "reference_categories": {"job": name},
         "warnings": [f"something about {name}"],
         "versions": {"spark-kfp": "0"},
@@ -200,7 +201,7 @@ def test_a_ratio_off_the_axis_is_marked_with_its_true_value() -> None:
 
 def test_what_drives_a_model_of_three_classes_is_drawn() -> None:
     document = evaluation(binary=False)
-    for item, coefficient in zip(document["coefficients"], (0.5, 2.0, -1.0), strict=True):
+    for item, coefficient in zip(document["explanation"]["coefficients"], (0.5, 2.0, -1.0), strict=True):
         item["coefficient"] = coefficient
     html = render_report(document)
     drivers = html[html.index('id="drivers"') :]
@@ -208,6 +209,22 @@ def test_what_drives_a_model_of_three_classes_is_drawn() -> None:
     # The mean of the classes, 0.5, moves all alike and says nothing.
     for shown in ("job = yes", "+1.5", "-1.5", "+0"):
         assert shown in drivers
+
+
+def test_a_model_without_coefficients_shows_the_importances_of_its_features() -> None:
+    document = evaluation()
+    rows = [
+        {"feature": "age", "column": "age", "importance": 0.75},
+        {"feature": "job = x", "column": "job", "importance": 0.0},
+    ]
+    document["explanation"] = {"importances": rows}
+    document["model"] |= {"iterations": None, "converged": None}
+    html = render_report(document)
+    drivers = html[html.index('id="drivers"') :]
+    assert ">age<" in drivers
+    assert "job = x" not in drivers, "a feature that the model does not use is not drawn"
+    assert "coefficients" not in drivers
+    assert "iterations" not in html
 
 
 def test_the_same_evaluation_gives_the_same_bytes_and_is_small() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.wide_tables import processor_seconds, table
-from spark_jobs.contract import InputError
+from spark_jobs.errors import InputError
 
 WINE = "acid,sugar,quality\n" + "".join(f"{i % 17},{i * 7 % 23},{5 + (i * 7 % 23 > 11)}\n" for i in range(200))
 """As the wine table: grades, of which one or two have hardly a row."""

@@ -12,8 +12,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from serving.scorer import Scorer
-from spark_jobs.contract import InputError
 from spark_jobs.dataset import read_specification
+from spark_jobs.errors import InputError
 
 ROWS = 1_500
 Table = dict[str, list[Any]]

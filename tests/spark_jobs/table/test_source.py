@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_jobs import storage
-from spark_jobs.contract import InputError, LoadArgs
+from spark_jobs.contract import LoadArgs
+from spark_jobs.errors import InputError
 from spark_jobs.table import source
 from spark_jobs.table.source import find_layout, open_source
 

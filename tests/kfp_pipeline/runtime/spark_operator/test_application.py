@@ -24,7 +24,7 @@ from kfp_pipeline.runtime.spark_operator.application import (
     trouble,
     why_failed,
 )
-from spark_jobs.contract import Failure
+from spark_jobs.result import Failure
 
 BEFORE = ("", "SUBMITTED", "SUBMISSION_FAILED", "PENDING_RERUN", "INVALIDATING", "RESUMING")
 LATER = ("RUNNING", "SUCCEEDING", "FAILING", "SUSPENDING", "SUSPENDED")

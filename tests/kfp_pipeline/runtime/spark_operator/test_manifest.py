@@ -23,7 +23,8 @@ from kfp_pipeline.runtime.spark_operator.manifest import (
     label_of,
     spec_hash,
 )
-from spark_jobs.contract import InputError, LoadArgs, Step
+from spark_jobs.contract import LoadArgs, Step
+from spark_jobs.errors import InputError
 
 TEMPLATE = (Path(__file__).resolve().parents[4] / "spark-operator/base/spark-application.yaml").read_text()
 ARGS = LoadArgs(data_uri="s3://data/bank.csv", label="deposit", output_uri="s3://kfp/run-1/load")

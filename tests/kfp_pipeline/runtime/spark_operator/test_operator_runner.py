@@ -22,7 +22,10 @@ from kfp_pipeline.runtime.spark_operator.application import state_of
 from kfp_pipeline.runtime.spark_operator.manifest import HASH, application_name
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.tracking import Limits
-from spark_jobs.contract import ARGUMENTS, Failure, InputError, LoadArgs, Result, Step, from_argv
+from spark_jobs.arguments import from_argv
+from spark_jobs.contract import ARGUMENTS, LoadArgs, Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure, Result
 
 if TYPE_CHECKING:
     from fake_kubernetes import FakeKubernetes

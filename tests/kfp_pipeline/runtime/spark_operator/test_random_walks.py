@@ -24,7 +24,7 @@ from kfp_pipeline.runtime import kubernetes_api
 from kfp_pipeline.runtime.errors import TemporaryError
 from kfp_pipeline.runtime.spark_operator import driver_log
 from kfp_pipeline.runtime.spark_operator import watch as watching
-from spark_jobs.contract import Failure, Result
+from spark_jobs.result import Failure, Result
 
 WALKS = int(os.environ.get("SPARK_KFP_WALKS", "200"))
 LONGEST_SECONDS = 60.0

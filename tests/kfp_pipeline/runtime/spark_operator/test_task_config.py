@@ -11,7 +11,8 @@ from test_manifest import ARGS, TEMPLATE
 
 from kfp_pipeline.runtime.spark_operator.manifest import build_application
 from kfp_pipeline.runtime.spark_operator.task_config import apply_task_config
-from spark_jobs.contract import InputError, Step
+from spark_jobs.contract import Step
+from spark_jobs.errors import InputError
 
 SPEC: dict[str, Any] = yaml.safe_load(TEMPLATE)["spec"]
 

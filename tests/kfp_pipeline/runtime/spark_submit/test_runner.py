@@ -21,7 +21,10 @@ from kfp_pipeline.runtime.spark_submit import runner as spark_submit
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, read_result
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import Failure, InputError, LoadArgs, PreprocessArgs, Result, Step, to_argv
+from spark_jobs.arguments import to_argv
+from spark_jobs.contract import LoadArgs, PreprocessArgs, Step
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure, Result
 
 RUNNERS: dict[str, Callable[[Settings], Runner]] = {
     "spark-submit": lambda settings: SparkSubmitRunner("local[1]", settings),

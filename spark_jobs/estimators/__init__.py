@@ -1,0 +1,1 @@
+"""The kinds of model, one module each; the module of that name is what `--estimator` chooses. They never import each other."""

@@ -1,0 +1,178 @@
+"""Writes the KFP components and the graphs from the contract: `make generate`, which also writes what else is made from the code.
+
+A lightweight component of KFP is compiled from the source text of its function. So its inputs must stand in a file; they follow from the
+contract, and so this writes that file. A graph follows from what its steps declare that they read.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from kfp_pipeline.component_settings import (
+    CODE_VERSION,
+    PLATFORM_INPUTS,
+    SCHEDULED_TIME,
+    finds_data,
+    platform_inputs_of,
+)
+from spark_jobs.arguments import Argument, Role, StepArgs
+from spark_jobs.contract import ARGUMENTS, PIPELINES, Pipeline, Step
+
+PROJECT = Path(__file__).parents[1]
+MADE = "Made from spark_jobs/contract.py by `make generate`: change that, not this file."
+COMPONENTS = f'''"""The KFP components: one for each step, its inputs taken from the contract.
+
+{MADE}
+Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
+and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
+postponed here: KFP reads them.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
+'''
+LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
+"""What the task that finds the data returns; see `runtime.loading.Loaded`. The others return a URI."""
+DEFAULTS = {"spark": "operator", "spark_settings": {}}
+"""Of the pipeline's inputs that the contract does not have."""
+
+
+def files() -> dict[str, str]:
+    """Path, relative to the project, and text of each file, as `ruff format` leaves it."""
+    made = {"kfp_pipeline/components.py": "\n\n".join([COMPONENTS, *map(component, Step)])}
+    made |= {f"kfp_pipeline/pipelines/{name}.py": graph(pipeline) for name, pipeline in PIPELINES.items()}
+    return {path: formatted(text, path) for path, text in made.items()}
+
+
+def component(step: Step) -> str:
+    """A component's function: the contract's fields in, the artifacts and a URI out."""
+    kind = ARGUMENTS[step]
+    inputs, platform = inputs_of(kind), platform_inputs_of(kind)
+    artifacts = {item.artifact: item.kind for item in kind.arguments(Role.OUTPUT)} | dict(kind.SHOWS)
+    given = [
+        *parameters(item for item in inputs if item.needed),
+        *(f"{name}: {type_}" for name, (type_, _) in platform.items()),
+        "task_config: dsl.TaskConfig",
+        *(f"{name}: dsl.Output[dsl.{type_}]" for name, type_ in artifacts.items()),
+        *parameters(item for item in inputs if not item.needed),
+    ]
+    returned = LOADED if finds_data(kind) else "str"
+    call = "loading import run_load" if finds_data(kind) else "step import run_task"
+    words = "inputs" if finds_data(kind) else f"{str(step)!r}, inputs"
+    about = {item.name: item.about for item in inputs} | {name: text for name, (_, text) in platform.items()}
+    lines = [
+        "@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)",
+        f"def {step}({', '.join(given)},) -> {returned}:",
+        *docstring((kind.__doc__ or "").strip(), about | {"task_config": "filled in by KFP"}, indent=4),
+        "    inputs = dict(locals())",
+        f"    from kfp_pipeline.runtime.{call}",
+        "",
+        f"    return {call.rsplit(maxsplit=1)[-1]}({words})",
+    ]
+    return "\n".join(lines)
+
+
+def inputs_of(kind: type[StepArgs]) -> tuple[Argument, ...]:
+    """The arguments of a step that are inputs of its component: all but the outputs."""
+    return kind.arguments(Role.GIVEN, Role.FROM_STEP, Role.SETTING)
+
+
+def parameters(arguments: Iterable[Argument]) -> list[str]:
+    """Arguments as parameters of a function."""
+    return [f"{item.name}: {item.type}" + ("" if item.needed else f" = {item.default!r}") for item in arguments]
+
+
+def docstring(first: str, about: dict[str, str], *, indent: int) -> list[str]:
+    """The lines of a docstring with its arguments."""
+    space = " " * indent
+    helps = [f"{space}    {name}: {text}." for name, text in about.items()]
+    return [f'{space}"""{first}', "", f"{space}Args:", *helps, f'{space}"""']
+
+
+def graph(pipeline: Pipeline) -> str:
+    """The module of a pipeline."""
+    inputs = list(pipeline.inputs().values())
+    function = f"{pipeline.name}_pipeline"
+    platform = [f"{name}: {type_} = {DEFAULTS[name]!r}" for name, (type_, _) in PLATFORM_INPUTS.items()]
+    about = {item.name: item.about for item in inputs} | {name: text for name, (_, text) in PLATFORM_INPUTS.items()}
+    steps = ", ".join(pipeline.steps)
+    head = f'''"""The {pipeline.name} pipeline as a KFP graph: {steps}.
+
+{MADE}
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from kfp_pipeline import components
+from kfp_pipeline.task_settings import Platform, prepared, watched_over
+
+
+def make_pipeline(platform: Platform) -> Any:
+    """The pipeline with what a platform gives to its tasks."""
+
+    @dsl.pipeline(
+        name="{pipeline.kfp_name}",
+        display_name="{pipeline.title}",
+        description="{steps.capitalize()}.",
+        pipeline_config=platform.pipeline_config(),
+    )
+    def {function}({", ".join([*parameters(inputs), *platform])},) -> None:
+'''
+    body = [
+        *docstring(f"{pipeline.about}", about, indent=8),
+        f'        with watched_over(platform, "{pipeline.group}"):',
+        *(f"            {line}" for step in pipeline.steps for line in task(pipeline, step)),
+        "",
+        f"    return {function}",
+        "",
+        "",
+        f"{function} = make_pipeline(Platform())",
+    ]
+    return head + "\n".join(body) + "\n"
+
+
+def task(pipeline: Pipeline, step: Step) -> list[str]:
+    """The statement that makes a step's task; its inputs are the pipeline's, or what earlier tasks return."""
+    kind = ARGUMENTS[step]
+    sources = {item.name: source(item.step) for item in kind.arguments(Role.FROM_STEP)}
+    given = {name: sources.get(name, name) for name in [item.name for item in inputs_of(kind)]}
+    given |= {name: name for name in PLATFORM_INPUTS}
+    if finds_data(kind):
+        given[SCHEDULED_TIME] = "platform.scheduled_time"
+    elif kind.REUSED_BY_KFP:
+        finder = next(each for each in pipeline.steps if finds_data(ARGUMENTS[each]))
+        given[CODE_VERSION] = f'{finder}.outputs["{CODE_VERSION}"]'
+    call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
+    cached = ", cached=True" if kind.REUSED_BY_KFP else ""
+    read = any(item.step == step for each in pipeline.steps for item in ARGUMENTS[each].arguments(Role.FROM_STEP))
+    return [f'{f"{step} = " if read else ""}prepared({call}, platform, "{step.capitalize()}"{cached})']
+
+
+def source(step: str) -> str:
+    """How the URI that a task returned is written."""
+    return f'{step}.outputs["{"uri" if finds_data(ARGUMENTS[Step(step)]) else "Output"}"]'
+
+
+def formatted(text: str, path: str) -> str:
+    """A text as the project's formatter leaves it."""
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PROJECT / path), "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=PROJECT)
+    return done.stdout
+
+
+def main() -> None:
+    """Writes the files."""
+    for path, text in files().items():
+        (PROJECT / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
