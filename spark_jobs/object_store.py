@@ -30,6 +30,8 @@ TELL_SECONDS = 4.0
 """After so long whoever waits is told what for: it may be a wrong endpoint."""
 PATIENCE_SECONDS = 120.0
 """How long a store that has answered before may be away."""
+BRIEF_SECONDS = 3.0
+"""How long what is an extra, such as a log that is kept, waits for the store: the verdict must not come late for it."""
 REFUSED = {
     "ExpiredToken": "the temporary keys have expired; get new ones, and set AWS_SESSION_TOKEN with them",
     "InvalidToken": "it does not know the session token; check AWS_SESSION_TOKEN, which belongs to one pair of keys",
@@ -51,31 +53,35 @@ log = logging.getLogger(__name__)
 
 
 @functools.cache
-def from_environment() -> ObjectStore:
+def from_environment(*, brief: bool = False) -> ObjectStore:
     """The store that the environment names.
+
+    Args:
+        brief: whether it is for an extra; see `BRIEF_SECONDS`.
 
     Raises:
         InputError: it does not say where the store is, or who asks.
     """
-    return ObjectStore(ObjectStoreSettings.from_environment())
+    return ObjectStore(ObjectStoreSettings.from_environment(), brief=brief)
 
 
 class ObjectStore:
     """A `Files`, see `spark_jobs.storage`, and what tasks and commands need besides."""
 
-    def __init__(self, settings: ObjectStoreSettings) -> None:
+    def __init__(self, settings: ObjectStoreSettings, *, brief: bool = False) -> None:
         import urllib3  # noqa: PLC0415 - a run on one machine needs none of it
         from minio import Minio  # noqa: PLC0415
 
         self.settings = settings
-        self._answered = False
+        self._brief, self._answered = brief, False
+        timeout = urllib3.Timeout(connect=3, read=BRIEF_SECONDS if brief else 30)
         address = urlparse(settings.endpoint_url or "https://s3.amazonaws.com")
         self._client = Minio(
             address.netloc,
             credentials=settings.provider(),
             secure=address.scheme == "https",
             region=settings.region,
-            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(connect=3, read=30), retries=False),
+            http_client=urllib3.PoolManager(timeout=timeout, retries=False),
         )
 
     def read(self, uri: str) -> bytes:
@@ -199,7 +205,7 @@ class ObjectStore:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         if patience_seconds is None:
-            patience_seconds = PATIENCE_SECONDS if self._answered else FIRST_CONTACT_SECONDS
+            patience_seconds = self._patience_seconds()
         began, pause, told = time.monotonic(), 0.5, False
         while True:
             try:
@@ -223,6 +229,11 @@ class ObjectStore:
                 told = True
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
+
+    def _patience_seconds(self) -> float:
+        if self._brief:
+            return BRIEF_SECONDS
+        return PATIENCE_SECONDS if self._answered else FIRST_CONTACT_SECONDS
 
     def _refuse(self, uri: str, error: S3Error) -> None:
         """Tells what a repetition cannot help."""

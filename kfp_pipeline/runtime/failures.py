@@ -33,7 +33,7 @@ class Documents(Protocol):
 def kept(step: Step, output_uri: str, run: str) -> Iterator[None]:
     """Leaves the reason below the run if what it encloses fails, and removes that of an earlier attempt if it does not.
 
-    The reason is an extra: a store that is away changes nothing in how the task ends.
+    The reason is an extra: a store that is away changes nothing in how the task ends, nor, but for seconds, when.
 
     Args:
         step: whose task this is.
@@ -45,9 +45,9 @@ def kept(step: Step, output_uri: str, run: str) -> Iterator[None]:
         yield
     except Exception as error:
         content = json.dumps(asdict(_failure_of(error)), ensure_ascii=False).encode()
-        _if_possible(uri, lambda: object_store.write_bytes(uri, content))
+        _if_possible(uri, lambda: object_store.write_bytes(uri, content, brief=True))
         raise
-    _if_possible(uri, lambda: object_store.remove(uri))
+    _if_possible(uri, lambda: object_store.remove(uri, brief=True))
 
 
 def left(documents: Documents, place: str) -> dict[Step, Failure]:

@@ -31,10 +31,10 @@ __all__ = [
 
 
 @contextmanager
-def _store() -> Iterator[ObjectStore]:
+def _store(*, brief: bool = False) -> Iterator[ObjectStore]:
     """The store that the environment names; its being away is an error that may pass, as a task knows it."""
     try:
-        yield from_environment()
+        yield from_environment(brief=brief)
     except UnavailableError as error:
         raise TemporaryError(Failure(kind="fault", type="ObjectStoreAway", message=str(error))) from error
 
@@ -51,15 +51,15 @@ def read_text(uri: str) -> str | None:
         return None
 
 
-def write_bytes(uri: str, content: bytes) -> None:
-    """Writes a small document into the object store."""
-    with _store() as store:
+def write_bytes(uri: str, content: bytes, *, brief: bool = False) -> None:
+    """Writes a small document into the object store; one that is an extra, `brief`, waits seconds only for a store that is away."""
+    with _store(brief=brief) as store:
         store.write(uri, content)
 
 
-def remove(uri: str) -> None:
-    """Removes a small document from the object store, if it is there."""
-    with _store() as store:
+def remove(uri: str, *, brief: bool = False) -> None:
+    """Removes a small document from the object store, if it is there; see `write_bytes`."""
+    with _store(brief=brief) as store:
         store.remove(uri)
 
 

@@ -119,6 +119,29 @@ def test_whoever_looks_for_a_bucket_by_a_command_does_not_wait(door: FakeS3) -> 
     assert len(door.requests) == 1
 
 
+@pytest.mark.parametrize("answered_before", [False, True])
+def test_what_is_an_extra_waits_seconds_however_long_the_rest_would(
+    door: FakeS3, monkeypatch: pytest.MonkeyPatch, answered_before: bool
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(object_store.time, "monotonic", lambda: sum(slept))
+    monkeypatch.setattr(object_store.time, "sleep", slept.append)
+    if answered_before:
+        ASKS["a task writes"]()
+    door.always = "503"
+    for extra in (
+        lambda: task_side.write_bytes("s3://kfp/b", b"x", brief=True),
+        lambda: task_side.remove("s3://kfp/b", brief=True),
+    ):
+        slept.clear()
+        with pytest.raises(TemporaryError, match="does not answer"):
+            extra()
+        assert 1 < sum(slept) <= 3
+    with pytest.raises(TemporaryError, match="does not answer"):
+        ASKS["a task writes"]()
+    assert sum(slept) > 50
+
+
 def test_a_bucket_that_is_there_is_not_made() -> None:
     assert not task_side.bucket_exists("none")
     assert not task_side.make_bucket("kfp")

@@ -26,10 +26,10 @@ class Store:
             monkeypatch.setattr(object_store, name, getattr(found, name))
         return found
 
-    def write_bytes(self, uri: str, content: bytes) -> None:
+    def write_bytes(self, uri: str, content: bytes, *, brief: bool = False) -> None:  # noqa: ARG002 - away at once
         self.kept[self._name(uri)] = content
 
-    def remove(self, uri: str) -> None:
+    def remove(self, uri: str, *, brief: bool = False) -> None:  # noqa: ARG002
         self.kept.pop(self._name(uri), None)
 
     def read_text(self, uri: str) -> str | None:

@@ -34,7 +34,7 @@ class Documents:
     def read_text(self, uri: str) -> str | None:
         return self.kept.get(uri)
 
-    def write_bytes(self, uri: str, content: bytes) -> None:
+    def write_bytes(self, uri: str, content: bytes, *, brief: bool = False) -> None:  # noqa: ARG002 - never away
         self.kept[uri] = content.decode()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +17,16 @@ import yaml
 from fake_operator import COMPLETED, LINES, NEW, SUBMITTED, SUCCEEDED, Stage
 from kubernetes import client, config
 
+from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
+from kfp_pipeline.runtime.failures import kept
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator import lease
 from kfp_pipeline.runtime.spark_operator.application import state_of
 from kfp_pipeline.runtime.spark_operator.manifest import HASH, application_name
-from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
+from kfp_pipeline.runtime.spark_operator.runner import Documents, SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.tracking import Limits
+from spark_jobs import object_store as door
 from spark_jobs.arguments import from_argv
 from spark_jobs.contract import ARGUMENTS, LoadArgs, Step
 from spark_jobs.errors import InputError
@@ -56,7 +61,7 @@ class Store:
         found = self.documents.get(uri)
         return found.decode() if found is not None else None
 
-    def write_bytes(self, uri: str, content: bytes) -> None:
+    def write_bytes(self, uri: str, content: bytes, *, brief: bool = False) -> None:  # noqa: ARG002 - never away
         self.documents[uri] = content
 
 
@@ -65,6 +70,7 @@ class Bench:
 
     def __init__(self, server: FakeKubernetes, folder: Path, **limits: float) -> None:
         self.server, self.folder, self.store = server, folder, Store()
+        self.documents: Documents = self.store
         self.said: list[str] = []
         template = (PROJECT / "spark-operator/base/spark-application.yaml").read_text()
         data = {"spark-application.yaml": template, "steps.yaml": "{}", "limits.yaml": yaml.safe_dump(FAST | limits)}
@@ -100,7 +106,7 @@ class Bench:
 
     def runner(self, **more: Any) -> SparkOperatorRunner:
         patience = more.pop("patience_seconds", 5.0)
-        return SparkOperatorRunner(self.cluster(patience), documents=self.store, say=self.said.append, **more)
+        return SparkOperatorRunner(self.cluster(patience), documents=self.documents, say=self.said.append, **more)
 
     def run(self, args: LoadArgs = ARGS, by: SparkOperatorRunner | None = None, **more: Any) -> Result:
         return (by or self.runner(**more)).run(Step.LOAD, args, self.folder / "driver.log")
@@ -245,6 +251,38 @@ def test_a_server_that_is_away_for_good_ends_the_run_as_temporary(bench: Bench) 
     bench.server.faults.add("503", method="GET", path="sparkapplications", times=10**6)
     with pytest.raises(TemporaryError, match="has not answered for 1 s"):
         bench.run(patience_seconds=1.0)
+
+
+@pytest.fixture
+def absent_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The address of an object store that refuses every connection; if the socket is made to listen, one that never answers."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        keys = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "secret"}
+        for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{nobody.getsockname()[1]}", **keys}.items():
+            monkeypatch.setenv(name, value)
+        door.from_environment.cache_clear()
+        yield nobody
+    door.from_environment.cache_clear()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_the_verdict_on_a_driver_that_lost_its_store_waits_seconds_for_that_store(
+    bench: Bench, absent_store: socket.socket, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """Two extras go to the store: the driver's log, and the reason for the run's summary."""
+    monkeypatch.setattr(door, "FIRST_CONTACT_SECONDS", 20.0)
+    monkeypatch.setattr(door, "BRIEF_SECONDS", 1.0)
+    if hangs:
+        absent_store.listen(100)
+    bench.failure = Failure(kind="fault", type="UnavailableError", message="the store does not answer")
+    bench.server.operator.script("*", "python_error")
+    bench.documents = object_store
+    began = time.monotonic()
+    with pytest.raises(TemporaryError, match="the store does not answer"), kept(Step.LOAD, ARGS.output_uri, "run-1"):
+        bench.run()
+    assert time.monotonic() - began < 10
+    assert any("the driver's log could not be kept" in line for line in bench.said)
 
 
 def test_a_result_document_of_other_arguments_is_not_taken_for_this_steps(bench: Bench) -> None:
