@@ -14,12 +14,19 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from spark_jobs.cells import is_number
 from spark_jobs.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".gz")
+"""The files of a directory whose names end so are CSV."""
+PARQUET = b"PAR1"
+"""The first bytes of every Parquet file."""
+HEAD_BYTES = 4 << 20
+"""So many bytes at a file's start tell how it is laid out."""
 HEADER_BYTES = 400
 """So many bytes at a file's start show in zeros whether they are text."""
 NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
@@ -195,6 +202,12 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     close = similar(name, candidates)
     shown = ", ".join(map(repr, close or candidates[:20]))
     return f"; did you mean {shown}?" if close else f"; there are {shown}"
+
+
+def beside(path: Path) -> str:
+    """A hint for an error text: what lies beside a path that is not there and is spelt nearly like it; empty if nothing is."""
+    close = similar(path.name, sorted(entry.name for entry in path.parent.glob("*")))
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def own_prefix(columns: Iterable[str]) -> str:

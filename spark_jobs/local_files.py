@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlparse
 
-from spark_jobs.dataset import similar
+from spark_jobs.dataset import beside
 from spark_jobs.errors import InputError
 
 
@@ -67,9 +67,7 @@ class LocalFiles:
         names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - of any root
         matches = sorted(match for match in names if Path(match).is_file() and not _is_hidden(match, str(path)))
         if not matches:
-            beside = sorted(entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else []
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if (close := similar(path.name, beside)) else ""
-            raise InputError(f"{uri}: no such file{hint}")
+            raise InputError(f"{uri}: no such file{beside(path)}")
         return matches
 
     def spark_uri(self, uri: str) -> str:

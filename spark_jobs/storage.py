@@ -18,12 +18,12 @@ from pyspark.sql.types import StructType
 
 from spark_jobs import object_store
 from spark_jobs.contract import OBJECT_STORE_SCHEMES
+from spark_jobs.dataset import HEAD_BYTES, TEXT_SUFFIXES
 from spark_jobs.errors import InputError
 from spark_jobs.local_files import LocalFiles
 from spark_jobs.result import RESULT_NAME, Result
 
-HEAD_BYTES = 4 << 20
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".gz")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 
 
 class Files(Protocol):

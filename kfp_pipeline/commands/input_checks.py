@@ -11,11 +11,17 @@ from pathlib import Path
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import Specification, find_dialect, nearest, read_specification, similar
+from spark_jobs.dataset import (
+    HEAD_BYTES,
+    PARQUET,
+    TEXT_SUFFIXES,
+    Specification,
+    beside,
+    find_dialect,
+    nearest,
+    read_specification,
+)
 from spark_jobs.errors import InputError
-
-HEAD_BYTES = 4 << 20
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".gz")
 
 
 def check_inputs(args: LoadArgs, spec_flag: str = "--spec") -> None:
@@ -52,7 +58,7 @@ def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"{spec_flag} {uri}: no such file{_beside(path)}") from error
+        raise InputError(f"{spec_flag} {uri}: no such file{beside(path)}") from error
     except IsADirectoryError as error:
         raise InputError(f"{spec_flag} {uri} is a directory; name a file") from error
     except UnicodeDecodeError as error:
@@ -74,7 +80,7 @@ def _columns(args: LoadArgs, label: str) -> tuple[str, ...]:
     if not files:
         empty = path.is_dir()
         raise InputError(
-            f"{args.data_uri}: " + ("no file in this directory" if empty else f"no such file{_beside(path)}")
+            f"{args.data_uri}: " + ("no file in this directory" if empty else f"no such file{beside(path)}")
         )
     for file in files:
         below = file.relative_to(path).parts if path in file.parents else file.parts[-1:]
@@ -90,7 +96,7 @@ def _header(file: Path, args: LoadArgs, label: str) -> tuple[str, ...]:
             head = content.read(HEAD_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, PermissionError):  # load names the fault
         return ()
-    if head.startswith(b"PAR1") or not head.strip():
+    if head.startswith(PARQUET) or not head.strip():
         return ()
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
     whole = len(head) <= HEAD_BYTES
@@ -99,10 +105,3 @@ def _header(file: Path, args: LoadArgs, label: str) -> tuple[str, ...]:
 
 def _is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith("file:")
-
-
-def _beside(path: Path) -> str:
-    """A hint: what lies beside a path that is not there and is spelt nearly like it."""
-    there = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
-    close = similar(path.name, there)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -16,13 +16,11 @@ from pyspark.sql.types import DataType, DecimalType, FractionalType, LongType, S
 from spark_jobs import storage
 from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, whole
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import Dialect, check_width, differences, find_dialect, own_prefix
+from spark_jobs.dataset import PARQUET, Dialect, check_width, differences, find_dialect, own_prefix
 from spark_jobs.errors import InputError
 
 POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}
 """Columns that load adds, their names behind the table's own prefix: where a row stood, as file, block of the file and row in it."""
-PARQUET = b"PAR1"
-"""The first bytes of every Parquet file."""
 
 
 @dataclass(frozen=True)
