@@ -312,6 +312,16 @@ def check_width(names: Sequence[str], where: str) -> None:
         )
 
 
+def check_order_by(order_by: str, columns: Sequence[str]) -> None:
+    """Refuses to sort by a column that is not there.
+
+    Raises:
+        InputError: it is not among the columns; an empty name stands for the order of the file.
+    """
+    if order_by and order_by not in columns:
+        raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, columns)}")
+
+
 def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, str], label: str) -> Dialect:
     """Finds the dialect from the first bytes of a file.
 

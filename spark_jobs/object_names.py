@@ -13,6 +13,20 @@ Listed = tuple[str, int, str, str]
 """An object's name, bytes, ETag and version."""
 
 
+def scheme_of(uri: str) -> str:
+    """One of `OBJECT_STORE_SCHEMES`, or `file` for a file or directory of this machine.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    scheme = urlparse(uri).scheme if "://" in uri else "file"
+    if scheme not in (*OBJECT_STORE_SCHEMES, "file"):
+        raise InputError(
+            f"{uri}: {scheme}:// is not supported; give a path, or a URI that starts with {', '.join(OBJECT_STORE_SCHEMES)} or file"
+        )
+    return scheme
+
+
 def is_stored(uri: str) -> bool:
     """Whether a URI points into an object store."""
     return urlparse(uri).scheme in OBJECT_STORE_SCHEMES

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.dataset import nearest
+from spark_jobs.dataset import check_order_by
 from spark_jobs.errors import InputError
 from spark_jobs.table.source import number_from, position_columns, quoted
 
@@ -44,8 +44,7 @@ def order_key(table: DataFrame, order_by: str, prefix: str) -> Column:
     if not order_by:
         return F.struct(*position_columns(prefix))
     columns = [name for name in table.columns if name not in position_columns(prefix)]
-    if order_by not in columns:
-        raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, columns)}")
+    check_order_by(order_by, columns)
     column = quoted(order_by)
     number = column if dict(table.dtypes)[order_by] == "double" else number_from(column)
     found = table.agg(

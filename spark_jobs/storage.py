@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from typing import IO, Any, Protocol
-from urllib.parse import urlparse
 
 from pyspark.ml import Model, PipelineModel
 from pyspark.ml.pipeline import PipelineSharedReadWrite
@@ -17,10 +16,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from spark_jobs import object_store
-from spark_jobs.contract import OBJECT_STORE_SCHEMES
 from spark_jobs.dataset import HEAD_BYTES, TEXT_SUFFIXES
 from spark_jobs.errors import InputError
 from spark_jobs.local_files import LocalFiles
+from spark_jobs.object_names import is_stored, scheme_of
 from spark_jobs.result import RESULT_NAME, Result
 
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
@@ -60,14 +59,7 @@ def files_of(uri: str) -> Files:
     Raises:
         InputError: its scheme is unknown.
     """
-    scheme = urlparse(uri).scheme if "://" in uri else ""
-    if scheme in ("", "file"):
-        return LOCAL
-    if scheme in OBJECT_STORE_SCHEMES:
-        return object_store.from_environment()
-    raise InputError(
-        f"{uri}: {scheme}:// is not supported; give a path, or a URI that starts with {', '.join(OBJECT_STORE_SCHEMES)} or file"
-    )
+    return LOCAL if scheme_of(uri) == "file" else object_store.from_environment()
 
 
 def check_reachable(uris: Sequence[str]) -> None:
@@ -78,13 +70,13 @@ def check_reachable(uris: Sequence[str]) -> None:
         UnavailableError: it does not answer.
     """
     for uri in uris:
-        if urlparse(uri).scheme in OBJECT_STORE_SCHEMES:
+        if is_stored(uri):
             object_store.from_environment().check(uri)
 
 
 def session_settings(uris: Sequence[str]) -> dict[str, str]:
     """What a Spark session must know to read and write these URIs."""
-    stored = any(urlparse(uri).scheme in OBJECT_STORE_SCHEMES for uri in uris)
+    stored = any(map(is_stored, uris))
     return object_store.from_environment().settings.s3a_settings() if stored else {}
 
 

@@ -51,7 +51,7 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
     kind: type[StepArgs] = ARGUMENTS[arguments.step]
     args = kind(**{name: getattr(arguments, name) for name in kind.names()})
     if isinstance(args, LoadArgs):
-        check_inputs(args, flag("specification_uri"))
+        check_inputs(args, flag("specification_uri"), on_a_cluster=True)
     overrides = read_overrides(arguments.spark_settings)
     with signals_raise():
         result = submit_step(_cluster(arguments, settings), arguments.step, args, settings, run="", overrides=overrides)
@@ -64,7 +64,8 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
     given = {name: getattr(arguments, name) for name in TRAINING.inputs()}
     given |= {"data_uri": fill_date(arguments.data_uri, "")}
     TRAINING.check_settings(given)
-    check_inputs(LoadArgs(**{name: given[name] for name in LoadArgs.names() if name in given}, output_uri=""))
+    load_args = LoadArgs(**{name: given[name] for name in LoadArgs.names() if name in given}, output_uri="")
+    check_inputs(load_args, on_a_cluster=True)
     run = arguments.run_id or runs.new_id()
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)

@@ -6,6 +6,7 @@ Reads local files only, and of the data no more than the head of one file. What 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +18,29 @@ from spark_jobs.dataset import (
     TEXT_SUFFIXES,
     Specification,
     beside,
+    check_order_by,
     find_dialect,
     nearest,
     read_specification,
 )
 from spark_jobs.errors import InputError
+from spark_jobs.object_names import scheme_of
 
 
-def check_inputs(args: LoadArgs, spec_flag: str = "--spec") -> None:
+def check_inputs(args: LoadArgs, spec_flag: str = "--spec", order_by: str = "", *, on_a_cluster: bool = False) -> None:
     """Refuses what `load` would refuse after its Spark has started, as far as it can be seen without.
 
     Args:
         args: what `load` will get.
         spec_flag: how the command at hand calls the specification.
+        order_by: what `preprocess` will get.
+        on_a_cluster: whether the steps run there, where an object store can be read.
 
     Raises:
-        InputError: no label is named, the specification is wrong, the data are not there, or a column is not in their header.
+        InputError: no label is named, the specification is wrong, the data are not there or lie where the steps cannot read them, or a
+            column is not in their header.
     """
+    _check_places((args.data_uri, args.specification_uri), on_a_cluster=on_a_cluster)
     specification = _specification(args, spec_flag)
     columns = _columns(args, specification.label if specification else args.label)
     if not args.specification_uri and not args.label:
@@ -43,16 +50,27 @@ def check_inputs(args: LoadArgs, spec_flag: str = "--spec") -> None:
         )
     if not columns:
         return
+    check_order_by(order_by, columns)
     if specification:
         specification.check(columns, args.data_uri)
     elif not args.specification_uri and args.label not in columns:
         raise InputError(f"{args.data_uri}: no label column {args.label!r}{nearest(args.label, columns)}")
 
 
+def _check_places(uris: Sequence[str], *, on_a_cluster: bool) -> None:
+    """Refuses a URI that no step could read, or none on this machine."""
+    for uri in uris:
+        if scheme_of(uri) != "file" and not on_a_cluster:
+            raise InputError(
+                f"{uri}: this command reads files of this machine only; copy it here, or run on a cluster: spark-kfp run --kfp URL, or "
+                "spark-kfp submit pipeline"
+            )
+
+
 def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
     """The specification; None if there is none, or it lies in an object store, where only the step reads it."""
     uri = args.specification_uri
-    if not uri or not _is_local(uri):
+    if not uri or scheme_of(uri) != "file":
         return None
     path = local_path(uri)
     try:
@@ -69,7 +87,7 @@ def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
 
 def _columns(args: LoadArgs, label: str) -> tuple[str, ...]:
     """The columns by the header of the first file; empty if the data are elsewhere, are no CSV, or the head does not tell."""
-    if not _is_local(args.data_uri):
+    if scheme_of(args.data_uri) != "file":
         return ()
     path = local_path(args.data_uri)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -101,7 +119,3 @@ def _header(file: Path, args: LoadArgs, label: str) -> tuple[str, ...]:
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
     whole = len(head) <= HEAD_BYTES
     return find_dialect(head[:HEAD_BYTES], str(file), whole=whole, given=given, label=label).names
-
-
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file:")

@@ -130,7 +130,8 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
     TRAINING.check_settings(inputs)
-    check_inputs(LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri=""))
+    load_args = LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri="")
+    check_inputs(load_args, order_by=inputs["order_by"])
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
     with display.Progress(console, TRAINING.steps) as progress:

@@ -40,8 +40,16 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 return
             if re.match("--[a-z]", word) and name not in self._option_string_actions:
-                close = similar(name, self._option_string_actions)
-                self.error(f"there is no {name}" + (f"; did you mean {close[0]}?" if close else ""))
+                self.error(f"there is no {name}{self._meant(name)}")
+
+    def _meant(self, name: str) -> str:
+        """A hint about a flag that is not known: the nearest one, or that it is an argument which has no flag."""
+        for action in self._get_positional_actions():
+            if name.removeprefix("--").removesuffix("-uri") == action.dest:
+                word = str(action.metavar or action.dest).upper()
+                return f"; give {word} without a flag: {self.prog} {word}"
+        close = similar(name, self._option_string_actions)
+        return f"; did you mean {close[0]}?" if close else ""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """As argparse's own, which lists all choices and proposes none."""

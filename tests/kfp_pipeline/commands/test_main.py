@@ -100,6 +100,15 @@ def test_an_unknown_flag_or_value_ends_with_2(words: list[str], capsys: pytest.C
             "spark-kfp data check: error: there is no --lable; did you mean --label?",
         ),
         (["submit", "pipeline", "--ouput", "s3://b"], "there is no --ouput; did you mean --output?"),
+        (
+            ["run", "--data", "x.csv"],
+            "spark-kfp run: error: there is no --data; give DATA without a flag: spark-kfp run DATA;",
+        ),
+        (["run", "--data-uri=x.csv"], "there is no --data-uri; give DATA without a flag: spark-kfp run DATA;"),
+        (
+            ["schedule", "create", "--name=x"],
+            "there is no --name; give NAME without a flag: spark-kfp schedule create NAME",
+        ),
         (["rnu"], "spark-kfp: error: there is no command 'rnu'; did you mean 'run'"),
         (["schedule", "lst"], "spark-kfp schedule: error: there is no command 'lst'; did you mean 'list'"),
         (["run", "data.csv", "--family=normal"], "--family is 'normal'; did you mean '"),
@@ -167,6 +176,22 @@ def table(empty: Path) -> Path:
         (["data.csv", "--spec=broken.toml"], "broken.toml: not TOML"),
         (["data.csv", "--spec=other.toml"], "data.csv: no column 'aeg'; did you mean 'age'?"),
         (["dta.csv", "--label=label"], "dta.csv: no such file; did you mean 'data.csv'?"),
+        (
+            ["s3://bucket/data.csv", "--label=label"],
+            "s3://bucket/data.csv: this command reads files of this machine only; copy it here, or run on a cluster: spark-kfp run --kfp",
+        ),
+        (
+            ["hdfs://host/data.csv", "--label=label"],
+            "hdfs://host/data.csv: hdfs:// is not supported; give a path, or a URI",
+        ),
+        (
+            ["data.csv", "--spec=s3://bucket/spec.toml"],
+            "s3://bucket/spec.toml: this command reads files of this",
+        ),
+        (
+            ["data.csv", "--spec=gs://bucket/spec.toml"],
+            "gs://bucket/spec.toml: gs:// is not supported; give a path",
+        ),
         (["pipe.csv", "--label=label"], "pipe.csv is no file but a pipe or a device, which can be read only once"),
     ],
 )
@@ -186,6 +211,17 @@ def test_what_can_be_known_before_spark_starts_is_said_before(
 
 
 @pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("words", [["--label=label"], ["--spec=good.toml"]])
+def test_a_column_to_order_by_that_is_not_in_the_header_is_told_before_spark_starts(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("good.toml").write_text('[label]\nname = "label"\n[columns]\nnumeric = ["age"]\n')
+    assert main(["run", "data.csv", *words, "--split=ordered", "--order-by=agee"]) == 2
+    assert "--order-by names no column 'agee'; did you mean 'age'?" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.usefixtures("table")
 def test_submit_says_what_is_missing_before_it_asks_the_cluster(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +235,8 @@ def test_submit_says_what_is_missing_before_it_asks_the_cluster(
     assert "othr.toml: no such file; did you mean 'other.toml'" in capsys.readouterr().err
     assert main(["submit", "load", "--data-uri=s3://bucket/data.csv", "--output-uri=s3://bucket/load"]) == 2
     assert "or --specification-uri FILE" in capsys.readouterr().err
+    assert main(["submit", "pipeline", "hdfs://host/data.csv", "--output=s3://bucket/runs", "--label=label"]) == 2
+    assert "hdfs://host/data.csv: hdfs:// is not supported; give a path, or a URI" in capsys.readouterr().err
 
 
 def test_the_message_comes_within_two_seconds(table: Path) -> None:
@@ -311,7 +349,7 @@ def test_a_path_becomes_absolute_and_a_uri_stays(given: Callable[..., dict[str, 
     for name in ("a b.csv", "x.csv"):
         (tmp_path / name).write_text("x,label\n1,yes\n")
     assert given("a b.csv", "--label=label")["data_uri"] == str(tmp_path / "a b.csv")
-    assert given("s3a://bucket/x.csv", "--label=label")["data_uri"] == "s3a://bucket/x.csv"
+    assert data_commands.absolute("s3a://bucket/x.csv") == "s3a://bucket/x.csv"
     assert given(f"file://{tmp_path}/x.csv", "--label=label")["data_uri"] == f"file://{tmp_path}/x.csv"
 
 
