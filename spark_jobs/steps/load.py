@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -67,7 +68,7 @@ def type_rows(source: Source, specification: Specification) -> DataFrame:
     typed = [_typed(name, F.col(text), specification).alias(name) for name, text in texts.items()]
     reasons = [
         F.when(F.col(source.line).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
-        F.when(quoted(specification.label).isNull(), F.lit(f"label {specification.label!r} is missing")),
+        F.when(quoted(specification.label).isNull(), F.lit(_no_label(specification.label))),
     ]
     for name in specification.numeric:
         reasons += _number_reasons(name, F.col(texts[name]), specification)
@@ -130,6 +131,22 @@ def _reason(source: Source) -> str:
 
 def _texts(source: Source) -> list[str]:
     return [f"{source.prefix}text_{place}" for place in range(len(source.columns))]
+
+
+def _no_label(label: str) -> str:
+    """Why a row without a label is rejected."""
+    return f"label {label!r} is missing"
+
+
+def _advice(unlabelled: int, rejected: int, share: float) -> str:
+    """What to do when a share of the rows, 0 to 1, is rejected and some of them have no label: they are often there to be scored later."""
+    if not unlabelled or share == 1:
+        return "mend the data or the specification, or raise --max-rejected-fraction"
+    others = ", and mend the others" if unlabelled < rejected else ""
+    return (
+        f"leave out the {unlabelled:,} rows without a label, which no model learns from{others}, or accept that with "
+        f"{flag('max_rejected_fraction')}={math.ceil(share * 100) / 100:g}"
+    )
 
 
 def _check_rows(label: str, class_counts: Mapping[str, int]) -> None:
@@ -282,9 +299,10 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
         raise InputError(f"{args.data_uri} has a header but no rows")
     if rejected - left_out > read * args.max_rejected_fraction:
         common = "; ".join(f"{reason} ({count:,} rows)" for reason, count in reasons[:3])
+        unlabelled = dict(reasons).get(_no_label(specification.label), 0)
         raise InputError(
             f"{args.data_uri}: {rejected:,} of {read:,} rows rejected, more than {args.max_rejected_fraction:.2%}: {common}; "
-            "mend the data or the specification, or raise --max-rejected-fraction"
+            + _advice(unlabelled, rejected, (rejected - left_out) / read)
         )
     table = storage.read_table(session, storage.join(args.output_uri, "rows"))
     if read == rejected:

@@ -100,6 +100,24 @@ def test_label_missing_in_some_rows_rejects_them(load: Load, spark: Any) -> None
     assert rejected["file"].endswith("t.csv")
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("7,a,\n" * 9, r"leave out the 9 rows without a label, which no model learns from, or accept that with "),
+        (
+            "7,a,\n" * 7 + "7\n" * 2,
+            r"leave out the 7 rows without a label, which no model learns from, and mend the others",
+        ),
+    ],
+)
+def test_rows_to_be_scored_later_are_told_as_rows_without_a_label(load: Load, more: str, said: str) -> None:
+    with pytest.raises(InputError, match=rf"9 of 69 rows rejected, more than 1\.00%: .*; {said}") as caught:
+        load(TABLE + more)
+    assert str(caught.value).endswith("--max-rejected-fraction=0.14")
+    result, _ = load(TABLE + more, max_rejected_fraction=0.14)
+    assert result.rows_out == {"rows": 60, "rejected": 9}
+
+
 def test_text_in_a_numeric_column_fails_with_the_reason(load: Load, tmp_path: Path) -> None:
     given = specification(tmp_path, numeric=["age"], categorical=["job"])
     with pytest.raises(
