@@ -9,10 +9,13 @@ from __future__ import annotations
 import codecs
 import csv
 import difflib
+import itertools
 import json
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -287,6 +290,8 @@ def check_format(head: bytes, where: str) -> None:
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0].strip()
     if first in (b"[", b"{", b"[{") or _is_json(first):
         raise InputError(f"{where} holds JSON; write it as CSV or Parquet")
+    if re.match(rb"<(!doctype\s+html|html)[\s>]", first, re.IGNORECASE):
+        raise InputError(f"{where} is an HTML page, not the table itself; open it in a browser to see what it says")
 
 
 def _is_json(line: bytes) -> bool:
@@ -333,7 +338,7 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
         label: the label column if known: a first row that holds it is the header.
 
     Raises:
-        InputError: the file is empty, cannot be decoded, or its header is unusable.
+        InputError: the file is empty, cannot be decoded, does not begin with the table, or its header is unusable.
     """
     if not head.strip():
         raise InputError(f"{where} is empty; give a file with a header and rows")
@@ -344,11 +349,13 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
         text = text[: text.rindex("\n") + 1]
     if "\0" in text[:HEADER_BYTES]:
         raise InputError(f"{where} {NOT_TEXT}")
+    _check_excels_note(text, where)
     quote = given.get("quote") or '"'
     delimiter = _delimiter(text, quote, given.get("delimiter", ""), where)
     records = _records(text, delimiter, quote)
     if not records:
         raise InputError(f"{where} has no rows; give a file with a header and rows")
+    _check_top(_numbered(text, delimiter, quote), _fit(records)[1], label, where)
     first = [cell.strip() for cell in records[0]]
     wanted = given.get("header", "auto")
     header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(is_number, first))))
@@ -405,17 +412,55 @@ def _fit(records: Sequence[Sequence[str]]) -> tuple[float, int]:
 
 
 def _records(text: str, delimiter: str, quote: str, most: int = 200) -> list[list[str]]:
-    records: list[list[str]] = []
-    try:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quotechar=quote)
+    return [record for _, record in itertools.islice(_numbered(text, delimiter, quote), most)]
+
+
+def _numbered(text: str, delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
+    """The records that are not empty, each with the number of its last line."""
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quotechar=quote)
+    with suppress(csv.Error):  # a field over the reader's size limit: what was read before it is enough
         for record in reader:
             if record:
-                records.append(record)
-            if len(records) == most:
-                break
-    except csv.Error:  # a field over the reader's size limit: what was read before it is enough
-        pass
-    return records
+                yield reader.line_num, record
+
+
+def _check_excels_note(text: str, where: str) -> None:
+    """Refuses `sep=;` as the first line: it tells Excel the delimiter, and Spark would take it for the header."""
+    line = text.partition("\n")[0].strip(" \r")
+    note = re.fullmatch('"?sep=(.)"?', line, re.IGNORECASE)
+    if note:
+        raise InputError(
+            f"{where}: line 1 is {line!r}, Excel's note on the delimiter; remove it and give --delimiter={note[1]!r}"
+        )
+
+
+def _check_top(records: Iterable[tuple[int, Sequence[str]]], width: int, label: str, where: str) -> None:
+    """Refuses titles and comments above the table: Spark would take the first of them for the header.
+
+    Args:
+        records: each with the number of its last line.
+        width: of most records.
+        label: the label column if known.
+        where: file name for messages.
+    """
+    above = list(itertools.takewhile(lambda item: _is_title(item[1], width, label), records))
+    if above:
+        line, record = above[0]
+        title = next((cell.strip() for cell in record if cell.strip()), "")
+        lines = "line" if above[-1][0] == 1 else f"{above[-1][0]} lines"
+        raise InputError(
+            f"{where}: line {line}, {title[:60]!r}, is a title or a comment; remove the first {lines}, so that the table comes first"
+        )
+
+
+def _is_title(record: Sequence[str], width: int, label: str) -> bool:
+    """Whether a record has one cell at most where others have several, or is a comment."""
+    cells = [cell.strip() for cell in record if cell.strip()]
+    if width == 1 or label in cells:
+        return False
+    if len(record) != width:
+        return len(cells) <= 1 or cells[0].startswith("#")
+    return width > 2 and len(cells) <= 1 and not any(map(is_number, cells))
 
 
 def unnamed(place: int) -> str:

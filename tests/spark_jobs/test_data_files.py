@@ -12,7 +12,7 @@ import pytest
 from spark_jobs import storage
 from spark_jobs.__main__ import describe_failure
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import find_dialect
+from spark_jobs.dataset import Dialect, find_dialect
 from spark_jobs.errors import InputError
 
 
@@ -32,6 +32,8 @@ def zipped() -> bytes:
         (b'{"age": 1, "label": "yes"}\n{"age": 2, "label": "no"}\n', "holds JSON"),
         (b'[\n  {"age": 1},\n  {"age": 2}\n]\n', "holds JSON"),
         (b'[{"age": 1}, {"age": 2}]', "holds JSON"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in, please</body></html>\n", "is an HTML page"),
+        (b'<HTML lang="en">\n<table><tr><td>1,2</td></tr></table>\n', "is an HTML page"),
     ],
 )
 def test_a_file_of_another_format_is_named(head: bytes, what: str) -> None:
@@ -39,10 +41,52 @@ def test_a_file_of_another_format_is_named(head: bytes, what: str) -> None:
         find_dialect(head, "t.csv", whole=True, given={}, label="label")
 
 
-@pytest.mark.parametrize("header", ["ORC,label", "BZh,label", "[a],label", "{x},label"])
+@pytest.mark.parametrize("header", ["ORC,label", "BZh,label", "[a],label", "{x},label", "<html5>,label"])
 def test_a_header_that_looks_like_another_format_is_a_header(header: str) -> None:
     found = find_dialect(f"{header}\n1,yes\n2,no\n".encode(), "t.csv", whole=True, given={}, label="label")
     assert found.names == tuple(header.split(","))
+
+
+ROWS = "".join(f"{age};b;{'yes' if age % 2 else 'no'}\n" for age in range(9))
+
+
+def dialect(text: str, label: str = "label", **given: str) -> Dialect:
+    return find_dialect(text.encode(), "t.csv", whole=True, given=given, label=label)
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;\r"])
+def test_excels_note_on_the_delimiter_is_to_be_removed(line: str) -> None:
+    with pytest.raises(InputError, match=r"^t\.csv: line 1 is .*, Excel's note.*; remove it and give --delimiter=';'"):
+        dialect(f"{line}\nage;job;label\n{ROWS}")
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        ("# made by hand\n", "line 1, '# made by hand', .*; remove the first line"),
+        ("# made by hand\n# on; Monday\n", "line 1, '# made by hand', .*; remove the first 2 lines"),
+        ("Customers of 2026\n", "line 1, 'Customers of 2026', .*; remove the first line"),
+        ("Customers of 2026;;\n;;\n", "line 1, 'Customers of 2026', .*; remove the first 2 lines"),
+        ('\n"Customers\nof 2026"\n\n', r"line 3, 'Customers\\nof 2026', .*; remove the first 3 lines"),
+        ("2026\n", "line 1, '2026', .*; remove the first line"),
+    ],
+)
+@pytest.mark.parametrize("header", ["age;job;label\n", ""])
+def test_lines_above_the_table_are_to_be_removed(above: str, said: str, header: str) -> None:
+    with pytest.raises(InputError, match=rf"^t\.csv: {said}, so that the table comes first"):
+        dialect(above + header + ROWS)
+
+
+@pytest.mark.parametrize(
+    "first", ["#age;job;label", ";;label", "\nage;job;label", "age;job;#", "age;label", ";label", "1;;", "#1;2;3"]
+)
+def test_a_first_row_that_is_as_wide_as_the_table_or_has_names_is_no_title(first: str) -> None:
+    names = dialect(f"{first}\n{ROWS}").names
+    assert len(names) == first.count(";") + 1
+
+
+def test_a_column_of_texts_below_its_name_has_no_title() -> None:
+    assert dialect("note\nnice, really\ngood\nbad\n").names == ("note",)
 
 
 def test_a_fifo_is_told_as_what_it_is(tmp_path: Path) -> None:
