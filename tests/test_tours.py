@@ -1,0 +1,306 @@
+"""Four edits that people make most, each done on a copy of the tree: how many files it takes, and that the rest follows.
+
+After each edit `make generate`'s programs run in the copy, then the tests that such an edit could break, then the thing itself.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+TREE = ("spark_jobs", "kfp_pipeline", "serving", "docs", "data", "tests", "tools", "benchmarks", "spark-operator")
+FILES = ("pyproject.toml", "README.md", "CONTRIBUTING.md", "Makefile", "uv.lock", "CHANGELOG.md", "LICENSE")
+MADE = {
+    "kfp_pipeline/components.py",
+    "kfp_pipeline/pipelines/training.py",
+    "docs/commands.md",
+    "docs/settings.md",
+    "tests/kfp_pipeline/training_pipeline.yaml",
+}
+"""What `make generate` may change after an edit of the contract."""
+QUICK = (
+    "tests/tools/test_generate.py",
+    "tests/spark_jobs/test_contract.py",
+    "tests/kfp_pipeline/test_components.py",
+    "tests/test_docs_pages.py",
+    "tests/test_architecture.py",
+)
+HELD = "not planted and not executed"
+"""Of the architecture's tests those that look at the tree; the planted faults are tried on the project itself."""
+CASES = "tests/spark_jobs/test_settings_matter.py"
+
+
+class Copy:
+    """A copy of the tree, edited as a person would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in TREE:
+            shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+        for name in FILES:
+            shutil.copy(PROJECT / name, folder / name)
+
+    def edit(self, path: str, *changes: tuple[str, str]) -> None:
+        """Replaces texts, each of which must be there once."""
+        text = (self.folder / path).read_text()
+        for old, new in changes:
+            assert text.count(old) == 1, f"{path} does not hold once: {old}"
+            text = text.replace(old, new)
+        (self.folder / path).write_text(text)
+
+    def add(self, path: str, text: str) -> None:
+        assert not (self.folder / path).exists()
+        (self.folder / path).write_text(text)
+
+    def run(self, *command: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, *command], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def generate(self) -> None:
+        """As `make generate`."""
+        self.run("tools/generate.py")
+        self.run("docs/reference.py")
+        self.run("-m", "kfp_pipeline", "compile", "-o", "tests/kfp_pipeline/training_pipeline.yaml")
+
+    def test(self, *words: str) -> None:
+        self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *words)
+
+    def changed(self) -> set[str]:
+        """The files that differ from the project's."""
+        found = {
+            path.relative_to(self.folder).as_posix()
+            for name in TREE
+            for path in (self.folder / name).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        return {
+            name
+            for name in found | set(FILES)
+            if not (PROJECT / name).exists() or not filecmp.cmp(PROJECT / name, self.folder / name, shallow=False)
+        }
+
+    def steps(self, folder: Path, lines: Sequence[str]) -> None:
+        """Runs steps, each by its command line."""
+        for line in lines:
+            self.run("-m", "spark_jobs", *line.format(out=folder).split())
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path / "copy")
+
+
+FIELD = '    standardization: bool = setting(True, "scale features before the penalty is applied")\n'
+USE = "        standardization=args.standardization,\n"
+CASE = '        "standardization": Case(False, scorecard("coefficients"), other, PENALTY),\n'
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_a_new_hyperparameter_touches_the_contract_and_the_estimator(copy: Copy) -> None:
+    """One that is there is taken out first; then adding it gives the very tree that stands, and no other file was touched by hand."""
+    copy.edit("spark_jobs/contract.py", (FIELD, ""))
+    copy.edit("spark_jobs/estimators/logistic_regression.py", (USE, ""))
+    copy.edit(CASES, (CASE, ""))
+    copy.generate()
+    assert copy.changed() > MADE
+    copy.test(*QUICK, "-k", HELD)
+
+    before = (copy.folder / "kfp_pipeline/components.py").read_text()
+    copy.edit("spark_jobs/contract.py", ("    family: str = ", f"{FIELD}    family: str = "))
+    with pytest.raises(AssertionError, match="run make generate and commit kfp_pipeline"):
+        copy.test("tests/tools/test_generate.py")
+    copy.edit("spark_jobs/estimators/logistic_regression.py", ("        family=", f"{USE}        family="))
+    copy.edit(CASES, ('        "family": Case(', f'{CASE}        "family": Case('))
+    copy.generate()
+    assert copy.changed() == set()
+    assert (copy.folder / "kfp_pipeline/components.py").read_text() != before
+    copy.test(CASES, "-k", "standardization or every_setting")
+
+
+ARGUMENTS_OF_A_TREE = '''@dataclass(frozen=True, kw_only=True)
+class DecisionTreeArgs(StepArgs):
+    """Settings of Spark's DecisionTreeClassifier."""
+
+    max_depth: int = setting(
+        5,
+        "most questions from the root to a leaf, 1 to 30",
+        check=lambda value: 1 <= value <= 30,
+        allowed="1 to 30",
+        search=Search(2, 12),
+    )
+
+
+ESTIMATORS: Mapping'''
+TREE_MODULE = '''"""Decision tree: Spark's `DecisionTreeClassifier`. It has no scorecard: only Spark scores it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.ml.classification import DecisionTreeClassificationModel, DecisionTreeClassifier
+
+from spark_jobs.contract import TrainArgs
+from spark_jobs.estimator import importance_rows
+
+TITLE = "decision tree"
+MODEL = DecisionTreeClassificationModel
+WHEN_TOO_SURE = "Fit a shallower tree, for example max_depth 3."
+
+
+def check(args: TrainArgs, labels: Sequence[str]) -> None:
+    """Any settings go with any classes."""
+
+
+def build(args: TrainArgs) -> DecisionTreeClassifier:
+    """The estimator with the settings of the contract."""
+    return DecisionTreeClassifier(maxDepth=args.max_depth)
+
+
+def optimised(model: DecisionTreeClassificationModel, args: TrainArgs) -> None:
+    """It is not fitted by iterations."""
+
+
+def explain(
+    model: DecisionTreeClassificationModel,
+    features: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    deviations: Mapping[str, float],
+) -> dict[str, Any]:
+    """Spark's importances of its features."""
+    return {"importances": importance_rows(model.featureImportances.toArray().tolist(), features)}
+
+
+def scorecard(model: DecisionTreeClassificationModel) -> None:
+    """It has none."""
+'''
+TRAINING_LINES = (
+    "load --data-uri=data/bank_sample.csv --specification-uri=data/bank.toml --output-uri={out}/load",
+    "preprocess --load-uri={out}/load --output-uri={out}/preprocess",
+    "train --preprocess-uri={out}/preprocess --output-uri={out}/train --estimator=decision_tree --max-depth=4",
+    "evaluate --preprocess-uri={out}/preprocess --train-uri={out}/train --report-uri={out}/report.html --output-uri={out}/evaluate",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path: Path) -> None:
+    copy.add("spark_jobs/estimators/decision_tree.py", TREE_MODULE)
+    known = 'types.MappingProxyType({"logistic_regression": LogisticRegressionArgs})'
+    copy.edit(
+        "spark_jobs/contract.py",
+        ("ESTIMATORS: Mapping", ARGUMENTS_OF_A_TREE),
+        (
+            known,
+            'types.MappingProxyType(\n    {"logistic_regression": LogisticRegressionArgs, "decision_tree": DecisionTreeArgs}\n)',
+        ),
+        ("class TrainArgs(LogisticRegressionArgs):", "class TrainArgs(LogisticRegressionArgs, DecisionTreeArgs):"),
+    )
+    copy.generate()
+    by_hand = {"spark_jobs/estimators/decision_tree.py", "spark_jobs/contract.py"}
+    assert copy.changed() == by_hand | MADE
+    copy.test(*QUICK, "-k", HELD)
+    copy.run("-m", "mypy")
+    assert "--max-depth" in copy.run("-m", "kfp_pipeline", "run", "--help")
+
+    copy.steps(tmp_path, TRAINING_LINES)
+    report = (tmp_path / "report.html").read_text()
+    assert "Decision tree on 4,000 rows" in report
+    assert "Importances of the strongest features" in report
+    assert not (tmp_path / "train/scorecard.json").exists()
+    (tmp_path / "floors.toml").write_text("[floors]\nareaUnderROC = 0.75\n")
+    gate = ["gate", str(tmp_path / "evaluate/evaluation.json"), f"--floors={tmp_path / 'floors.toml'}"]
+    assert "areaUnderROC" in copy.run("-m", "kfp_pipeline", *gate)
+
+
+COUNT = '''"""Count: how many rows a table has.
+
+spark-submit spark_jobs/__main__.py count --load-uri=out/load --output-uri=out/count
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from spark_jobs import storage
+from spark_jobs.contract import CountArgs, Step
+from spark_jobs.result import Result
+
+
+def run(session: SparkSession, args: CountArgs) -> Result:
+    """Counts the rows that load wrote; see `CountArgs`."""
+    loaded = storage.read_result(args.load_uri)
+    rows = storage.read_table(session, storage.join(args.load_uri, "rows")).count()
+    return Result(
+        step=Step.COUNT,
+        status="succeeded",
+        rows_in=rows,
+        metrics={"rows": float(rows)},
+        inputs={"load_uri": loaded.digest},
+        digest=str(rows),
+    )
+'''
+COUNT_ARGS = '''@dataclass(frozen=True, kw_only=True)
+class CountArgs(StepArgs):
+    """The rows of a table are counted."""
+
+    SHOWS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+
+    load_uri: str = from_step(Step.LOAD)
+    output_uri: str = output("Artifact", "directory for result.json", artifact="count")
+
+
+ARGUMENTS: Mapping[Step'''
+COUNTING = """COUNTING = Pipeline(
+    name="counting", title="Count rows", about="Counts the rows of a table.", group="Counting", steps=(Step.LOAD, Step.COUNT)
+)
+PIPELINES: Mapping"""
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(copy: Copy, tmp_path: Path) -> None:
+    copy.add("spark_jobs/steps/count.py", COUNT)
+    copy.edit(
+        "spark_jobs/contract.py",
+        ('    EVALUATE = "evaluate"\n', '    EVALUATE = "evaluate"\n    COUNT = "count"\n'),
+        ("ARGUMENTS: Mapping[Step", COUNT_ARGS),
+        (
+            "        Step.EVALUATE: EvaluateArgs,\n",
+            "        Step.EVALUATE: EvaluateArgs,\n        Step.COUNT: CountArgs,\n",
+        ),
+        ("PIPELINES: Mapping", COUNTING),
+        ("for pipeline in (TRAINING,)", "for pipeline in (TRAINING, COUNTING)"),
+    )
+    training = (copy.folder / "kfp_pipeline/pipelines/training.py").read_text()
+    copy.generate()
+    graph = "kfp_pipeline/pipelines/counting.py"
+    assert copy.changed() <= {"spark_jobs/steps/count.py", "spark_jobs/contract.py", graph} | MADE
+    assert (copy.folder / "kfp_pipeline/pipelines/training.py").read_text() == training
+    copy.test(
+        "tests/tools/test_generate.py", "tests/test_architecture.py", "tests/spark_jobs/test_contract.py", "-k", HELD
+    )
+
+    copy.run("-m", "kfp_pipeline", "compile", "--pipeline=counting")
+    document = next(yaml.safe_load_all((copy.folder / "counting_pipeline.yaml").read_text()))
+    assert document["pipelineInfo"]["name"] == "spark-kfp-counting"
+    assert set(document["components"]["comp-exit-handler-1"]["dag"]["tasks"]) == {"load", "count"}
+    copy.steps(tmp_path, [TRAINING_LINES[0], "count --load-uri={out}/load --output-uri={out}/count"])
+    assert '"rows": 4000.0' in (tmp_path / "count/result.json").read_text()
+
+
+# More memory for a driver: one line on every path; `tests/spark_operator/test_manifests.py` edits that line and builds every overlay.
