@@ -88,7 +88,7 @@ def run(argv: list[str], session: Any = None) -> int:
     try:
         step, args = parse(argv)
     except InputError as error:
-        say_last(describe_failure(error))
+        write_termination_message(describe_failure(error))
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_INPUT
     try:
@@ -98,7 +98,7 @@ def run(argv: list[str], session: Any = None) -> int:
         log.error("step %s failed: %s: %s", step, failure.type, failure.message)
         if failure.frames:
             log.error("".join(failure.frames))
-        say_last(failure)
+        write_termination_message(failure)
         if not isinstance(error, UnavailableError):
             leave(args, Result(step=step, status="failed", arguments=asdict(args), failure=failure))  # type: ignore[call-overload]
         print(f"spark-kfp: error: {failure.message}", file=sys.stderr)
@@ -213,7 +213,7 @@ def leave(args: Any, result: Result) -> None:
         log.error("the result document could not be written: %s", error)
 
 
-def say_last(failure: Failure) -> None:
+def write_termination_message(failure: Failure) -> None:
     """Leaves the failure where whoever watches the container finds it, even if no result document could be written."""
     try:
         with TERMINATION_LOG.open("r+", encoding="utf-8") as file:

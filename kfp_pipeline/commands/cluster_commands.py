@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kfp_pipeline.commands.input_checks import check_inputs
-from kfp_pipeline.doctor.check_results import Finding
+from kfp_pipeline.doctor.check_results import CheckResult
 from kfp_pipeline.doctor.cluster_checks import examine
 from kfp_pipeline.local import runs
 from kfp_pipeline.local.submission import read_overrides, submit_pipeline, submit_step
@@ -185,7 +185,7 @@ def reap_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def doctor_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Prints a line for each check; exit code 1 if something is missing."""
-    console, found = Console(quiet=arguments.json), list[Finding]()
+    console, found = Console(quiet=arguments.json), list[CheckResult]()
     for finding in examine(_cluster(arguments, replace(settings, patience_seconds=5)), settings.config_map):
         found.append(finding)
         sign, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("unsure", "yellow")}[finding.ok]

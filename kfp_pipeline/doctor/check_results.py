@@ -14,7 +14,7 @@ from spark_jobs.errors import InputError
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found.
 
     Attributes:
@@ -38,7 +38,7 @@ class MissingError(Exception):
         self.fix, self.ok = fix, ok
 
 
-def finding(name: str, check: Callable[[], str], fix: str) -> Finding:
+def run_check(name: str, check: Callable[[], str], fix: str) -> CheckResult:
     """Runs a check, which returns what is there or raises, and says what it found.
 
     Args:
@@ -47,13 +47,13 @@ def finding(name: str, check: Callable[[], str], fix: str) -> Finding:
         fix: the next thing to do, where the check knows no better.
     """
     try:
-        return Finding(name, True, check())
+        return CheckResult(name, True, check())
     except MissingError as error:
-        return Finding(name, error.ok, str(error), error.fix or fix)
+        return CheckResult(name, error.ok, str(error), error.fix or fix)
     except ApiException as error:
         known = {403: "this user may not look", 404: "not there"}.get(error.status, f"{error.status} {error.reason}")
-        return Finding(name, None if error.status == 403 else False, known, fix)
+        return CheckResult(name, None if error.status == 403 else False, known, fix)
     except (KeyError, TypeError, json.JSONDecodeError):
-        return Finding(name, False, "answers, but not as an API server does", fix)
+        return CheckResult(name, False, "answers, but not as an API server does", fix)
     except (StepError, InputError, HTTPError) as error:
-        return Finding(name, False, str(error).split("\n")[0][:200], fix)
+        return CheckResult(name, False, str(error).split("\n")[0][:200], fix)

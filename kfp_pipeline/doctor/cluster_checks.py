@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kfp_pipeline.doctor.check_results import Finding, MissingError, finding
+from kfp_pipeline.doctor.check_results import CheckResult, MissingError, run_check
 from kfp_pipeline.doctor.kubeflow_checks import CRD, katib, pipelines, repeats, store
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import PODS, Cluster
@@ -27,9 +27,9 @@ SUBMITTER_NEEDS = (
 """What a task may have to do: group, resource, verb."""
 
 
-def examine(cluster: Cluster, config_map: str) -> Iterator[Finding]:
+def examine(cluster: Cluster, config_map: str) -> Iterator[CheckResult]:
     """Runs the checks, each finding as it comes; where the API server is away, only that."""
-    first = finding("API server", lambda: _server(cluster), "check the network and the kubeconfig: kubectl version")
+    first = run_check("API server", lambda: _server(cluster), "check the network and the kubeconfig: kubectl version")
     yield first
     if first.ok is False:
         return
@@ -50,7 +50,7 @@ def examine(cluster: Cluster, config_map: str) -> Iterator[Finding]:
         ("Katib", lambda: katib(cluster), "needed for tuning with Katib only"),
     ]
     for name, check, fix in checks:
-        yield finding(name, check, fix)
+        yield run_check(name, check, fix)
 
 
 def _server(cluster: Cluster) -> str:

@@ -38,7 +38,7 @@ class TemporaryError(StepError):
 
 
 @contextmanager
-def told_plainly(before: Callable[[StepError], None] = lambda _: None) -> Iterator[None]:
+def exits_with_message(before: Callable[[StepError], None] = lambda _: None) -> Iterator[None]:
     """Lets what goes wrong in a task end it with one line for the log pane of KFP's UI, and an exit code: 2 for bad input, else 1.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, as_step_error
-from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.run_folder import run_folder_of
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
@@ -30,7 +30,7 @@ class Documents(Protocol):
 
 
 @contextmanager
-def kept(step: Step, output_uri: str, run: str) -> Iterator[None]:
+def recorded(step: Step, output_uri: str, run: str) -> Iterator[None]:
     """Leaves the reason below the run if what it encloses fails, and removes that of an earlier attempt if it does not.
 
     The reason is an extra: a store that is away changes nothing in how the task ends, nor, but for seconds, when.
@@ -50,7 +50,7 @@ def kept(step: Step, output_uri: str, run: str) -> Iterator[None]:
     _if_possible(uri, lambda: object_store.remove(uri, brief=True))
 
 
-def left(documents: Documents, place: str) -> dict[Step, Failure]:
+def read(documents: Documents, place: str) -> dict[Step, Failure]:
     """The reasons that the tasks of a run have left, in the order of the steps."""
     texts = {step: documents.read_text(_name(place, step)) for step in Step}
     return {step: Failure(**json.loads(text)) for step, text in texts.items() if text}
@@ -67,7 +67,7 @@ def _failure_of(error: Exception) -> Failure:
 def _uri(step: Step, output_uri: str, run: str) -> str:
     """Where the reason goes; empty on one machine, where events tell it, and where the run has no place of its own."""
     try:
-        return _name(place_of(output_uri, run), step) if object_store.is_stored(output_uri) else ""
+        return _name(run_folder_of(output_uri, run), step) if object_store.is_stored(output_uri) else ""
     except PermanentError:  # the task itself says so
         return ""
 

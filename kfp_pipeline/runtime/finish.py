@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kfp_pipeline.runtime import object_store
-from kfp_pipeline.runtime.errors import told_plainly
+from kfp_pipeline.runtime.errors import exits_with_message
 from kfp_pipeline.runtime.kubernetes_api import connect
 from kfp_pipeline.runtime.run_end import end_run
-from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.settings import Settings
 
 
@@ -20,8 +20,8 @@ def finish(status: str, message: str, summary: Any) -> None:
         SystemExit: that could not be done; the log says why.
     """
     settings = Settings.from_environment()
-    with told_plainly():
-        place = place_of(summary.uri, settings.run_id)
+    with exits_with_message():
+        place = run_folder_of(summary.uri, settings.run_id)
         document = end_run(
             connect(settings.namespace, settings.patience_seconds),
             object_store,

@@ -227,7 +227,7 @@ def connect(namespace: str = "", patience_seconds: float = 300.0) -> Cluster:
 
 
 @contextmanager
-def blinks_allowed() -> Iterator[None]:
+def passing_faults_ignored() -> Iterator[None]:
     """Lets what a watch or a log stream may meet pass: whoever reads goes back to reading the object."""
     try:
         yield

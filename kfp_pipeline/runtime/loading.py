@@ -20,7 +20,7 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date, time_of, version_of
 from kfp_pipeline.runtime.fingerprint import digest_of_code
 from kfp_pipeline.runtime.kubernetes_api import connect
-from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
 from kfp_pipeline.runtime.step import carry_out, check_paths, record, run_task, step_arguments
 from kfp_pipeline.settings import Settings
@@ -80,7 +80,7 @@ def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> Loaded:
     print(f"data: {found.data_uri}, version {found.data_version}; code {found.code_version}", flush=True)  # noqa: T201
     inputs = {**inputs, "data_uri": found.data_uri}
     note = _note_of(
-        step_arguments(step, inputs), found, place_of(output, settings.run_id).removesuffix(settings.run_id)
+        step_arguments(step, inputs), found, run_folder_of(output, settings.run_id).removesuffix(settings.run_id)
     )
     earlier = _earlier(note) if settings.reuse else None
     if earlier:

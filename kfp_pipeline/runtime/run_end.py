@@ -48,7 +48,7 @@ def end_run(
         if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
     metrics, report = _evaluation(documents, applications)
-    reasons = {} if status == "SUCCEEDED" else failures.left(documents, place)
+    reasons = {} if status == "SUCCEEDED" else failures.read(documents, place)
     document = {
         "run": run,
         "status": status,

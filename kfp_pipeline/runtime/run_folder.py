@@ -6,7 +6,7 @@ from kfp_pipeline.runtime.errors import PermanentError
 from spark_jobs.result import Failure
 
 
-def place_of(uri: str, run: str) -> str:
+def run_folder_of(uri: str, run: str) -> str:
     """The URI below which all of a run lies, from that of one of its artifacts.
 
     Raises:

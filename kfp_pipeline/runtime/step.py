@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kfp_pipeline.runtime import failures, fingerprint
-from kfp_pipeline.runtime.errors import StepError, told_plainly
+from kfp_pipeline.runtime.errors import StepError, exits_with_message
 from kfp_pipeline.runtime.events import emit
 from kfp_pipeline.runtime.object_store import is_stored, read_text
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
-from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.runtime.summary import evaluation_summary
 from kfp_pipeline.settings import Settings
@@ -74,8 +74,8 @@ def run_task(
     step, settings = Step(name), Settings.from_environment()
     die_with_parent()
     output_uri = main_output(step, inputs).uri
-    told = told_plainly(lambda error: tell(step, settings, error))
-    with told, signals_raise(), failures.kept(step, output_uri, settings.run_id):
+    told = exits_with_message(lambda error: tell(step, settings, error))
+    with told, signals_raise(), failures.recorded(step, output_uri, settings.run_id):
         return work(step, inputs, settings)
     raise AssertionError("an error ends the task")
 
@@ -123,7 +123,7 @@ def check_paths(args: StepArgs, run_id: str) -> None:
     output = str(vars(args)["output_uri"])
     if not is_stored(output):
         return
-    place = place_of(output, run_id)
+    place = run_folder_of(output, run_id)
     pipeline = place.removesuffix(run_id)
     for item in args.arguments(Role.GIVEN, Role.FROM_STEP, Role.OUTPUT):
         uri = str(getattr(args, item.name))

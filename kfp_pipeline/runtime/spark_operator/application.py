@@ -141,7 +141,7 @@ def why_failed(application: Document, driver: Document | None, events: Sequence[
         log: the driver's last lines.
     """
     ended = (_container(driver).get("state") or {}).get("terminated") or {} if driver else {}
-    told = own_word(str(ended.get("message") or ""))
+    told = failure_from_termination_message(str(ended.get("message") or ""))
     if told:
         return PermanentError(told) if told.kind == "input" else TemporaryError(told, log)
     code, reason = ended.get("exitCode"), str(ended.get("reason") or "")
@@ -188,7 +188,7 @@ def error_line(log: str) -> str:
     return ""
 
 
-def own_word(message: str) -> Failure | None:
+def failure_from_termination_message(message: str) -> Failure | None:
     """The failure that a step left as its container's last word; None if the message is anything else."""
     try:
         word = json.loads(message)

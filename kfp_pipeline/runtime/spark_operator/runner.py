@@ -36,7 +36,7 @@ from kfp_pipeline.runtime.spark_operator.manifest import (
     driver_memory,
     read_config,
 )
-from kfp_pipeline.runtime.spark_operator.tracking import Following, Limits, driver_of, events_of
+from kfp_pipeline.runtime.spark_operator.tracking import ApplicationTracker, Limits, driver_of, events_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import Step
@@ -107,7 +107,9 @@ class SparkOperatorRunner:
             try:
                 application = self._submit(wanted, output, limits)
                 lease = Lease(self._cluster, application, platform.node())
-                application = Following(self._cluster, application, limits, log, lease, self._say).to_its_end()
+                application = ApplicationTracker(
+                    self._cluster, application, limits, log, lease, self._say
+                ).wait_until_ended()
                 return self._conclude(application, log, args)
             except StepError as error:
                 raise type(error)(error.failure, error.log, str(log_path)) from error

@@ -78,7 +78,7 @@ class Limits:
 
 
 @dataclass
-class Following:
+class ApplicationTracker:
     """One application that is being followed.
 
     Attributes:
@@ -106,7 +106,7 @@ class Following:
     _driver: Document | None = None
     _read_at: float = field(default_factory=time.monotonic)
 
-    def to_its_end(self) -> Document:
+    def wait_until_ended(self) -> Document:
         """Follows until the application has ended, and returns it.
 
         Raises:

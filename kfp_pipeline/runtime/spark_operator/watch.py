@@ -13,7 +13,7 @@ from types import TracebackType
 from kubernetes.client.exceptions import ApiException
 
 from kfp_pipeline.runtime.errors import StepError
-from kfp_pipeline.runtime.kubernetes_api import Cluster, Document, GoneError, blinks_allowed, refusal
+from kfp_pipeline.runtime.kubernetes_api import Cluster, Document, GoneError, passing_faults_ignored, refusal
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 SHORT_SECONDS = 1.0
@@ -63,7 +63,7 @@ class Watched:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                with blinks_allowed():
+                with passing_faults_ignored():
                     self._watch_once()
             except ApiException as error:
                 self._fail(refusal(error, self._cluster.namespace))

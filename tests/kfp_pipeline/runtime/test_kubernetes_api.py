@@ -21,8 +21,8 @@ from kfp_pipeline.runtime.kubernetes_api import (
     Cluster,
     ConflictError,
     GoneError,
-    blinks_allowed,
     connect,
+    passing_faults_ignored,
 )
 from spark_jobs.errors import InputError
 
@@ -263,13 +263,13 @@ def test_half_an_event_of_a_watch_that_was_cut_is_not_taken_for_one(server: Fake
     ids=repr,
 )
 def test_whoever_follows_may_meet_a_blink(error: Exception) -> None:
-    with blinks_allowed():
+    with passing_faults_ignored():
         raise error
 
 
 @pytest.mark.parametrize("status", [401, 403, 422])
 def test_whoever_follows_is_told_of_a_refusal(status: int) -> None:
-    with pytest.raises(ApiException), blinks_allowed():
+    with pytest.raises(ApiException), passing_faults_ignored():
         raise ApiException(status=status)
 
 

@@ -199,7 +199,7 @@ def test_data_that_are_not_there_are_told_before_anything_is_submitted(
         load("one", data_uri=uri)
     assert end.value.code == 2
     assert cluster.read == []
-    assert told in failures.left(store, f"{ROOT}/one")[Step.LOAD].message
+    assert told in failures.read(store, f"{ROOT}/one")[Step.LOAD].message
 
 
 @pytest.mark.parametrize("time", ["", "[[ScheduledTime]]", "{{$.pipeline_job_schedule_time_utc}}"])

@@ -15,7 +15,7 @@ from kfp_pipeline.runtime import kubernetes_api
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.run_end import end_run
-from kfp_pipeline.runtime.run_folder import place_of
+from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
 from spark_jobs.result import Result
 
@@ -120,10 +120,10 @@ def test_a_run_without_an_evaluation_has_no_metrics(server: FakeKubernetes, clus
 @pytest.mark.parametrize("uri", ["s3://b/v2/other/finish/x/summary", "s3://b/run-12/finish/summary"])
 def test_a_task_outside_of_its_runs_folder_is_refused(uri: str) -> None:
     with pytest.raises(PermanentError, match="does not lie in a folder named after the run"):
-        place_of(uri, "run-1")
+        run_folder_of(uri, "run-1")
     with pytest.raises(PermanentError):
-        place_of(uri, "")
-    assert place_of(f"{PLACE}/finish/x/summary", "run-1") == PLACE
+        run_folder_of(uri, "")
+    assert run_folder_of(f"{PLACE}/finish/x/summary", "run-1") == PLACE
 
 
 def test_the_task_ends_the_run_that_its_pod_is_labelled_with(

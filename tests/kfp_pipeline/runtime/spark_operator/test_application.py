@@ -16,9 +16,9 @@ from kfp_pipeline.runtime.spark_operator.application import (
     error_line,
     error_of,
     executors_waiting,
+    failure_from_termination_message,
     has_started,
     is_alive,
-    own_word,
     stage_of,
     state_of,
     trouble,
@@ -242,7 +242,7 @@ def test_of_the_lines_that_name_an_error_the_steps_own_wins_then_the_last_of_its
     ["", "Traceback", "[]", "3", "null", '"text"', json.dumps({"kind": "input"}), json.dumps({**WORD, "frames": None})],
 )
 def test_a_last_word_that_is_not_a_steps_failure_is_none(message: str) -> None:
-    assert own_word(message) is None
+    assert failure_from_termination_message(message) is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from kubernetes import client, config
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
-from kfp_pipeline.runtime.failures import kept
+from kfp_pipeline.runtime.failures import recorded
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator import lease
 from kfp_pipeline.runtime.spark_operator.application import state_of
@@ -279,7 +279,7 @@ def test_the_verdict_on_a_driver_that_lost_its_store_waits_seconds_for_that_stor
     bench.server.operator.script("*", "python_error")
     bench.documents = object_store
     began = time.monotonic()
-    with pytest.raises(TemporaryError, match="the store does not answer"), kept(Step.LOAD, ARGS.output_uri, "run-1"):
+    with pytest.raises(TemporaryError, match="the store does not answer"), recorded(Step.LOAD, ARGS.output_uri, "run-1"):
         bench.run()
     assert time.monotonic() - began < 10
     assert any("the driver's log could not be kept" in line for line in bench.said)
@@ -312,7 +312,7 @@ def test_an_interrupt_deletes_the_application(bench: Bench, monkeypatch: pytest.
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kfp_pipeline.runtime.spark_operator.tracking.Following._wait_for_change", interrupted)
+    monkeypatch.setattr("kfp_pipeline.runtime.spark_operator.tracking.ApplicationTracker._wait_for_change", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.run()
     assert bench.server.applications == {}
