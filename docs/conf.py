@@ -31,10 +31,11 @@ linkcheck_timeout = 20
 def adapt(app: Any, name: str, source: list[str]) -> None:
     """Makes of a page that reads well on GitHub one that reads well in the site.
 
-    A file outside docs/ is no page of the site, so its link becomes its path. The index gets the list of pages from its own links.
+    A file outside docs/ is no page of the site, so its link becomes its path. The index gets the list of pages from its own links. GitHub
+    draws a Mermaid diagram, the site shows its text.
     """
     del app
-    text = LINK_OUTSIDE.sub(path_of, source[0])
+    text = LINK_OUTSIDE.sub(path_of, source[0]).replace("```mermaid\n", "```text\n")
     if name == "index":
         pages = dict.fromkeys(LINK_TO_PAGE.findall(text))
         text += "\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"

@@ -279,7 +279,10 @@ def test_the_verdict_on_a_driver_that_lost_its_store_waits_seconds_for_that_stor
     bench.server.operator.script("*", "python_error")
     bench.documents = object_store
     began = time.monotonic()
-    with pytest.raises(TemporaryError, match="the store does not answer"), recorded(Step.LOAD, ARGS.output_uri, "run-1"):
+    with (
+        pytest.raises(TemporaryError, match="the store does not answer"),
+        recorded(Step.LOAD, ARGS.output_uri, "run-1"),
+    ):
         bench.run()
     assert time.monotonic() - began < 10
     assert any("the driver's log could not be kept" in line for line in bench.said)
