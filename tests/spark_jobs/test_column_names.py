@@ -32,10 +32,8 @@ def write_table(path: Path, names: list[str], label: str, numeric: Callable[[int
         for _ in range(ROWS):
             first = drawn.randint(-9, 9)
             words = ["low" if first < 0 else "high", "u", "v", ""]
-            cells = [
-                str(first if i == 0 else drawn.randint(0, 99)) if numeric(i) else words[(first + i) % 4]
-                for i in range(len(names))
-            ]
+            cells = [str(drawn.randint(0, 99)) if numeric(i) else words[(first + i) % 4] for i in range(len(names))]
+            cells[0] = str(first) if numeric(0) else words[0]
             writer.writerow([*cells, "yes" if first + drawn.gauss(0, 4) > 0 else "no"])
 
 
