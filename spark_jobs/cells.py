@@ -31,6 +31,9 @@ EXACT = 2**53
 """Whole numbers up to this are doubles; above, several fall together."""
 
 
+_NUMBER = re.compile(NUMBER)
+
+
 def whole(pattern: str) -> str:
     """The pattern for a text that it matches from its beginning to its end."""
     return f"^({pattern})$"
@@ -38,7 +41,7 @@ def whole(pattern: str) -> str:
 
 def is_number(text: str) -> bool:
     """Whether a text without blanks at its ends is a number."""
-    return re.fullmatch(NUMBER, text) is not None
+    return _NUMBER.fullmatch(text) is not None
 
 
 def how_typed_values_are_written(texts: Iterable[str]) -> dict[str, Any]:

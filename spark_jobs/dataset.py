@@ -97,10 +97,11 @@ class Specification:
         Raises:
             InputError: a named column is not in the table.
         """
-        for name in (self.label, *self.features, *self.dropped):
-            if name not in columns:
+        named, there = dict.fromkeys((self.label, *self.features, *self.dropped)), set(columns)
+        for name in named:
+            if name not in there:
                 raise InputError(f"{where}: no column {name!r}{nearest(name, columns)}")
-        unnamed = tuple(name for name in columns if name not in {self.label, *self.features, *self.dropped})
+        unnamed = tuple(name for name in columns if name not in named)
         return replace(self, dropped=self.dropped + unnamed)
 
     def to_toml(self, reasons: Mapping[str, str] | None = None) -> str:

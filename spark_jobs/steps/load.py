@@ -16,12 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
-from spark_jobs.cells import LARGEST, MISSING_LABELS
 from spark_jobs.contract import LoadArgs, Step
 from spark_jobs.dataset import (
     MAX_CLASSES,
@@ -36,14 +35,8 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import Result
 from spark_jobs.table.inference import infer_specification
 from spark_jobs.table.profiling import describe
-from spark_jobs.table.source import (
-    Source,
-    is_missing_number,
-    number_from,
-    open_source,
-    quoted,
-    text_of,
-)
+from spark_jobs.table.source import Source, escaped, open_source
+from spark_jobs.table.typed_cells import Cells, no_label, row_hash, type_rows
 
 log = logging.getLogger(__name__)
 
@@ -53,89 +46,38 @@ OTHER_CLASS = "other"
 """The class that small classes become."""
 
 
-def type_rows(source: Source, specification: Specification) -> DataFrame:
-    """Gives each column the type of its role.
-
-    Three selects rather than one: Spark computes each value once, and Java compiles the code of a select only if it is not too long.
-
-    Returns:
-        One row for each row of the source: numeric columns as double, the others as string. Behind the source's prefix: the columns
-        of `POSITION`, the line's text, `reason` (null for a good row, else why it is rejected) and the cells' texts (`text_` and a number).
-    """
-    texts = dict(zip(source.columns, _texts(source), strict=True))
-    own = (*source.position, source.line)
-    cells = source.rows.select(*[text_of(source, name).alias(text) for name, text in texts.items()], *own)
-    typed = [_typed(name, F.col(text), specification).alias(name) for name, text in texts.items()]
-    reasons = [
-        F.when(F.col(source.line).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
-        F.when(quoted(specification.label).isNull(), F.lit(_no_label(specification.label))),
-    ]
-    for name in specification.numeric:
-        reasons += _number_reasons(name, F.col(texts[name]), specification)
-    if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
-        broken = F.contains(F.concat_ws("", *texts.values()), F.lit("\ufffd"))
-        reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
-    return cells.select(*typed, *texts.values(), *own).withColumn(_reason(source), F.coalesce(*reasons))
-
-
-def _typed(name: str, text: Column, specification: Specification) -> Column:
-    if name == specification.label:
-        return F.when(~F.lower(text).isin(*MISSING_LABELS), text)
-    return number_from(text) if name in specification.numeric else text
-
-
-def _number_reasons(name: str, text: Column, specification: Specification) -> list[Column]:
-    number = quoted(name)
-    word = number.isNull() & text.isNotNull() & ~is_missing_number(text)
-    reasons = [
-        F.when(word, F.lit(f"column {name!r} is not a number")),
-        F.when(F.abs(number) > LARGEST, F.lit(f"column {name!r} is infinite or beyond {LARGEST:g}")),
-    ]
-    if name in specification.limits:
-        low, high = specification.limits[name]
-        outside = (number < low) | (number > high)
-        reasons.append(F.when(outside, F.lit(f"column {name!r} is outside {low:g} to {high:g}")))
-    return reasons
-
-
-def write_rows(source: Source, typed: DataFrame, uri: str) -> tuple[int, int]:
+def write_rows(cells: Cells, typed: DataFrame, uri: str) -> tuple[int, int, str]:
     """Writes the good rows to `rows/`.
 
     Returns:
-        Rows read and rows rejected.
+        Rows read, rows rejected, and a digest of the good ones, which is equal for equal rows in any order.
     """
-    observation, reason = Observation(), _reason(source)
-    counted = typed.observe(observation, F.count(F.lit(1)).alias("read"), F.count(reason).alias("rejected"))
-    columns = map(quoted, (*source.columns, *source.position))
-    storage.write_table(counted.where(F.col(reason).isNull()).select(*columns), storage.join(uri, "rows"))
-    return int(observation.get["read"]), int(observation.get["rejected"])
+    observation, reason = Observation(), F.col(cells.reason)
+    counts = F.count(F.lit(1)).alias("read"), F.count(reason).alias("rejected")
+    digest = F.sum(F.when(reason.isNull(), row_hash(cells).cast("decimal(38,0)"))).alias("digest")
+    counted = typed.observe(observation, *counts, digest)
+    columns = [*cells.spread(), *map(escaped, cells.source.position)]
+    storage.write_table(counted.where(reason.isNull()).selectExpr(*columns), storage.join(uri, "rows"))
+    read, rejected = int(observation.get["read"]), int(observation.get["rejected"])
+    return read, rejected, f"{read - rejected}-{observation.get['digest']}"
 
 
-def write_rejected(source: Source, typed: DataFrame, uri: str) -> list[tuple[str, int]]:
+def write_rejected(cells: Cells, typed: DataFrame, uri: str) -> list[tuple[str, int]]:
     """Writes the rejected rows to `rejected/`: their file, their text and the reason.
 
     Returns:
         Reasons and how often each was met, commonest first.
     """
-    line = F.coalesce(F.col(source.line), F.to_csv(F.struct(*_texts(source))))
-    columns = (F.col(source.position[0]).alias("file"), line.alias("line"), F.col(_reason(source)).alias("reason"))
-    rejected = typed.where(F.col(_reason(source)).isNotNull()).select(*columns)
+    source, reason = cells.source, F.col(cells.reason)
+    texts = [
+        F.get(cells.texts, F.lit(cells.places[name])).alias(f"_{place}") for place, name in enumerate(source.columns)
+    ]
+    line = F.coalesce(F.col(source.line), F.to_csv(F.struct(*texts)))
+    columns = (F.col(source.position[0]).alias("file"), line.alias("line"), reason.alias("reason"))
+    rejected = typed.where(reason.isNotNull()).select(*columns)
     storage.write_table(rejected, uri)
     counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
     return [(row["reason"], row["count"]) for row in counts]
-
-
-def _reason(source: Source) -> str:
-    return f"{source.prefix}reason"
-
-
-def _texts(source: Source) -> list[str]:
-    return [f"{source.prefix}text_{place}" for place in range(len(source.columns))]
-
-
-def _no_label(label: str) -> str:
-    """Why a row without a label is rejected."""
-    return f"label {label!r} is missing"
 
 
 def _advice(unlabelled: int, rejected: int, share: float) -> str:
@@ -202,15 +144,12 @@ def check_label(specification: Specification, class_counts: dict[str, int]) -> t
     return specification, []
 
 
-def treat_small_classes(
-    source: Source, typed: DataFrame, label: str, args: LoadArgs
-) -> tuple[DataFrame, int, list[str]]:
+def treat_small_classes(cells: Cells, typed: DataFrame, args: LoadArgs) -> tuple[DataFrame, int, list[str]]:
     """Merges or rejects the classes of fewer than `--min-class-rows` rows.
 
     Args:
-        source: the table.
+        cells: where the cells of a row stand.
         typed: as `type_rows` gives it.
-        label: the label column.
         args: the settings.
 
     Returns:
@@ -218,24 +157,21 @@ def treat_small_classes(
     """
     if args.min_class_rows == 1:
         return typed, 0, []
-    counted = typed.where(F.col(_reason(source)).isNull()).groupBy(quoted(label).alias("value")).count().collect()
+    label, value, reason = cells.specification.label, F.col(cells.label), F.col(cells.reason)
+    counted = typed.where(reason.isNull()).groupBy(value.alias("value")).count().collect()
     small = {row["value"]: row["count"] for row in counted if row["count"] < args.min_class_rows}
     if not small:
         return typed, 0, []
     rows = sum(small.values())
     listed = ", ".join(f"{value!r} ({small[value]:,})" for value in sorted(small)[:10])
     told = f"{len(small):,} classes of {label!r} with fewer than --min-class-rows={args.min_class_rows} rows, {rows:,} rows in all"
-    is_small = quoted(label).isin(*small)
+    is_small = value.isin(*small)
     if args.small_classes == "merge":
-        value = F.when(is_small, F.lit(OTHER_CLASS)).otherwise(quoted(label))
-        columns = [value.alias(name) if name == label else quoted(name) for name in typed.columns]
-        return typed.select(*columns), 0, [f"{told}, are one class, {OTHER_CLASS!r}: {listed}"]
-    reason = F.lit(f"its class has fewer than {args.min_class_rows} rows")
-    return (
-        typed.withColumn(_reason(source), F.coalesce(F.col(_reason(source)), F.when(is_small, reason))),
-        rows,
-        [f"{told}, are left out: {listed}"],
-    )
+        merged = F.when(is_small, F.lit(OTHER_CLASS)).otherwise(value)
+        return typed.withColumn(cells.label, merged), 0, [f"{told}, are one class, {OTHER_CLASS!r}: {listed}"]
+    left_out = F.when(is_small, F.lit(f"its class has fewer than {args.min_class_rows} rows"))
+    typed = typed.withColumn(cells.reason, F.coalesce(reason, left_out))
+    return typed, rows, [f"{told}, are left out: {listed}"]
 
 
 def prepare(source: Source, args: LoadArgs) -> tuple[Specification, list[str], Mapping[str, str]]:
@@ -292,14 +228,15 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
         f"columns {first!r} and {second!r} differ in case only; set spark.sql.caseSensitive=true where you use the saved model"
         for first, second in equal_but_for_case(source.columns)
     ]
-    typed, left_out, more = treat_small_classes(source, type_rows(source, specification), specification.label, args)
-    read, rejected = write_rows(source, typed, args.output_uri)
-    reasons = write_rejected(source, typed, storage.join(args.output_uri, "rejected")) if rejected else []
+    cells = Cells(source, specification)
+    typed, left_out, more = treat_small_classes(cells, type_rows(cells), args)
+    read, rejected, digest = write_rows(cells, typed, args.output_uri)
+    reasons = write_rejected(cells, typed, storage.join(args.output_uri, "rejected")) if rejected else []
     if not read:
         raise InputError(f"{args.data_uri} has a header but no rows")
     if rejected - left_out > read * args.max_rejected_fraction:
         common = "; ".join(f"{reason} ({count:,} rows)" for reason, count in reasons[:3])
-        unlabelled = dict(reasons).get(_no_label(specification.label), 0)
+        unlabelled = dict(reasons).get(no_label(specification.label), 0)
         raise InputError(
             f"{args.data_uri}: {rejected:,} of {read:,} rows rejected, more than {args.max_rejected_fraction:.2%}: {common}; "
             + _advice(unlabelled, rejected, (rejected - left_out) / read)
@@ -313,7 +250,7 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
         raise InputError(f"{args.data_uri}: column {empty[0]!r} has no value in any row; list it under columns.dropped")
     specification, chosen = check_label(specification, profile["class_counts"])
     more += chosen
-    document = _profile_document(profile, read - rejected, reasons, source.dialect)
+    document = _profile_document({**profile, "digest": digest}, read - rejected, reasons, source.dialect)
     storage.write_text(storage.join(args.output_uri, "specification.toml"), specification.to_toml(dropped))
     storage.write_text(
         storage.join(args.output_uri, "profile.json"), json.dumps(document, indent=2, ensure_ascii=False)
@@ -328,7 +265,7 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
         columns=tuple(
             (field.name, field.dataType.simpleString()) for field in table.schema if field.name not in source.position
         ),
-        digest=profile["digest"],
+        digest=digest,
         uris={"rows": storage.join(args.output_uri, "rows")},
         warnings=tuple(warnings + more),
         facts={

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from spark_jobs.cells import is_number
 from spark_jobs.dataset import Specification, nearest
 from spark_jobs.errors import InputError
-from spark_jobs.table.number_hints import clues, number_hints
+from spark_jobs.table.number_hints import clues, is_spelt_number, number_hints
 from spark_jobs.table.profiling import IDENTIFIER, TELLS_THE_LABEL, determines, distinct, is_identifier, melt, sample
 from spark_jobs.table.source import Source, cell_text, is_missing_number, number_from, raw_text, text_of
 
@@ -61,12 +61,13 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
     if label not in source.columns:
         raise InputError(f"no label column {label!r}{nearest(label, source.columns)}")
     names = [name for name in source.columns if name != label]
-    found = _statistics(source, names)
+    found = _statistics(source, [*names, label])
+    of_label = found.pop(label, None)
     reasons, kinds = _kinds(source, names, found, max_rejected_fraction)
     features = [name for name in names if name in kinds]
     if not features and not any(reason != NO_VALUE for reason in reasons.values()):
         raise InputError(f"no column but the label {label!r} has values; check the file or give --delimiter")
-    leaks = _leaks(source, label, features, kinds)
+    leaks = _leaks(source, label, features, kinds, of_label["values"] if of_label else 0)
     reasons |= dict.fromkeys(leaks, f"{TELLS_THE_LABEL}, as if it were made from it")
     features = [name for name in features if name not in reasons]
     if not features:
@@ -93,16 +94,19 @@ NO_VALUE = "has no value in any row"
 def _statistics(source: Source, names: Sequence[str]) -> dict[str, Row]:
     """Counts of what the cells of each column are, by its name and in the order of `names`; a column without any value is not there."""
     cell, number = F.col("cell"), F.col("number")
-    raw = melt(source.rows.where(F.col(source.line).isNull()), [raw_text(source, name) for name in names])
+    raw = melt(source.rows.where(F.col(source.line).isNull()), F.array(*[raw_text(source, name) for name in names]))
     cells = raw.select("place", cell_text(cell).alias("cell")).where(cell.isNotNull())
-    present = cells.select("place", cell, number_from(cell).alias("number"))
+    numbers = cells.select("place", cell, number_from(cell).alias("number"))
+    # Columns of their own, as Spark would compute a condition of several aggregates for each of them; most texts have no digit.
+    word = number.isNull() & cell.rlike("[0-9]")
+    present = numbers.withColumns({"date": word & cell.rlike(DATES), "spelt": word & is_spelt_number(cell)})
     counted = present.groupBy("place").agg(
         F.count(cell).alias("values"),
         F.count(number).alias("numbers"),
-        F.count_if(is_missing_number(cell)).alias("missing"),
-        F.count_if(number.isNull() & cell.rlike(DATES)).alias("dates"),
+        F.count_if(number.isNull() & is_missing_number(cell)).alias("missing"),
+        F.count_if("date").alias("dates"),
         distinct(F.when(number.isNull(), cell)).alias("distinct"),
-        *clues(cell, number),
+        *clues(cell, number, F.col("spelt")),
     )
     return {names[row["place"]]: row for row in sorted(counted.collect(), key=lambda row: row["place"])}
 
@@ -132,14 +136,15 @@ def _kinds(
     return reasons, kinds
 
 
-def _leaks(source: Source, label: str, features: Sequence[str], kinds: Mapping[str, str]) -> list[str]:
-    """The columns that alone tell nearly every label, in a sample of the rows."""
+def _leaks(source: Source, label: str, features: Sequence[str], kinds: Mapping[str, str], rows: int) -> list[str]:
+    """The columns that alone tell nearly every label, in a sample of the `rows` that have one."""
     truth = text_of(source, label)
     good = source.rows.where(F.col(source.line).isNull() & truth.isNotNull())
-    labels, sampled = sample(good, truth, [raw_text(source, name) for name in features], good.count())
+    raw = F.array(*[raw_text(source, name) for name in features])
+    labels, sampled = sample(good, truth, raw, len(features), rows)
     leaks = []
-    for place, name in enumerate(features):
-        texts = [(row[place] or "").strip() or None for row in sampled]
+    for name, cells in zip(features, sampled, strict=True):
+        texts = [(cell or "").strip() or None for cell in cells]
         if kinds[name] == "numeric":
             values: list[Any] = [float(text) if text and is_number(text) else None for text in texts]
         else:

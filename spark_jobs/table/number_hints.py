@@ -13,22 +13,27 @@ OFTEN = 0.5
 """A column with so large a share of numbers was probably meant to be one of numbers."""
 
 
-def clues(cell: Column, number: Column) -> list[Column]:
+def is_spelt_number(cell: Column) -> Column:
+    """Whether a text is a number as people write it, such as 1,000.5 or 12 %."""
+    return cell.rlike(whole(SPELT_OTHERWISE))
+
+
+def clues(cell: Column, number: Column, spelt: Column) -> list[Column]:
     """What the hints about one column are made of, as aggregates over its cells.
 
     Args:
         cell: the trimmed texts, none of them null.
         number: the same as numbers, null where a text is none.
+        spelt: whether a text that is none `is_spelt_number`.
 
     Returns:
         For each kind of cell how many there are and the first by the alphabet: `placeholder` such as `?`, `large` whole numbers that a
         double rounds, `spelt` numbers that are not written like 1000.5, and `word`, every other text.
     """
-    spelt = cell.rlike(whole(SPELT_OTHERWISE))
     kinds = {
-        "placeholder": cell.isin(*PLACEHOLDERS),
+        "placeholder": number.isNull() & cell.isin(*PLACEHOLDERS),
         "large": (F.abs(number) > EXACT) & cell.rlike(whole("[+-]?[0-9]+")),
-        "spelt": number.isNull() & spelt,
+        "spelt": spelt,
         "word": number.isNull() & ~spelt,
     }
     counts = [F.count_if(condition).alias(kind) for kind, condition in kinds.items()]

@@ -7,6 +7,7 @@ of what is done with it.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,10 +37,10 @@ def row_hash(columns: Sequence[str], seed: int | None = None) -> Column:
     return F.xxhash64(*start, *[F.struct(quoted(name), quoted(name).isNull()) for name in sorted(columns)])
 
 
-def melt(rows: DataFrame, cells: Sequence[Column]) -> DataFrame:
-    """One row for each cell: `place`, the position in `cells`, and `cell`."""
+def melt(rows: DataFrame, cells: Column) -> DataFrame:
+    """One row for each cell: `place`, the position in the array `cells`, and `cell`."""
     # The array is a column of its own first, as the code that Spark generates for it must not grow into the rest.
-    return rows.select(F.array(*cells).alias("cells")).select(F.posexplode("cells").alias("place", "cell"))
+    return rows.select(cells.alias("cells")).select(F.posexplode("cells").alias("place", "cell"))
 
 
 def describe(table: DataFrame, specification: Specification, rows: int) -> dict[str, Any]:
@@ -50,41 +51,25 @@ def describe(table: DataFrame, specification: Specification, rows: int) -> dict[
         rows: how many rows it has.
 
     Returns:
-        `columns` (name, role, type, missing, distinct, and for numbers min, max, mean), `class_counts` (label value to rows),
-        `suspicious` (column, kind and reason) and `digest`, which is equal for equal rows in any order. `distinct` is exact below
-        `EXACT_ROWS` rows, else a HyperLogLog estimate, 1.6 % standard error.
+        `columns` (name, role, type, missing, distinct, and for numbers min, max, mean), `class_counts` (label value to rows)
+        and `suspicious` (column, kind and reason). `distinct` is exact below `EXACT_ROWS` rows, else a HyperLogLog estimate, 1.6 %
+        standard error.
     """
-    names = (specification.label, *specification.features, *specification.dropped)
-    digest = table.agg(_digest(names).alias("digest")).first()
-    assert digest is not None
-    found = _statistics(table, names, specification, exact=rows < EXACT_ROWS)
-    columns = [_column(found.get(place), rows, name, specification) for place, name in enumerate(names)]
+    found = _statistics(table, specification, exact=rows < EXACT_ROWS)
+    columns = _columns(found, rows, specification)
     counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
     return {
         "columns": columns,
         "class_counts": {row["label"]: row["count"] for row in sorted(counts, key=lambda row: str(row["label"]))},
-        "suspicious": _suspicious(table, columns, specification, rows),
-        "digest": f"{rows}-{digest['digest']}",
+        "suspicious": _suspicious(table, columns, specification.label, rows),
     }
 
 
-def _digest(names: Sequence[str]) -> Column:
-    return F.sum(row_hash(names).cast("decimal(38,0)"))
-
-
-def _statistics(
-    table: DataFrame, names: Sequence[str], specification: Specification, *, exact: bool
-) -> Mapping[int, Row]:
-    """By place of the column: `values`, `distinct`, `min`, `max` and `mean`; a column without any value is not there."""
-    numeric = frozenset(specification.numeric)
-    no_text, no_number = F.lit(None).cast("string"), F.lit(None).cast("double")
-    cells = [
-        F.struct(
-            (no_text if name in numeric else quoted(name).cast("string")).alias("text"),
-            (quoted(name) if name in numeric else no_number).alias("number"),
-        )
-        for name in names
-    ]
+def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> Mapping[str, Row]:
+    """By column: `values`, `distinct`, `min`, `max` and `mean`; a column without any value is not there."""
+    label, numeric = [specification.label], specification.numeric
+    others = (*specification.categorical, *specification.dropped)
+    cells = F.concat(_text_cells(label), _number_cells(numeric), _text_cells(others))
     cell = melt(table, cells).select("place", "cell.text", "cell.number")
     present = cell.where(F.col("text").isNotNull() | F.col("number").isNotNull())
     weight, number = F.col("count"), F.col("number")
@@ -96,7 +81,22 @@ def _statistics(
         F.max(number).alias("max"),
         (F.sum(number * weight) / F.sum(weight)).alias("mean"),
     )
-    return {row["place"]: row for row in statistics.collect()}
+    names = (*label, *numeric, *others)
+    return {names[row["place"]]: row for row in statistics.collect()}
+
+
+def _text_cells(names: Sequence[str]) -> Column:
+    no_number = F.lit(None).cast("double")
+    return F.transform(_array(names, "string"), lambda text: F.struct(text.alias("text"), no_number.alias("number")))
+
+
+def _number_cells(names: Sequence[str]) -> Column:
+    no_text = F.lit(None).cast("string")
+    return F.transform(_array(names, "double"), lambda number: F.struct(no_text.alias("text"), number.alias("number")))
+
+
+def _array(names: Sequence[str], kind: str) -> Column:
+    return F.array(*map(quoted, names)).cast(f"array<{kind}>")
 
 
 def distinct(column: Column) -> Column:
@@ -104,35 +104,46 @@ def distinct(column: Column) -> Column:
     return F.coalesce(F.hll_sketch_estimate(F.hll_sketch_agg(column, 12)), F.lit(0))
 
 
-def _column(found: Row | None, rows: int, name: str, specification: Specification) -> dict[str, Any]:
-    numeric = name in specification.numeric
-    role = "label" if name == specification.label else "numeric" if numeric else "categorical"
-    values = found["values"] if found else 0
+def _columns(found: Mapping[str, Row], rows: int, specification: Specification) -> list[dict[str, Any]]:
+    roles = {
+        specification.label: "label",
+        **dict.fromkeys(specification.numeric, "numeric"),
+        **dict.fromkeys(specification.categorical, "categorical"),
+        **dict.fromkeys(specification.dropped, "dropped"),
+    }
+    known_afterwards = frozenset(specification.known_afterwards)
+    return [
+        _column(name, role, found.get(name), rows) | {"known_afterwards": name in known_afterwards}
+        for name, role in roles.items()
+    ]
+
+
+def _column(name: str, role: str, found: Row | None, rows: int) -> dict[str, Any]:
+    numeric, values = role == "numeric", found["values"] if found else 0
     return {
         "name": name,
-        "role": "dropped" if name in specification.dropped else role,
+        "role": role,
         "type": "double" if numeric else "string",
         "missing": rows - values,
         "distinct": min(found["distinct"], values) if found else 0,
         **({key: found[key] if found else None for key in ("min", "max", "mean")} if numeric else {}),
-        "known_afterwards": name in specification.known_afterwards,
     }
 
 
-def _suspicious(
-    table: DataFrame, columns: Sequence[Mapping[str, Any]], specification: Specification, rows: int
-) -> list[dict[str, str]]:
+def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: str, rows: int) -> list[dict[str, str]]:
     """Features that a person should look at: constant, unlike in most rows, nearly the label itself."""
     found: list[dict[str, str]] = []
-    features = [column for column in columns if column["name"] in specification.features]
+    features = [column for column in columns if column["role"] in ("numeric", "categorical")]
     for column in features:
         if column["distinct"] <= 1 and not column["missing"]:
             found.append({"column": column["name"], "kind": "constant", "reason": "has one value in all rows"})
     varied = [column for column in features if column["distinct"] > 1]
-    texts = [quoted(column["name"]).cast("string") for column in varied]
-    labels, cells = sample(table, quoted(specification.label), texts, rows)
-    for place, column in enumerate(varied):
-        values = [row[place] for row in cells]
+    numeric, texts = (
+        [column["name"] for column in varied if column["role"] == role] for role in ("numeric", "categorical")
+    )
+    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
+    labels, sampled = sample(table, quoted(label), cells, len(varied), rows)
+    for column, values in zip(varied, sampled, strict=True):
         if column["role"] == "numeric":
             numbers = [None if value is None else float(value) for value in values]
             identifier, leak = _counts_rows(numbers), determines(numbers, labels)
@@ -164,15 +175,29 @@ def _counts_rows(numbers: Sequence[float | None]) -> bool:
 
 
 def sample(
-    table: DataFrame, label: Column, texts: Sequence[Column], rows: int
-) -> tuple[list[str], list[list[str | None]]]:
-    """Labels and the texts of some columns, of rows that are chosen by their hash: the same ones however the table is cut and ordered."""
-    wanted = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(texts))))
-    chosen = table.select(label.alias("label"), F.array(*texts).alias("cells"))
+    table: DataFrame, label: Column, cells: Column, columns: int, rows: int
+) -> tuple[list[str], list[tuple[str | None, ...]]]:
+    """Labels, and the texts of some columns, of rows that are chosen by their hash: the same ones however the table is cut and ordered.
+
+    Args:
+        table: the rows.
+        label: the label.
+        cells: the texts of the columns as an array.
+        columns: how many they are.
+        rows: how many rows the table has.
+
+    Returns:
+        The labels, and for each column its texts, in the order of the labels.
+    """
+    wanted = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, columns)))
+    chosen = table.select(label.alias("label"), cells.alias("cells"))
     every = max(1, rows // wanted)
-    hashed = chosen.where(F.pmod(F.xxhash64("label", "cells"), F.lit(every)) == 0)
-    found = hashed.limit(2 * wanted).collect()
-    return [row["label"] for row in found], [row["cells"] for row in found]
+    if every > 1:
+        chosen = chosen.where(F.pmod(F.xxhash64("label", "cells"), F.lit(every)) == 0)
+    # A row as one text: Spark hands over a million texts in as many steps.
+    found = chosen.select("label", F.to_json("cells").alias("cells")).limit(2 * wanted).collect()
+    texts = [json.loads(row["cells"]) for row in found]
+    return [row["label"] for row in found], list(zip(*texts, strict=True)) if texts else [()] * columns
 
 
 def determines(values: Sequence[Any], labels: Sequence[str]) -> bool:
@@ -184,17 +209,17 @@ def determines(values: Sequence[Any], labels: Sequence[str]) -> bool:
     common = max(Counter(labels).values(), default=0)
     if len(labels) < 20 or common == len(labels):
         return False
-    groups: dict[Any, Counter[str]] = defaultdict(Counter)
-    for value, label in zip(_grouped(values), labels, strict=True):
-        groups[value][label] += 1
-    told = sum(max(group.values()) for group in groups.values())
-    return len(groups) <= len(labels) / 10 and told - common > 0.98 * (len(labels) - common)
+    most: dict[Any, int] = defaultdict(int)
+    for (group, _), rows in Counter(zip(_grouped(values), labels, strict=True)).items():
+        most[group] = max(most[group], rows)
+    return len(most) <= len(labels) / 10 and sum(most.values()) - common > 0.98 * (len(labels) - common)
 
 
-def _grouped(values: Sequence[Any]) -> list[Any]:
+def _grouped(values: Sequence[Any]) -> Sequence[Any]:
     if not any(isinstance(value, float) for value in values):
-        return list(values)
+        return values
     parts = min(100, len(values) // 10)
     ordered = sorted(value for value in values if value is not None)
-    first = {value: position for position, value in reversed(list(enumerate(ordered)))}
-    return [None if value is None else first[value] * parts // len(ordered) for value in values]
+    first = dict(zip(reversed(ordered), range(len(ordered) - 1, -1, -1), strict=True))
+    groups = {value: position * parts // len(ordered) for value, position in first.items()}
+    return [groups.get(value) for value in values]

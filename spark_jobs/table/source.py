@@ -21,6 +21,8 @@ from spark_jobs.errors import InputError
 
 POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}
 """Columns that load adds, their names behind the table's own prefix: where a row stood, as file, block of the file and row in it."""
+VISIBLE = "".join(map(chr, range(33, 127)))
+"""The characters of ASCII that are no blanks."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,12 @@ def position_columns(prefix: str) -> tuple[str, ...]:
 
 def quoted(name: str) -> Column:
     """The column of exactly this name, whatever characters are in it."""
-    return F.col("`" + name.replace("`", "``") + "`")
+    return F.col(escaped(name))
+
+
+def escaped(name: str) -> str:
+    """A name as SQL takes it, whatever characters are in it."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def open_source(session: SparkSession, args: LoadArgs, label: str) -> Source:
@@ -234,15 +241,11 @@ def raw_text(source: Source, name: str) -> Column:
 
 
 def cell_text(raw: Column) -> Column:
-    """The text of a cell without blanks at its ends, null where nothing is left."""
-    return F.nullif(trimmed(raw), F.lit(""))
-
-
-def trimmed(text: Column) -> Column:
-    """A text without `BLANKS` at its ends."""
-    # Spark takes 200 ns to look for the 29 of them; nearly all cells begin and end with a visible ASCII character.
-    first, last = F.ascii(text), F.ascii(F.substring(text, -1, 1))
-    return F.when(first.between(33, 126) & last.between(33, 126), text).otherwise(F.trim(text, F.lit(BLANKS)))
+    """The text of a cell without `BLANKS` at its ends, null where nothing is left."""
+    # Spark takes 200 ns to look for the 29 of them; nearly all cells begin and end with a visible ASCII character. Texts are compared
+    # by their bytes, which copies nothing.
+    visible = (raw >= "!") & (raw < "\x7f") & F.substring(raw, -1, 1).isin(*VISIBLE)
+    return F.when(visible, raw).otherwise(F.nullif(F.trim(raw, F.lit(BLANKS)), F.lit("")))
 
 
 def is_missing_number(text: Column) -> Column:
