@@ -150,9 +150,9 @@ class FakeSpark:
         return {**kept, "PYTHONPATH": path, "FAKE_SPARK_CALLS": str(self.calls_path)}
 
 
-@pytest.fixture
-def fake_spark(tmp_path: Path) -> FakeSpark:
-    home = tmp_path / "site" / "pyspark"
+def install_fake_spark(folder: Path) -> FakeSpark:
+    """Makes the installation in a folder."""
+    home = folder / "site" / "pyspark"
     (home / "bin").mkdir(parents=True)
     (home / "jars").mkdir()
     (home / "__init__.py").write_text('raise ImportError("the task side must not import pyspark")\n')
@@ -163,18 +163,29 @@ def fake_spark(tmp_path: Path) -> FakeSpark:
     about = home.parent / "pyspark-4.3.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pyspark\nVersion: 4.3.0\n")
-    calls_path = tmp_path / "calls.jsonl"
+    calls_path = folder / "calls.jsonl"
     calls_path.touch()
     return FakeSpark(home, calls_path)
 
 
 @pytest.fixture
-def make_java(tmp_path: Path) -> Callable[[str], Path]:
+def fake_spark(tmp_path: Path) -> FakeSpark:
+    return install_fake_spark(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def fake_spark_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> FakeSpark:
+    """One for tests that look at the same run."""
+    return install_fake_spark(tmp_path_factory.mktemp("fake_spark"))
+
+
+@pytest.fixture(scope="session")
+def make_java(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Makes a JAVA_HOME whose java says that it is of a version."""
 
     def make(version: str) -> Path:
-        home = tmp_path / f"java-{version}"
-        (home / "bin").mkdir(parents=True)
+        home = tmp_path_factory.mktemp(f"java-{version}")
+        (home / "bin").mkdir()
         program = home / "bin" / "java"
         program.write_text(
             textwrap.dedent(f"""\
