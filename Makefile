@@ -2,10 +2,12 @@
 IN_SETUP := bash tools/with_setup.sh
 # What make image calls the tasks' image in the registry of PREFIX; without PREFIX spark-kfp names it itself.
 TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml))
+# Makes an archive of Spark's classes below .tools/ first, for all the Sparks of the tests.
+TESTS := SETUP_GROUPS=docs $(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 3 --dist loadfile --no-loadscope-reorder "$$@"' sh
 WITH_SPHINX := uv run --frozen --all-extras --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run compile generate gate upload test lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
+.PHONY: help setup run compile generate gate upload test slow lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -29,8 +31,11 @@ gate: ## the whole pipeline on the bundled sample, judged by data/floors.toml
 upload: ## the pipeline to a KFP server; PREFIX as for make image, ARGS as for spark-kfp upload
 	@$(IN_SETUP) spark-kfp upload $(TASK_IMAGE) $(ARGS)
 
-test: ## every test that needs no cluster; makes an archive of Spark's classes below .tools/ first, for all the Sparks of the tests
-	@SETUP_GROUPS=docs $(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 3 --dist loadfile -m "not cluster"'
+test: ## the quick tests that need no cluster, in less than five minutes on two processors; make slow runs the rest
+	@$(TESTS) -m "not cluster and not slow"
+
+slow: ## the tests that take long: whole runs by processes, the wheel, the commands of a page
+	@$(TESTS) -m "slow and not cluster"
 
 lint: ## style, types and who may import whom
 	@$(IN_SETUP) ruff check
@@ -71,7 +76,7 @@ docs: ## this documentation as a site, in docs/_build/html
 links: ## every link of the documentation that leads out; needs the network
 	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
 
-ci: ## what continuous integration runs: lint, test, docs, and the cluster tests where a cluster stands beside the project
+ci: ## what continuous integration runs: lint, test, slow, docs, and the cluster tests where a cluster stands beside the project
 	@bash .ci/run
 
 hooks: ## run the linters at every commit

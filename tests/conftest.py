@@ -83,9 +83,9 @@ def run_step(spark: Any) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def run_steps(run_step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """Runs load, preprocess, train and evaluate below a directory; settings go to the step that has them."""
+    """Runs load, preprocess, train and evaluate, or up to a `last` step, below a directory; settings go to the step that has them."""
 
-    def run(directory: Path, **settings: Any) -> dict[str, Any]:
+    def run(directory: Path, last: str = "evaluate", **settings: Any) -> dict[str, Any]:
         from spark_jobs.contract import ARGUMENTS
 
         uris = {f"{name}_uri": directory / name for name in ("load", "preprocess", "train")}
@@ -95,13 +95,20 @@ def run_steps(run_step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
             known = kind.__dataclass_fields__
             given = {name: value for name, value in {**uris, **settings}.items() if name in known}
             results[str(step)] = run_step(step, output_uri=directory / step, **given)
+            if step == last:
+                break
         return results
 
     return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes the session carries the marker `spark`."""
+    """What takes the session carries the marker `spark`.
+
+    The files with such tests come first: they are the longest, and short ones at the end let all workers end together.
+    """
     for item in items:
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")
+    first = {item.path for item in items if item.get_closest_marker("spark")}
+    items.sort(key=lambda item: item.path not in first)

@@ -53,7 +53,7 @@ def test_together_the_workflows_call_what_a_delivery_needs() -> None:
     called = {step["run"] for name, job in JOBS for step in steps_of(name, job) if "run" in step}
     assert called == {
         f"make {target}"
-        for target in ("lint", "test", "docs", "gate", "compile", "image", "tag", "upload", "deps", "kind")
+        for target in ("lint", "test", "slow", "docs", "gate", "compile", "image", "tag", "upload", "deps", "kind")
     }
 
 

@@ -242,7 +242,9 @@ def test_the_command_in_a_steps_docstring_is_understood_and_is_that_step(step: S
     assert step in words
 
 
-@pytest.mark.parametrize("page", [pytest.param("laptop.md", marks=pytest.mark.spark), "kubeflow.md"], ids=str)
+@pytest.mark.parametrize(
+    "page", [pytest.param("laptop.md", marks=[pytest.mark.spark, pytest.mark.slow]), "kubeflow.md"], ids=str
+)
 def test_the_commands_of_a_page_that_need_no_cluster_run_and_make_what_the_page_says(page: str, tmp_path: Path) -> None:
     text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
     assert len(EXECUTED.findall(text)) >= 2

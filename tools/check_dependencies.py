@@ -25,7 +25,7 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[1]
 QUICK_TESTS = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
-WITHOUT_JAVA = ("-m", "not spark and not cluster")
+WITHOUT_JAVA = ("-m", "not spark and not cluster and not slow")
 LIMIT_SECONDS = 1800
 """A command that takes longer is given up: an index that does not answer, or a test that hangs."""
 MOST_CHARACTERS = 300

@@ -23,6 +23,8 @@ import yaml
 from kfp_pipeline.commands.main import SAMPLE, SAMPLE_SPECIFICATION
 from kfp_pipeline.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 PACKAGES = ("kfp_pipeline", "serving", "spark_jobs")
 NO_INDEX = re.compile("error sending request|[Ff]ailed to fetch|dns error|[Cc]onnection refused|timed out|network")

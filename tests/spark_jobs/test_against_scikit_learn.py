@@ -25,7 +25,8 @@ AREAS = (0.878, 0.718)
 @pytest.fixture
 def run(run_steps: Callable[..., Any], tmp_path: Path) -> Path:
     data = BANK if BANK.exists() else PROJECT / "data/bank_sample.csv"
-    run_steps(tmp_path, data_uri=data, specification_uri=PROJECT / "data/bank.toml", tol=1e-10, max_iter=500)
+    exact = {"tol": 1e-10, "max_iter": 500, "bootstrap_samples": 50}
+    run_steps(tmp_path, data_uri=data, specification_uri=PROJECT / "data/bank.toml", **exact)
     return tmp_path
 
 
@@ -89,6 +90,7 @@ def test_scorecard_agrees_for_three_classes_and_missing_or_new_values(
         reg_param=0.01,
         elastic_net_param=0.5,
         class_weights="balanced",
+        bootstrap_samples=50,
     )
     scorecard = json.loads((tmp_path / "train/scorecard.json").read_text())
     assert {feature["kind"] for feature in scorecard["features"]} == {"numeric", "missing", "category", "other"}

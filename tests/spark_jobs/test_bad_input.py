@@ -213,22 +213,6 @@ def test_inf_is_rejected_and_nan_is_missing(load: Load, spark: Any) -> None:
     assert sum(row["age"] is None for row in rows_of(spark, out)) == 1
 
 
-def test_odd_column_names_pass_through_every_step(run_steps: Callable[..., Any], tmp_path: Path) -> None:
-    names = ["my age", "a.b", "back`tick", "größe", "it's $x$ <b>", "label.x"]
-    (tmp_path / "t.csv").write_text(
-        ",".join(names)
-        + "\n"
-        + "".join(
-            f"{i},{i % 7},{'uv'[i % 2]},{i % 5},{'pqr'[i % 3]},{'no' if i * 7 % 11 < 5 else 'yes'}\n"
-            for i in range(300)
-        )
-    )
-    results = run_steps(tmp_path / "run", data_uri=tmp_path / "t.csv", label="label.x")
-    assert results["evaluate"].status == "succeeded"
-    document = json.loads((tmp_path / "run/train/scorecard.json").read_text())
-    assert {feature["column"] for feature in document["features"]} == set(names) - {"label.x"}
-
-
 def test_one_category_with_40_000_values(run_steps: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         "id,x,label\n" + "".join(f"k{i},{i % 9},{'no' if i % 7 else 'yes'}\n" for i in range(40_000))

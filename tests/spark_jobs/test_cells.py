@@ -107,7 +107,7 @@ def trained(
             writer.writerow([*categories, i % 13 if i % 11 else "?", "yes" if i * 7 % 10 + i % 5 < 6 else "no"])
     roles = f"numeric = ['number']\ncategorical = {json.dumps(list(CATEGORIES))}\n"
     (directory / "s.toml").write_text(f"[label]\nname = 'label'\n[columns]\n{roles}")
-    run_steps(directory, data_uri=directory / "t.csv", specification_uri=directory / "s.toml", bootstrap_samples=50)
+    run_steps(directory, data_uri=directory / "t.csv", specification_uri=directory / "s.toml", last="train")
     scorecard = json.loads((directory / "train/scorecard.json").read_text())
     return PipelineModel.load(str(directory / "train/model")), Scorer(scorecard), scorecard
 

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spark_jobs.__main__ import describe_failure, java_cause, main
+from spark_jobs.__main__ import run as run_words
 from spark_jobs.result import Result
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -24,8 +26,8 @@ LOAD = ["load", f"--data-uri={PROJECT}/data/bank_sample.csv", f"--specification-
 pytestmark = pytest.mark.spark
 
 
-def command(output: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "spark_jobs", *(words or LOAD), f"--output-uri={output}"]
+def command(output: Path) -> list[str]:
+    return [sys.executable, "-m", "spark_jobs", *LOAD, f"--output-uri={output}"]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -45,14 +47,13 @@ def mount(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(target)], check=True)
 
 
-def test_a_full_disk_is_told_as_one_and_leaves_nothing_half_written(mount: Path) -> None:
-    done = subprocess.run(command(mount / "out"), capture_output=True, text=True, env=environment(), check=False)
-    assert done.returncode == 2
-    assert "No space left on device" in done.stderr
-    assert (
-        "the disk is full; free some space, then run again" in done.stderr.splitlines()[-1]
-        or "the disk is full" in done.stderr
-    )
+def test_a_full_disk_is_told_as_one_and_leaves_nothing_half_written(
+    mount: Path, spark: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_words([*LOAD, f"--output-uri={mount}/out"], spark) == 2
+    said = capfd.readouterr().err
+    assert "No space left on device" in said
+    assert "the disk is full" in said
     assert not (mount / "out/rows").exists()
     result = mount / "out/result.json"
     assert not result.exists() or Result.from_json(result.read_text()).status == "failed"
@@ -65,6 +66,7 @@ def test_a_read_only_output_directory_is_told_as_one(mount: Path) -> None:
     assert "the file system is read-only; name another output directory" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_step_leaves_no_result_and_can_be_run_again(tmp_path: Path) -> None:
     output = tmp_path / "out"
     process = subprocess.Popen(command(output), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True)
@@ -80,19 +82,20 @@ def test_a_killed_step_leaves_no_result_and_can_be_run_again(tmp_path: Path) -> 
     assert Result.from_json((output / "result.json").read_text()).rows_out == {"rows": 4000, "rejected": 0}
 
 
-def test_a_step_that_fails_says_why_in_its_result_and_touches_no_other_file(tmp_path: Path) -> None:
+def test_a_step_that_fails_says_why_in_its_result_and_touches_no_other_file(
+    tmp_path: Path, spark: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    words = ["load", "--data-uri=/no/such.csv", "--label=x"]
-    done = subprocess.run(command(tmp_path, *words), capture_output=True, text=True, env=environment(), check=False)
-    assert done.returncode == 2
+    assert run_words(["load", "--data-uri=/no/such.csv", "--label=x", f"--output-uri={tmp_path}"], spark) == 2
     result = Result.from_json((tmp_path / "result.json").read_text())
     assert result.failure is not None
     assert (result.status, result.failure.kind) == ("failed", "input")
     assert "/no/such.csv: no such file" in result.failure.message
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in capfd.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
+@pytest.mark.slow
 def test_ports_in_use_do_not_matter(tmp_path: Path) -> None:
     from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
     from kfp_pipeline.settings import Settings
@@ -172,7 +175,7 @@ def stand_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 def test_a_standby_carries_out_its_orders_and_tells_the_exit_code_before_it_stops_its_spark(
     tmp_path: Path, stand_by: Callable[[str], tuple[int, Session]]
 ) -> None:
-    words = command(tmp_path / "out", "load", "--data-uri=/no/such.csv", "--label=x")[3:]
+    words = ["load", "--data-uri=/no/such.csv", "--label=x", f"--output-uri={tmp_path}/out"]
     code, session = stand_by(json.dumps(words) + "\n")
     assert (code, session.told) == (2, "2\n")
     failure = Result.from_json((tmp_path / "out/result.json").read_text()).failure

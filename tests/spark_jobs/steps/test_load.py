@@ -64,6 +64,7 @@ def test_a_table_of_too_many_columns_is_refused_at_once(run_step: Callable[..., 
         run_step("load", data_uri=tmp_path / "t.csv", label="x0", output_uri=tmp_path / "o")
 
 
+@pytest.mark.slow
 def test_work_grows_no_faster_than_the_columns(run_step: Callable[..., Any], spark: Any, tmp_path: Path) -> None:
     seconds = {}
     for columns in (40, 40, 400):  # the first one warms Java up

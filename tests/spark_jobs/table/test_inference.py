@@ -125,8 +125,7 @@ def test_the_rarest_of_many_categories_count_as_one(
     from spark_jobs import storage
 
     data = write(tmp_path / "t.csv", zones())
-    settings = {"label": "target", "max_categories": 8, "bootstrap_samples": 50}
-    results = run_steps(tmp_path / "run", data_uri=data, **settings)
+    results = run_steps(tmp_path / "run", data_uri=data, label="target", max_categories=8, last="train")
     (told,) = [warning for warning in results["preprocess"].warnings if "'zone'" in warning]
     assert "its 8 commonest values are features" in told
     scorecard = (tmp_path / "run/train/scorecard.json").read_text()

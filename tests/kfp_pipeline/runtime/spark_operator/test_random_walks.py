@@ -1,6 +1,6 @@
 """Random walks: whatever the operator's states and the API server's faults, the runner ends, submits once and tells the truth.
 
-`make test` walks two hundred ways, `make fuzz` ten thousand; SPARK_KFP_WALKS sets how many. A walk is its seed: a failing one is
+`make test` walks forty ways, `make fuzz` ten thousand; SPARK_KFP_WALKS sets how many. A walk is its seed: a failing one is
 printed, and is walked again by adding it to SEEDS.
 """
 
@@ -26,7 +26,7 @@ from kfp_pipeline.runtime.spark_operator import driver_log
 from kfp_pipeline.runtime.spark_operator import watch as watching
 from spark_jobs.result import Failure, Result
 
-WALKS = int(os.environ.get("SPARK_KFP_WALKS", "200"))
+WALKS = int(os.environ.get("SPARK_KFP_WALKS", "40"))
 LONGEST_SECONDS = 60.0
 SEEDS = (448, 1201, 8299)
 """Ways that are always walked; those that once found a fault stay here."""
