@@ -20,7 +20,7 @@ from kfp_pipeline.local import runs
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
-from kfp_pipeline.runtime.spark_operator.tracking import driver_of
+from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import TRAINING
 from spark_jobs.object_store_settings import ObjectStoreSettings
@@ -45,7 +45,7 @@ def main() -> None:
     for step in TRAINING.steps:
         args = TRAINING.arguments_below(place, step, inputs)
         before, began = counted(), time.time()
-        runner = SparkOperatorRunner(cluster, run=run, say=lambda _: None)
+        runner = SparkOperatorRunner(cluster, run=run, log_line=lambda _: None)
         result = runner.run(step, args, Path(settings.runs / run / f"{step}.log"))
         ended, after = time.time(), counted()
         seconds[str(step)] = stages(cluster, application_name(step, vars(args)["output_uri"]), result, began, ended)
@@ -63,7 +63,7 @@ def stages(cluster: Cluster, name: str, result: Result, began: float, ended: flo
     """Seconds of each stage of one step."""
     application = cluster.get(APPLICATIONS, name)
     assert application is not None
-    driver = driver_of(cluster, application)
+    driver = driver_pod_of(cluster, application)
     assert driver is not None
     container = driver["status"]["containerStatuses"][0]["state"]["terminated"]
     created, pod = moment(application["metadata"]["creationTimestamp"]), moment(driver["metadata"]["creationTimestamp"])

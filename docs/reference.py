@@ -168,7 +168,7 @@ def run_may_set() -> str:
         for name, allowed in manifest.RUN_MAY_SET.items()
     ]
     rows = [(name, allowed or "names that match the pattern below") for name, allowed in rows]
-    pattern = f"```text\n{manifest.RUN_MAY_CONFIGURE.pattern}\n```"
+    pattern = f"```text\n{manifest.RUN_MAY_SET_IN_SPARK_CONF.pattern}\n```"
     return section("What a run may change", intro, table(("part of the spec", "fields"), rows), pattern)
 
 

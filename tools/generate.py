@@ -38,7 +38,7 @@ from kfp import dsl
 from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
 '''
 LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
-"""What the task that finds the data returns; see `runtime.loading.Loaded`. The others return a URI."""
+"""What the task that finds the data returns; see `runtime.loading.LoadedTable`. The others return a URI."""
 DEFAULTS = {"spark": "operator", "spark_settings": {}}
 """Of the pipeline's inputs that the contract does not have."""
 

@@ -22,22 +22,28 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
-from kfp_pipeline.runtime.processes import signals_raise
-from kfp_pipeline.runtime.scratch import scratch
+from kfp_pipeline.runtime.processes import signals_raise_interrupt
+from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_operator.application import (
-    ENDED,
-    driver_name,
+    TERMINAL_STATES,
+    driver_pod_name,
     error_of,
+    explain_failure,
     has_started,
     is_alive,
     state_of,
-    why_failed,
 )
 from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
 from kfp_pipeline.runtime.spark_operator.lease import Reaper
-from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
+from kfp_pipeline.runtime.spark_operator.manifest import (
+    MANAGED_BY,
+    OUTPUT_URI_ANNOTATION,
+    RUN_LABEL,
+    STEP_LABEL,
+    label_value,
+)
 from kfp_pipeline.runtime.spark_operator.runner import LOG_NAME, cancel
-from kfp_pipeline.runtime.spark_operator.tracking import driver_of, events_of
+from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of, events_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs, flag
 from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs
@@ -53,7 +59,7 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
     if isinstance(args, LoadArgs):
         check_inputs(args, flag("specification_uri"), on_a_cluster=True)
     overrides = read_overrides(arguments.spark_settings)
-    with signals_raise():
+    with signals_raise_interrupt():
         result = submit_step(_cluster(arguments, settings), arguments.step, args, settings, run="", overrides=overrides)
     print(json.dumps({"rows": dict(result.rows_out), "metrics": dict(result.metrics), "output": result.uris["output"]}))
     return 0
@@ -69,7 +75,7 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
     run = arguments.run_id or runs.new_id()
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)
-    with signals_raise():
+    with signals_raise_interrupt():
         results = submit_pipeline(
             _cluster(arguments, settings),
             TRAINING,
@@ -97,7 +103,7 @@ def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
             "state": state_of(item) or "NEW",
             "created": item["metadata"]["creationTimestamp"],
             "error": error_of(item).split("\n")[0],
-            "output": (item["metadata"].get("annotations") or {}).get(OUTPUT_URI, ""),
+            "output": (item["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, ""),
         }
         for item in found
     ]
@@ -118,22 +124,22 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Prints a driver's log, live or as it was kept, and why the application failed."""
     cluster = _cluster(arguments, settings)
     application = _one(cluster, arguments.name)
-    driver = driver_of(cluster, application)
+    driver = driver_pod_of(cluster, application)
     if driver and has_started(driver):
-        with scratch() as folder:
+        with scratch_folder() as folder:
             with DriverLog(cluster, folder / LOG_NAME, print) as log:
                 follows = arguments.follow and is_alive(driver)
                 log.follow(
-                    driver["metadata"]["name"], lambda: not follows or not is_alive(driver_of(cluster, application))
+                    driver["metadata"]["name"], lambda: not follows or not is_alive(driver_pod_of(cluster, application))
                 )
             told = log.tail
         application = cluster.get(APPLICATIONS, application["metadata"]["name"]) or application
-        driver = driver_of(cluster, application)
+        driver = driver_pod_of(cluster, application)
     else:
         told = _kept_log(application)
-        print(told or f"no log: the driver {driver_name(application)} has not started")
+        print(told or f"no log: the driver {driver_pod_name(application)} has not started")
     if state_of(application) in ("FAILED", "FAILING") and not is_alive(driver):
-        error = why_failed(application, driver, events_of(cluster, application), told)
+        error = explain_failure(application, driver, events_of(cluster, application), told)
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_FAULT
     return 0
@@ -141,7 +147,7 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _kept_log(application: dict[str, Any]) -> str:
     """The log beside the step's output; empty if there is none or it cannot be had."""
-    uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
+    uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, "")
     try:
         return (object_store.read_text(f"{uri}/{LOG_NAME}") or "") if uri else ""
     except (InputError, StepError) as error:
@@ -156,7 +162,7 @@ def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
         raise InputError("name one SparkApplication, or a run with --run; spark-kfp status lists them")
     found = [_one(cluster, arguments.name)] if arguments.name else _of_run(_applications(cluster), arguments.run)
     for application in found:
-        if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
+        if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
             print(f"cancelled {application['metadata']['name']}")
     return 0
@@ -167,7 +173,7 @@ def clean_command(arguments: argparse.Namespace, settings: Settings) -> int:
     cluster = _cluster(arguments, settings)
     found = _applications(cluster)
     for application in _of_run(found, arguments.run) if arguments.run else found:
-        if state_of(application) in ENDED and not is_alive(driver_of(cluster, application)):
+        if state_of(application) in TERMINAL_STATES and not is_alive(driver_pod_of(cluster, application)):
             if not arguments.dry_run:
                 cluster.delete(APPLICATIONS, application["metadata"]["name"], application["metadata"]["uid"])
             print(f"{'would delete' if arguments.dry_run else 'deleted'} {application['metadata']['name']}")
@@ -178,7 +184,7 @@ def reap_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Deletes applications that nobody follows, until it is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     cluster = _cluster(arguments, replace(settings, patience_seconds=5))
-    with signals_raise():
+    with signals_raise_interrupt():
         Reaper(cluster).run(arguments.interval)
     return 0
 
@@ -211,7 +217,7 @@ def _labels(application: dict[str, Any]) -> dict[str, str]:
 
 def _of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
     """The applications of a run, by its id or by the label that `status` shows."""
-    found = [item for item in applications if _labels(item).get(RUN_LABEL) == label_of(run)]
+    found = [item for item in applications if _labels(item).get(RUN_LABEL) == label_value(run)]
     if not found:
         raise InputError(f"no SparkApplication of run {run!r}; spark-kfp status lists them")
     return found

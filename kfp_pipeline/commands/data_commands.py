@@ -16,7 +16,7 @@ from rich.text import Text
 from kfp_pipeline.commands import display
 from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.runtime.runner import runner_for
-from kfp_pipeline.runtime.scratch import scratch
+from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role, add_arguments
 from spark_jobs.contract import LoadArgs, Step
@@ -64,7 +64,7 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
         raise InputError(f"{target} is there already; give --force to replace it, or -o with another name")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in LoadArgs.settings()}
     given |= {"data_uri": absolute(arguments.data), "specification_uri": absolute(arguments.specification_uri)}
-    with scratch() as folder:
+    with scratch_folder() as folder:
         output = folder / "load"
         args = LoadArgs(**given, output_uri=str(output))
         check_inputs(args)

@@ -15,7 +15,7 @@ from kfp_pipeline.kfp_server.client import Document, Server
 from kfp_pipeline.kfp_server.run_outcome import Outcome
 from kfp_pipeline.kfp_server.run_tasks import Task
 from kfp_pipeline.runtime.errors import StepError
-from kfp_pipeline.runtime.processes import signals_raise
+from kfp_pipeline.runtime.processes import signals_raise_interrupt
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
 
 
@@ -34,7 +34,7 @@ def wait(server: Server, run: Document, arguments: argparse.Namespace) -> int:
     try:
         spec = server_runs.specification(server, run)
         tasks = run_tasks.tasks_of(spec)
-        with signals_raise(), display.Progress(console, [task.name for task in tasks]) as progress:
+        with signals_raise_interrupt(), display.Progress(console, [task.name for task in tasks]) as progress:
             show = partial(_show_changes, tasks, {}, progress)
             run = server_runs.follow(server, identity, arguments.timeout, show, stuck)
     except KeyboardInterrupt:

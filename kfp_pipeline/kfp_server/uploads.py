@@ -18,7 +18,7 @@ from kfp.compiler import Compiler
 
 from kfp_pipeline.graphs import make_pipeline
 from kfp_pipeline.kfp_server.client import ConflictError, Document, Server
-from kfp_pipeline.runtime.scratch import scratch
+from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.task_settings import Platform
 from spark_jobs.contract import TRAINING
 from spark_jobs.errors import InputError
@@ -75,7 +75,7 @@ def package(name: str = "", version_name: str = "", platform: Platform | None = 
         version_name: empty: the package's version and the beginning of the digest.
         platform: what every task gets; None: the defaults.
     """
-    with scratch() as folder:
+    with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
         Compiler().compile(make_pipeline(TRAINING.name, platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
@@ -108,7 +108,7 @@ def upload(server: Server, made: Package) -> Uploaded:
         "description": made.description,
         "pipelineid": identity,
     }
-    with scratch() as folder:
+    with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
         path.write_text(made.text, encoding="utf-8")
         try:

@@ -20,7 +20,12 @@ from typing import Any
 
 from kfp_pipeline.local import runs
 from kfp_pipeline.runtime.events import EVENTS_NAME, all_events, read_events
-from kfp_pipeline.runtime.processes import child, die_with_parent, group_ends_with_block, signals_raise
+from kfp_pipeline.runtime.processes import (
+    child_process,
+    die_with_parent,
+    process_group_ends_with_block,
+    signals_raise_interrupt,
+)
 from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.runtime.spark_submit.java import find_java
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, spark_home
@@ -72,7 +77,7 @@ def run_locally(
         run = runs.Run(id=run_id, status="running", inputs=dict(inputs), started=time.time())
         _prepare(directory, run)
         try:
-            with signals_raise():
+            with signals_raise_interrupt():
                 _follow(
                     directory, pipeline, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event
                 )
@@ -120,7 +125,7 @@ def _follow(
     position, ended = 0, False
     with (
         (directory / LOG_NAME).open("ab") as log,
-        child(command, output=log, environment=environment, heads_group=True) as process,
+        child_process(command, output=log, environment=environment, leads_group=True) as process,
     ):
         while not ended:
             ended = process.poll() is not None  # before reading, so that the last events are read
@@ -181,7 +186,7 @@ def main(pipeline: str, directory: Path) -> None:
     """Runs the graph of a pipeline; what the child process does."""
     die_with_parent()
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
-    with group_ends_with_block(), signals_raise():
+    with process_group_ends_with_block(), signals_raise_interrupt():
         subprocess.Popen([sys.executable, "-m", "kfp_pipeline.local.local_run", pipeline, str(directory), STANDBY])
         from kfp import local  # noqa: PLC0415 - takes a second, in which the first driver starts
         from kfp.local import subprocess_task_handler  # noqa: PLC0415
@@ -209,13 +214,13 @@ def keep_standbys(pipeline: Pipeline, directory: Path) -> None:
     """Sees to it that a driver is idle for the next step, until it is ended; what the child process of the graph does."""
     die_with_parent()
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
-    standbys = SparkSubmitRunner(inputs["spark"], Settings.from_environment()).standbys(inputs["data_uri"])
+    standbys = SparkSubmitRunner(inputs["spark"], Settings.from_environment()).standby_drivers(inputs["data_uri"])
     if standbys is None:
         return
     position, coming = 0, pipeline.steps
-    with suppress(KeyboardInterrupt), signals_raise(), standbys:
+    with suppress(KeyboardInterrupt), signals_raise_interrupt(), standbys:
         while True:
-            wanted = standbys.one_is_wanted()
+            wanted = standbys.another_is_needed()
             events, position = read_events(directory, position)  # a step tells that it runs before it claims one
             if events:
                 coming = pipeline.steps[pipeline.steps.index(Step(events[-1]["step"])) + 1 :]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_pipeline.runtime.events import all_events
-from kfp_pipeline.runtime.fingerprint import write_whole
+from kfp_pipeline.runtime.fingerprint import write_atomically
 from spark_jobs.errors import InputError
 
 RUN_NAME = "run.json"
@@ -72,7 +72,7 @@ def check_id(run_id: str) -> None:
 
 def save(directory: Path, run: Run) -> None:
     """Writes run.json whole or not at all."""
-    write_whole(directory / RUN_NAME, json.dumps(asdict(run), indent=2, ensure_ascii=False) + "\n")
+    write_atomically(directory / RUN_NAME, json.dumps(asdict(run), indent=2, ensure_ascii=False) + "\n")
 
 
 def read(directory: Path) -> Run:

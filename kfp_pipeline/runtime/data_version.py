@@ -16,7 +16,7 @@ from spark_jobs.errors import InputError
 DATE = re.compile(r"\{\{\s*date(?::(?P<format>[^{}]*))?\s*\}\}")
 DATE_FORMAT = "%Y-%m-%d"
 ALLOWED_FORMAT = re.compile(r"(%[YmdHMj]|[\w/=-])+")
-NOT_FILLED_IN = ("[[", "{{$")
+UNFILLED_PLACEHOLDERS = ("[[", "{{$")
 """How a placeholder of KFP's begins that its server has left as it is; the drivers of KFP 2.15 and 2.16 do not know that of the time."""
 GLOB = re.compile(r"[*?\[{]")
 
@@ -33,7 +33,7 @@ def fill_date(uri: str, scheduled_time: str) -> str:
     """
     if "{{" not in uri:
         return uri
-    due = time_of(scheduled_time) or datetime.now(UTC)
+    due = parse_scheduled_time(scheduled_time) or datetime.now(UTC)
 
     def day(found: re.Match[str]) -> str:
         wanted = found["format"] or DATE_FORMAT
@@ -47,13 +47,13 @@ def fill_date(uri: str, scheduled_time: str) -> str:
     return filled
 
 
-def time_of(scheduled_time: str) -> datetime | None:
+def parse_scheduled_time(scheduled_time: str) -> datetime | None:
     """The time for which a run was due, in UTC; None if KFP does not tell it.
 
     Raises:
         InputError: it is no time.
     """
-    if not scheduled_time or scheduled_time.startswith(NOT_FILLED_IN):
+    if not scheduled_time or scheduled_time.startswith(UNFILLED_PLACEHOLDERS):
         return None
     try:
         due = datetime.fromisoformat(scheduled_time)

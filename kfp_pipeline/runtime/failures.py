@@ -30,7 +30,7 @@ class Documents(Protocol):
 
 
 @contextmanager
-def recorded(step: Step, output_uri: str, run: str) -> Iterator[None]:
+def save_on_error(step: Step, output_uri: str, run: str) -> Iterator[None]:
     """Leaves the reason below the run if what it encloses fails, and removes that of an earlier attempt if it does not.
 
     The reason is an extra: a store that is away changes nothing in how the task ends, nor, but for seconds, when.
@@ -50,9 +50,9 @@ def recorded(step: Step, output_uri: str, run: str) -> Iterator[None]:
     _if_possible(uri, lambda: object_store.remove(uri, brief=True))
 
 
-def read(documents: Documents, place: str) -> dict[Step, Failure]:
+def read_failures(documents: Documents, run_folder: str) -> dict[Step, Failure]:
     """The reasons that the tasks of a run have left, in the order of the steps."""
-    texts = {step: documents.read_text(_name(place, step)) for step in Step}
+    texts = {step: documents.read_text(_name(run_folder, step)) for step in Step}
     return {step: Failure(**json.loads(text)) for step, text in texts.items() if text}
 
 
@@ -72,8 +72,8 @@ def _uri(step: Step, output_uri: str, run: str) -> str:
         return ""
 
 
-def _name(place: str, step: Step) -> str:
-    return f"{place}/{FOLDER}/{step}.json"
+def _name(run_folder: str, step: Step) -> str:
+    return f"{run_folder}/{FOLDER}/{step}.json"
 
 
 def _if_possible(uri: str, act: Callable[[], None]) -> None:

@@ -21,11 +21,11 @@ from spark_jobs.arguments import Role, StepArgs
 from spark_jobs.contract import Step, outputs_of
 from spark_jobs.result import CONTRACT_VERSION, RESULT_NAME, Result
 
-FINISHED = ".finished"
+FINISHED_STEPS = ".finished"
 """Folder of the runs directory that says where each fingerprint's finished step is."""
-FINGERPRINT = "fingerprint"
+FINGERPRINT_FACT = "fingerprint"
 """Name of the fingerprint among the facts of a result document."""
-CODE_LEFT_OUT = re.compile(r"(^|/)(\.|__pycache__/)|\.pyc$")
+NOT_SOURCE = re.compile(r"(^|/)(\.|__pycache__/)|\.pyc$")
 
 
 def fingerprint(step: Step, args: StepArgs) -> str:
@@ -53,7 +53,7 @@ def fingerprint(step: Step, args: StepArgs) -> str:
 
 def _fingerprint_of(uri: str) -> str:
     result = read_result(local_path(uri))
-    return str(result.facts.get(FINGERPRINT, "")) if result and result.status == "succeeded" else ""
+    return str(result.facts.get(FINGERPRINT_FACT, "")) if result and result.status == "succeeded" else ""
 
 
 def _digest_of_data(uri: str) -> str:
@@ -69,7 +69,7 @@ def digest_of_code() -> str:
     """
     folder = step_program().parent
     found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    own = {name: file for name, file in sorted(found.items()) if not CODE_LEFT_OUT.search(name)}
+    own = {name: file for name, file in sorted(found.items()) if not NOT_SOURCE.search(name)}
     return _digest_of_files(own, "")
 
 
@@ -81,17 +81,17 @@ def _digest_of_files(files: Mapping[str, Path], start: str) -> str:
     return digest.hexdigest()
 
 
-def remember(runs: Path, key: str, result: Result) -> None:
+def record_finished_step(runs: Path, key: str, result: Result) -> None:
     """Notes where a finished step is, and in its result document under which fingerprint."""
-    noted = replace(result, facts={**result.facts, FINGERPRINT: key})
-    write_whole(local_path(result.arguments["output_uri"]) / RESULT_NAME, noted.to_json())
-    write_whole(
-        runs / FINISHED / f"{key}.json",
+    noted = replace(result, facts={**result.facts, FINGERPRINT_FACT: key})
+    write_atomically(local_path(result.arguments["output_uri"]) / RESULT_NAME, noted.to_json())
+    write_atomically(
+        runs / FINISHED_STEPS / f"{key}.json",
         json.dumps({name: result.arguments[name] for name in outputs_of(result.step)}),
     )
 
 
-def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
+def reuse_finished_step(runs: Path, key: str, args: StepArgs) -> Result | None:
     """Gives the step the outputs of an earlier one with the same fingerprint.
 
     The files are linked, not moved, and copied where the file system cannot link: each run's directory is whole by itself.
@@ -100,7 +100,7 @@ def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
         The result, or None if there is no such step or its outputs are gone.
     """
     try:
-        earlier: dict[str, str] = json.loads((runs / FINISHED / f"{key}.json").read_text())
+        earlier: dict[str, str] = json.loads((runs / FINISHED_STEPS / f"{key}.json").read_text())
         result = read_result(local_path(earlier["output_uri"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -117,7 +117,7 @@ def take_over(runs: Path, key: str, args: StepArgs) -> Result | None:
             for name, uri in uris.items()
         }
     taken = replace(result, arguments=dict(vars(args)), uris=uris, reused_from=earlier["output_uri"], seconds={})
-    write_whole(local_path(vars(args)["output_uri"]) / RESULT_NAME, taken.to_json())
+    write_atomically(local_path(vars(args)["output_uri"]) / RESULT_NAME, taken.to_json())
     return taken
 
 
@@ -137,7 +137,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Writes a small file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -21,17 +21,17 @@ def finish(status: str, message: str, summary: Any) -> None:
     """
     settings = Settings.from_environment()
     with exits_with_message():
-        place = run_folder_of(summary.uri, settings.run_id)
+        run_folder = run_folder_of(summary.uri, settings.run_id)
         document = end_run(
             connect(settings.namespace, settings.patience_seconds),
             object_store,
             run=settings.run_id,
-            place=place,
+            run_folder=run_folder,
             status=status,
             message=message,
-            shown_at=Path(summary.path),
+            markdown_path=Path(summary.path),
         )
         for application in document["applications"]:
             print("{step}: SparkApplication {name}: {state} {error}".format(**application).rstrip())  # noqa: T201
         print(f"{status}: {document['message'] or 'no task has left a reason'}" if status != "SUCCEEDED" else status)  # noqa: T201
-        print(f"{place}/summary.json", flush=True)  # noqa: T201
+        print(f"{run_folder}/summary.json", flush=True)  # noqa: T201

@@ -23,7 +23,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
 
 Document = dict[str, Any]
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 APPLICATIONS = "/apis/sparkoperator.k8s.io/v1beta2/namespaces/{namespace}/sparkapplications"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 PODS = "/api/v1/namespaces/{namespace}/pods"
@@ -31,7 +31,7 @@ EVENTS = "/api/v1/namespaces/{namespace}/events"
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0
-SILENCE_SECONDS = 90.0
+LONGEST_SILENCE_SECONDS = 90.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 
 
@@ -58,11 +58,13 @@ class Cluster:
 
     def get(self, kind: str, name: str) -> Document | None:
         """An object, or None if it is not there."""
-        return self.patiently(lambda: self._request("GET", f"{kind}/{name}"), missing=None)
+        return self.retry_while_unavailable(lambda: self._request("GET", f"{kind}/{name}"), missing=None)
 
     def list(self, kind: str, **selectors: str) -> list[Document]:
         """The objects of a kind; `labelSelector=...` and `fieldSelector=...` narrow them down."""
-        found: Document = self.patiently(lambda: self._request("GET", kind, query=selectors), missing={"items": []})
+        found: Document = self.retry_while_unavailable(
+            lambda: self._request("GET", kind, query=selectors), missing={"items": []}
+        )
         return list(found["items"])
 
     def create(self, kind: str, body: Document) -> Document:
@@ -71,11 +73,13 @@ class Cluster:
         Raises:
             ConflictError: one of that name is there; it may be our own, if an answer was lost.
         """
-        return self.patiently(lambda: self._request("POST", kind, body=body))
+        return self.retry_while_unavailable(lambda: self._request("POST", kind, body=body))
 
     def replace(self, kind: str, body: Document) -> Document:
         """Replaces an object that was read before; ConflictError if it has changed since."""
-        return self.patiently(lambda: self._request("PUT", f"{kind}/{body['metadata']['name']}", body=body))
+        return self.retry_while_unavailable(
+            lambda: self._request("PUT", f"{kind}/{body['metadata']['name']}", body=body)
+        )
 
     def delete(self, kind: str, name: str, uid: str = "", patience_seconds: float | None = None) -> None:
         """Deletes an object, if it is there and, with `uid`, is still the same one."""
@@ -83,7 +87,7 @@ class Cluster:
         if uid:
             options["preconditions"] = {"uid": uid}
         try:
-            self.patiently(
+            self.retry_while_unavailable(
                 lambda: self._request("DELETE", f"{kind}/{name}", body=options),
                 missing={},
                 patience_seconds=patience_seconds,
@@ -109,7 +113,7 @@ class Cluster:
             "timeoutSeconds": str(max(1, round(seconds))),
         }
         try:
-            for line in self._lines(kind, query, min(seconds, SILENCE_SECONDS) + CONNECT_SECONDS):
+            for line in self._lines(kind, query, min(seconds, LONGEST_SILENCE_SECONDS) + CONNECT_SECONDS):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise GoneError(event["object"].get("message", "gone"))
@@ -135,9 +139,9 @@ class Cluster:
         """Asks a question that is asked by a POST, once."""
         return self._request("POST", path, body=body)
 
-    def patiently(
-        self, request: Callable[[], Answer], missing: Any = ..., patience_seconds: float | None = None
-    ) -> Answer | Any:
+    def retry_while_unavailable(
+        self, request: Callable[[], Response], missing: Any = ..., patience_seconds: float | None = None
+    ) -> Response | Any:
         """Repeats a request while the server is away.
 
         Raises:
@@ -154,7 +158,7 @@ class Cluster:
                 if error.status == 404 and missing is not ...:
                     return missing
                 if not is_transient(error):
-                    raise refusal(error, self.namespace) from error
+                    raise api_error(error, self.namespace) from error
                 reason: Exception = error
             except (urllib3.exceptions.HTTPError, json.JSONDecodeError) as error:
                 reason = error
@@ -222,12 +226,12 @@ def connect(namespace: str = "", patience_seconds: float = 300.0) -> Cluster:
         found = context["context"].get("namespace", "")
     if not namespace and not found:
         raise InputError("the kubeconfig's context names no namespace; give --namespace")
-    settings.retries = False  # `patiently` repeats
+    settings.retries = False  # `retry_while_unavailable` repeats
     return Cluster(client.ApiClient(settings), namespace or found, patience_seconds)
 
 
 @contextmanager
-def passing_faults_ignored() -> Iterator[None]:
+def transient_errors_ignored() -> Iterator[None]:
     """Lets what a watch or a log stream may meet pass: whoever reads goes back to reading the object."""
     try:
         yield
@@ -243,7 +247,7 @@ def is_transient(error: ApiException) -> bool:
     return error.status is None or error.status in (0, 408, 410, 429) or error.status >= 500
 
 
-def refusal(error: ApiException, namespace: str) -> Exception:
+def api_error(error: ApiException, namespace: str) -> Exception:
     """What a refusal means to whoever asked, with the advice that goes with it."""
     message = _message_of(error)
     if error.status == 409:

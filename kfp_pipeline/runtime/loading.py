@@ -17,24 +17,24 @@ from typing import Any, NamedTuple
 import yaml
 
 from kfp_pipeline.runtime import object_store
-from kfp_pipeline.runtime.data_version import fill_date, time_of, version_of
+from kfp_pipeline.runtime.data_version import fill_date, parse_scheduled_time, version_of
 from kfp_pipeline.runtime.fingerprint import digest_of_code
 from kfp_pipeline.runtime.kubernetes_api import connect
 from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
-from kfp_pipeline.runtime.step import carry_out, check_paths, record, run_task, step_arguments
+from kfp_pipeline.runtime.step import check_paths, execute_step, record_result, run_task, step_arguments
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Result
 
-LOADED = "loaded"
+LOADED_TABLES = "loaded"
 """Folder beside the pipeline's runs that says, for each version of data, arguments and code, where its table is."""
-FOUND_NAME = "found.json"
+RUN_INPUTS_NAME = "found.json"
 
 
-class Loaded(NamedTuple):
+class LoadedTable(NamedTuple):
     """What the tasks after it get.
 
     Attributes:
@@ -46,13 +46,13 @@ class Loaded(NamedTuple):
     code_version: str
 
 
-class Found(NamedTuple):
+class RunInputs(NamedTuple):
     """What a run reads, as it was when its first attempt looked.
 
     Attributes:
         data_uri: with its date filled in.
         data_version: changes whenever the data or the specification do.
-        code_version: as in `Loaded`.
+        code_version: as in `LoadedTable`.
     """
 
     data_uri: str
@@ -60,12 +60,12 @@ class Found(NamedTuple):
     code_version: str
 
 
-def run_load(inputs: Mapping[str, Any]) -> Loaded:
+def run_load(inputs: Mapping[str, Any]) -> LoadedTable:
     """Runs the task; see `run_task`."""
     return run_task(Step.LOAD, inputs, load)
 
 
-def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> Loaded:
+def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> LoadedTable:
     """Takes a table over, or loads it and notes where it is.
 
     Raises:
@@ -74,7 +74,7 @@ def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> Loaded:
     """
     output = inputs["table"].uri
     if not object_store.is_stored(output):  # on one machine a finished step is found by its fingerprint
-        return Loaded(carry_out(step, inputs, settings), digest_of_code())
+        return LoadedTable(execute_step(step, inputs, settings), digest_of_code())
     check_paths(step_arguments(step, inputs), settings.run_id)
     found = _found(inputs, settings)
     print(f"data: {found.data_uri}, version {found.data_version}; code {found.code_version}", flush=True)  # noqa: T201
@@ -85,28 +85,31 @@ def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> Loaded:
     earlier = _earlier(note) if settings.reuse else None
     if earlier:
         print(f"loaded by an earlier run, taken over: {earlier.reused_from}", flush=True)  # noqa: T201
-        record(earlier, inputs)
-        return Loaded(earlier.reused_from, found.code_version)
-    uri = carry_out(step, inputs, settings)
+        record_result(earlier, inputs)
+        return LoadedTable(earlier.reused_from, found.code_version)
+    uri = execute_step(step, inputs, settings)
     if found.data_version != version_of(found.data_uri, inputs["specification_uri"]):
         raise InputError(f"{found.data_uri} has changed while the run read it; start the run again")
     _write(note, {"output_uri": uri, "version": version_of(uri)})
-    return Loaded(uri, found.code_version)
+    return LoadedTable(uri, found.code_version)
 
 
-def _found(inputs: Mapping[str, Any], settings: Settings) -> Found:
+def _found(inputs: Mapping[str, Any], settings: Settings) -> RunInputs:
     """What to read; a repeated task reads what its first attempt has found, for that one's application may go on."""
-    uri = f"{inputs['table'].uri}/{FOUND_NAME}"
+    uri = f"{inputs['table'].uri}/{RUN_INPUTS_NAME}"
     if text := object_store.read_text(uri):
-        return Found(**json.loads(text))
-    data_uri, due = fill_date(inputs["data_uri"], inputs["scheduled_time"]), time_of(inputs["scheduled_time"])
+        return RunInputs(**json.loads(text))
+    data_uri, due = (
+        fill_date(inputs["data_uri"], inputs["scheduled_time"]),
+        parse_scheduled_time(inputs["scheduled_time"]),
+    )
     if data_uri != inputs["data_uri"] and due is None:
         told = (
             "KFP does not tell for which time this run was due (it does from 2.17 on), so the date is today's, in UTC"
         )
         print(told, flush=True)  # noqa: T201 - the log pane of KFP's UI
     data_version = version_of(data_uri, inputs["specification_uri"])
-    found = Found(data_uri, data_version, code_version(str(inputs["spark"]), settings))
+    found = RunInputs(data_uri, data_version, code_version(str(inputs["spark"]), settings))
     _write(uri, found._asdict())
     return found
 
@@ -144,11 +147,11 @@ def _images(part: Any) -> Iterator[str]:
             yield from _images(item)
 
 
-def _note_of(args: StepArgs, found: Found, pipeline: str) -> str:
+def _note_of(args: StepArgs, found: RunInputs, pipeline: str) -> str:
     """URI of the document that says where the table is which these arguments make of this version by this code."""
     given = {name: value for name, value in vars(args).items() if name != "output_uri"}
     key = hashlib.sha256(json.dumps([given, found], sort_keys=True).encode()).hexdigest()
-    return f"{pipeline}{LOADED}/{key}.json"
+    return f"{pipeline}{LOADED_TABLES}/{key}.json"
 
 
 def _earlier(note: str) -> Result | None:

@@ -24,12 +24,12 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
 
 
 @contextmanager
-def child(
-    command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str], heads_group: bool = False
+def child_process(
+    command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str], leads_group: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child process whose output goes to a file; when the block is left, however, it is ended.
 
-    With `heads_group` it is the first of a process group, which ends with it; its program does that by `group_ends_with_block`.
+    With `leads_group` it is the first of a process group, which ends with it; its program does that by `process_group_ends_with_block`.
     """
     process = subprocess.Popen(
         command,
@@ -37,20 +37,20 @@ def child(
         stdout=output,
         stderr=subprocess.STDOUT,
         env=dict(environment),
-        process_group=0 if heads_group else None,
+        process_group=0 if leads_group else None,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - the parent has one thread
     )
     try:
         yield process
     finally:
-        end(process, 2 * GRACE_SECONDS if heads_group else GRACE_SECONDS)
-        if heads_group:  # only if its first was killed outright is there anyone left
+        end(process, 2 * GRACE_SECONDS if leads_group else GRACE_SECONDS)
+        if leads_group:  # only if its first was killed outright is there anyone left
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
-def group_ends_with_block() -> Iterator[None]:
+def process_group_ends_with_block() -> Iterator[None]:
     """In the first process of a group: when the block is left, however, all that it started are ended, theirs included.
 
     KFP's local runner starts each task through a shell, and ends neither when it is interrupted.
@@ -85,7 +85,7 @@ def end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 
 @contextmanager
-def signals_raise() -> Iterator[None]:
+def signals_raise_interrupt() -> Iterator[None]:
     """Inside the block SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that every `finally` runs."""
 
     def interrupt(number: int, _: object) -> None:
@@ -96,8 +96,8 @@ def signals_raise() -> Iterator[None]:
 
 
 @contextmanager
-def interrupted_once() -> Iterator[None]:
-    """As `signals_raise`, but a further signal does not disturb what the first one has begun.
+def first_signal_raises_interrupt() -> Iterator[None]:
+    """As `signals_raise_interrupt`, but a further signal does not disturb what the first one has begun.
 
     A process and the one that started it may both be sent one, and the latter passes its own on.
     """

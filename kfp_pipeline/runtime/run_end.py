@@ -12,10 +12,10 @@ from typing import Any
 
 from kfp_pipeline.runtime import failures
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster
-from kfp_pipeline.runtime.spark_operator.application import ENDED, error_of, is_alive, state_of
-from kfp_pipeline.runtime.spark_operator.manifest import OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
+from kfp_pipeline.runtime.spark_operator.application import TERMINAL_STATES, error_of, is_alive, state_of
+from kfp_pipeline.runtime.spark_operator.manifest import OUTPUT_URI_ANNOTATION, RUN_LABEL, STEP_LABEL, label_value
 from kfp_pipeline.runtime.spark_operator.runner import Documents, cancel
-from kfp_pipeline.runtime.spark_operator.tracking import driver_of
+from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of
 from kfp_pipeline.runtime.summary import run_summary
 from spark_jobs.contract import Step, outputs_of
 from spark_jobs.result import RESULT_NAME, Failure, Result
@@ -26,7 +26,7 @@ REPORT_URI = "report_uri"
 
 
 def end_run(
-    cluster: Cluster, documents: Documents, *, run: str, place: str, status: str, message: str, shown_at: Path
+    cluster: Cluster, documents: Documents, *, run: str, run_folder: str, status: str, message: str, markdown_path: Path
 ) -> dict[str, Any]:
     """Ends a run's applications that still run, and writes how it went: JSON below the run, Markdown for KFP's UI.
 
@@ -34,21 +34,21 @@ def end_run(
         cluster: where its applications are.
         documents: the object store.
         run: its id.
-        place: URI below which all of the run lies.
+        run_folder: URI below which all of the run lies.
         status: SUCCEEDED, FAILED or CANCELLED, as KFP says.
         message: why, as KFP says, if no task has left its reason; may be empty.
-        shown_at: file for the Markdown.
+        markdown_path: file for the Markdown.
 
     Returns:
         What was written: `status`, `message`, `applications`, `metrics`, `report`.
     """
-    applications = cluster.list(APPLICATIONS, labelSelector=f"{RUN_LABEL}={label_of(run)}")
+    applications = cluster.list(APPLICATIONS, labelSelector=f"{RUN_LABEL}={label_value(run)}")
     applications.sort(key=lambda item: str(item["metadata"]["creationTimestamp"]))
     for application in applications:
-        if state_of(application) not in ENDED or is_alive(driver_of(cluster, application)):
+        if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
     metrics, report = _evaluation(documents, applications)
-    reasons = {} if status == "SUCCEEDED" else failures.read(documents, place)
+    reasons = {} if status == "SUCCEEDED" else failures.read_failures(documents, run_folder)
     document = {
         "run": run,
         "status": status,
@@ -57,9 +57,9 @@ def end_run(
         "metrics": metrics,
         "report": report,
     }
-    documents.write_bytes(f"{place}/{SUMMARY_NAME}", json.dumps(document, indent=1, ensure_ascii=False).encode())
-    shown_at.parent.mkdir(parents=True, exist_ok=True)
-    shown_at.write_text(run_summary(document), encoding="utf-8")
+    documents.write_bytes(f"{run_folder}/{SUMMARY_NAME}", json.dumps(document, indent=1, ensure_ascii=False).encode())
+    markdown_path.parent.mkdir(parents=True, exist_ok=True)
+    markdown_path.write_text(run_summary(document), encoding="utf-8")
     return document
 
 
@@ -70,7 +70,7 @@ def _described(application: Mapping[str, Any], reasons: Mapping[Step, Failure]) 
     return {
         "step": step,
         "name": application["metadata"]["name"],
-        "state": state if state in ENDED else f"{state}, ended now",
+        "state": state if state in TERMINAL_STATES else f"{state}, ended now",
         "error": (told[0] if told else error_of(application)).split("\n")[0],
     }
 
@@ -81,7 +81,7 @@ def _evaluation(documents: Documents, applications: Sequence[Mapping[str, Any]])
         step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
         if step not in list(Step) or REPORT_URI not in outputs_of(step):
             continue
-        uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI, "")
+        uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, "")
         text = documents.read_text(f"{uri}/{RESULT_NAME}") if uri else None
         result = Result.from_json(text) if text else None
         if result and result.status == "succeeded":

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "spark-kfp-"
-HELD = ".spark-kfp-scratch"
+LOCK_NAME = ".spark-kfp-scratch"
 """The file in a folder that is locked as long as its process lives."""
 
 
 @contextmanager
-def scratch(parent: Path | None = None) -> Iterator[Path]:
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """A new folder, removed after the block, and all those beside it whose processes have ended without doing so.
 
     Args:
@@ -30,7 +30,7 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
     _remove_left(parent)
     # Locked under a name that nobody looks for: the next process must not find it before the lock is held.
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
-    lock = os.open(made / HELD, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(made / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     folder = made.with_name(made.name.removeprefix("."))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,7 +44,7 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
 
 def _remove_left(parent: Path) -> None:
     """Removes the folders that no living process holds."""
-    for held in parent.glob(f"{PREFIX}*/{HELD}"):
+    for held in parent.glob(f"{PREFIX}*/{LOCK_NAME}"):
         try:
             lock = os.open(held, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:  # gone by now, or another user's

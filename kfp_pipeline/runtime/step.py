@@ -17,7 +17,7 @@ from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.errors import StepError, exits_with_message
 from kfp_pipeline.runtime.events import emit
 from kfp_pipeline.runtime.object_store import is_stored, read_text
-from kfp_pipeline.runtime.processes import die_with_parent, signals_raise
+from kfp_pipeline.runtime.processes import die_with_parent, signals_raise_interrupt
 from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.runner import Runner, runner_for
 from kfp_pipeline.runtime.summary import evaluation_summary
@@ -30,7 +30,7 @@ from spark_jobs.result import Result
 Outcome = TypeVar("Outcome")
 
 
-def carry_out(step: Step, inputs: Mapping[str, Any], settings: Settings) -> str:
+def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> str:
     """Runs a task's step and records its result.
 
     Returns:
@@ -49,14 +49,14 @@ def carry_out(step: Step, inputs: Mapping[str, Any], settings: Settings) -> str:
         overrides=inputs["spark_settings"],
         task_config=vars(inputs["task_config"]),
     )
-    record(run_step(step, args, runner, settings), inputs)
+    record_result(run_or_reuse_step(step, args, runner, settings), inputs)
     return str(vars(args)["output_uri"])
 
 
 def run_task(
     name: str,
     inputs: Mapping[str, Any],
-    work: Callable[[Step, Mapping[str, Any], Settings], Outcome] = carry_out,  # type: ignore[assignment]
+    work: Callable[[Step, Mapping[str, Any], Settings], Outcome] = execute_step,  # type: ignore[assignment]
 ) -> Outcome:
     """Runs one task of the pipeline.
 
@@ -74,8 +74,8 @@ def run_task(
     step, settings = Step(name), Settings.from_environment()
     die_with_parent()
     output_uri = main_output(step, inputs).uri
-    told = exits_with_message(lambda error: tell(step, settings, error))
-    with told, signals_raise(), failures.recorded(step, output_uri, settings.run_id):
+    told = exits_with_message(lambda error: emit_failure(step, settings, error))
+    with told, signals_raise_interrupt(), failures.save_on_error(step, output_uri, settings.run_id):
         return work(step, inputs, settings)
     raise AssertionError("an error ends the task")
 
@@ -123,18 +123,18 @@ def check_paths(args: StepArgs, run_id: str) -> None:
     output = str(vars(args)["output_uri"])
     if not is_stored(output):
         return
-    place = run_folder_of(output, run_id)
-    pipeline = place.removesuffix(run_id)
+    run_folder = run_folder_of(output, run_id)
+    pipeline = run_folder.removesuffix(run_id)
     for item in args.arguments(Role.GIVEN, Role.FROM_STEP, Role.OUTPUT):
         uri = str(getattr(args, item.name))
         if ".." in uri.split("/"):
             raise InputError(f"{flag(item.name)} is {uri!r}; a URI must not hold ..")
-        allowed = f"{place}/" if item.role == Role.OUTPUT else pipeline
+        allowed = f"{run_folder}/" if item.role == Role.OUTPUT else pipeline
         if item.role != Role.GIVEN and uri and not uri.startswith(allowed):
             raise InputError(f"{flag(item.name)} is {uri!r}, outside of {allowed}; a step stays with its own pipeline")
 
 
-def run_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> Result:
+def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> Result:
     """Takes over a finished step with the same fingerprint, or runs it.
 
     Raises:
@@ -144,24 +144,24 @@ def run_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> 
     began = time.perf_counter()
     key = fingerprint.fingerprint(step, args) if settings.run else ""
     emit(settings.run, step, "running")
-    result = fingerprint.take_over(settings.runs, key, args) if key and settings.reuse else None
+    result = fingerprint.reuse_finished_step(settings.runs, key, args) if key and settings.reuse else None
     if not result:
         log_path = Path(settings.run or tempfile.gettempdir()) / "logs" / f"{step}.log"
         result = runner.run(step, args, log_path)
     if key:
-        fingerprint.remember(settings.runs, key, result)
+        fingerprint.record_finished_step(settings.runs, key, result)
     facts = {"rows": dict(result.rows_out), "warnings": list(result.warnings), "uri": vars(args)["output_uri"]}
     emit(settings.run, step, "reused" if result.reused_from else "done", seconds=time.perf_counter() - began, **facts)
     return result
 
 
-def tell(step: Step, settings: Settings, error: StepError) -> None:
+def emit_failure(step: Step, settings: Settings, error: StepError) -> None:
     """Tells whoever follows the run on this machine why the step failed."""
     facts = {"kind": error.failure.kind, "message": error.failure.message, "log": error.log, "log_path": error.log_path}
     emit(settings.run, step, "failed", **facts)
 
 
-def record(result: Result, artifacts: Mapping[str, Any]) -> None:
+def record_result(result: Result, artifacts: Mapping[str, Any]) -> None:
     """Writes the result into the output artifacts: metadata, metrics, curves."""
     main = main_output(Step(result.step), artifacts)
     main.metadata.update(

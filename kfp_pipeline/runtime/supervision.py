@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Protocol
 
 from kfp_pipeline.runtime.errors import StepError, TemporaryError
-from kfp_pipeline.runtime.processes import die_with_parent, interrupted_once
+from kfp_pipeline.runtime.processes import die_with_parent, first_signal_raises_interrupt
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import Step
 from spark_jobs.errors import EXIT_FAULT, InputError
 from spark_jobs.result import Result
 
-RESTARTS = 3
+MAX_RESTARTS = 3
 """How often a process that was killed is started again; whoever kills it more often means it, or memory is too little for it."""
-WAITS_SECONDS = (30.0, 60.0)
+RETRY_WAITS_SECONDS = (30.0, 60.0)
 """Before each repetition of a step that was ended from outside."""
-FROM_OUTSIDE = (
+RETRYABLE_TYPES = (
     "Killed", "Evicted", "Preempting", "NodeLost", "DeadlineExceeded", "DriverGone", "QuotaExceeded", "NotGone", "ApiServerAway",
 )  # fmt: skip
 """Types of failures that say nothing against the step. A deleted application is not among them: someone wanted it gone."""
@@ -42,24 +42,24 @@ class Follower(Protocol):
 class SupervisedRunner:
     """A `Runner` around another."""
 
-    def __init__(self, make: Callable[[], Follower], say: Callable[[str], None] = print) -> None:
-        """Args: make, gives a runner for a new attempt; one that is started again goes on with its own; say, takes a line for the log."""
-        self._make, self._say = make, say
+    def __init__(self, make: Callable[[], Follower], log_line: Callable[[str], None] = print) -> None:
+        """Args: make, gives a runner for a new attempt; log_line, takes a line for the log."""
+        self._make, self._log_line = make, log_line
 
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
         """See `Runner`."""
-        for wait in (*WAITS_SECONDS, None):
+        for wait in (*RETRY_WAITS_SECONDS, None):
             try:
                 return self._to_its_end(self._make(), step, args, log_path)
             except TemporaryError as error:
-                if wait is None or error.failure.type not in FROM_OUTSIDE:
+                if wait is None or error.failure.type not in RETRYABLE_TYPES:
                     raise
-                self._say(f"{error}; trying again in {wait:.0f} s")
+                self._log_line(f"{error}; trying again in {wait:.0f} s")
                 time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
     def _to_its_end(self, runner: Follower, step: Step, args: StepArgs, log_path: Path) -> Result:
-        for restarts_left in reversed(range(RESTARTS + 1)):
+        for restarts_left in reversed(range(MAX_RESTARTS + 1)):
             outcome = _in_a_process(runner, step, args, log_path)
             if isinstance(outcome, Result):
                 return outcome
@@ -69,7 +69,7 @@ class SupervisedRunner:
                 raise SystemExit(EXIT_FAULT)
             log_path.unlink(missing_ok=True)  # the next one reads the driver's log from its beginning
             name = signal.Signals(-outcome).name
-            self._say(
+            self._log_line(
                 f"the process that follows the step was killed by {name}; another follows it, and tells the driver's log again"
             )
         raise AssertionError("the last start returns or raises")
@@ -103,7 +103,7 @@ def _follow(sender: Connection, runner: Follower, step: Step, args: StepArgs, lo
     die_with_parent(signal.SIGKILL)
     outcome: str | BaseException
     try:
-        with interrupted_once():
+        with first_signal_raises_interrupt():
             outcome = runner.run(step, args, log_path).to_json()
     except (StepError, InputError, OSError, KeyboardInterrupt) as error:
         outcome = error

@@ -15,14 +15,14 @@ from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryErro
 from spark_jobs.result import Failure
 
 Document = Mapping[str, Any]
-ENDED = ("COMPLETED", "FAILED")
+TERMINAL_STATES = ("COMPLETED", "FAILED")
 """The only two states that end an application; all others move on."""
-BEFORE_DRIVER = ("", "SUBMITTED", "SUBMISSION_FAILED", "PENDING_RERUN", "INVALIDATING", "RESUMING")
-DRIVER_EXISTS = "already exist"
+STATES_BEFORE_DRIVER = ("", "SUBMITTED", "SUBMISSION_FAILED", "PENDING_RERUN", "INVALIDATING", "RESUMING")
+DRIVER_EXISTS_ERROR = "already exist"
 """Part of the error with which a restarted operator calls an application failed whose driver runs (kubeflow/spark-operator#2788)."""
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-PASSING_EVENTS = ("FailedMount", "SparkApplicationFailed", "SparkDriverFailed")
+UNINFORMATIVE_EVENTS = ("FailedMount", "SparkApplicationFailed", "SparkDriverFailed")
 """Warnings that say nothing of why: a volume that comes a moment after its pod, and the operator's own verdict."""
 DRIVER_CONTAINER = "spark-kubernetes-driver"
 
@@ -38,7 +38,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True)
-class Trouble:
+class StartProblem:
     """Why a driver does not start.
 
     Attributes:
@@ -63,12 +63,12 @@ def error_of(application: Document) -> str:
 def stage_of(application: Document, driver: Document | None) -> Stage:
     """How far an application is."""
     state = state_of(application)
-    if state in ENDED:
+    if state in TERMINAL_STATES:
         return Stage.ENDED
     if state == "UNKNOWN":
         return Stage.UNKNOWN
     if driver is None:
-        return Stage.SUBMITTED if state in BEFORE_DRIVER else Stage.RUNNING
+        return Stage.SUBMITTED if state in STATES_BEFORE_DRIVER else Stage.RUNNING
     return Stage.SCHEDULED if phase_of(driver) == "Pending" else Stage.RUNNING
 
 
@@ -77,7 +77,7 @@ def phase_of(pod: Document) -> str:
     return str((pod.get("status") or {}).get("phase") or "Unknown")
 
 
-def driver_name(application: Document) -> str:
+def driver_pod_name(application: Document) -> str:
     """The name of the driver's pod."""
     info = (application.get("status") or {}).get("driverInfo") or {}
     return str(info.get("podName") or f"{application['metadata']['name']}-driver")
@@ -112,26 +112,26 @@ def exit_code_of(pod: Document | None) -> int | None:
     return None if code is None else int(code)
 
 
-def trouble(pod: Document) -> Trouble | None:
+def start_problem(pod: Document) -> StartProblem | None:
     """Why a driver that is still pending does not start, if the cluster says so."""
     waiting = (_container(pod).get("state") or {}).get("waiting") or {}
     reason, told = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     if reason in IMAGE_REASONS:
         image = _container(pod).get("image", "")
         message = f"image {image!r} cannot be had ({told or reason}); make it, load it into the nodes, or name another in spark-operator/"
-        return Trouble(Failure(kind="input", type=reason, message=message), passing=False)
+        return StartProblem(Failure(kind="input", type=reason, message=message), passing=False)
     if reason in CONFIG_REASONS:
         message = f"the driver's container cannot be made: {told or reason}; check: spark-kfp doctor"
-        return Trouble(Failure(kind="input", type=reason, message=message), passing=False)
+        return StartProblem(Failure(kind="input", type=reason, message=message), passing=False)
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             reason = str(condition.get("reason") or "Unschedulable")
             message = f"no node takes the driver: {condition.get('message', reason)}; ask for less in spark-operator/ or wait for room"
-            return Trouble(Failure(kind="fault", type=reason, message=message), passing=True)
+            return StartProblem(Failure(kind="fault", type=reason, message=message), passing=True)
     return None
 
 
-def why_failed(application: Document, driver: Document | None, events: Sequence[Document], log: str) -> StepError:
+def explain_failure(application: Document, driver: Document | None, events: Sequence[Document], log: str) -> StepError:
     """Why an application failed: the step's own word, else what the cluster did to its driver, else the operator's word.
 
     Args:
@@ -169,7 +169,9 @@ def why_failed(application: Document, driver: Document | None, events: Sequence[
         message = f"the driver ended with exit code {code}" + (f": {line}" if (line := error_line(log)) else "")
     else:
         telling = [
-            event for event in events if event.get("type") == "Warning" and event.get("reason") not in PASSING_EVENTS
+            event
+            for event in events
+            if event.get("type") == "Warning" and event.get("reason") not in UNINFORMATIVE_EVENTS
         ]
         warnings = [f"{event.get('reason')}: {event.get('message')}" for event in telling]
         gone = "the driver's pod is gone: it was deleted, or its node was lost; run again"

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from kubernetes.client.exceptions import ApiException
 
-from kfp_pipeline.runtime.kubernetes_api import Cluster, passing_faults_ignored
+from kfp_pipeline.runtime.kubernetes_api import Cluster, transient_errors_ignored
 from kfp_pipeline.runtime.spark_operator.application import DRIVER_CONTAINER
 
 PAUSE_SECONDS = 0.5
@@ -64,7 +64,7 @@ class DriverLog:
         with self._path.open("a", encoding="utf-8") as file:
             while True:
                 stopping, whole = has_ended(), False
-                with passing_faults_ignored():
+                with transient_errors_ignored():
                     try:
                         for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
                             self._take(line, file.write)

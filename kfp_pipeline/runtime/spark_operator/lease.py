@@ -17,14 +17,14 @@ from typing import Any
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, LEASES, PODS, Cluster, ConflictError
 from kfp_pipeline.runtime.spark_operator.application import (
-    DRIVER_EXISTS,
-    ENDED,
-    driver_name,
+    DRIVER_EXISTS_ERROR,
+    TERMINAL_STATES,
+    driver_pod_name,
     error_of,
     is_alive,
     state_of,
 )
-from kfp_pipeline.runtime.spark_operator.manifest import LEASE, MANAGED_BY
+from kfp_pipeline.runtime.spark_operator.manifest import LEASE_ANNOTATION, MANAGED_BY
 from kfp_pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ RENEWALS = 6
 """How often at least a lease is renewed in its duration, so that one lost answer ends nothing."""
 
 
-def seconds_of(application: Mapping[str, Any]) -> int:
+def lease_seconds_of(application: Mapping[str, Any]) -> int:
     """How long an application goes on when nobody follows it: as noted on it, else as the platform is shipped."""
-    noted = str((application["metadata"].get("annotations") or {}).get(LEASE, ""))
+    noted = str((application["metadata"].get("annotations") or {}).get(LEASE_ANNOTATION, ""))
     return int(noted) if noted.isdecimal() else Settings.lease_seconds
 
 
@@ -46,7 +46,7 @@ class Lease:
         """Args: cluster; application, as the server gave it back; holder, name of the task's pod or machine."""
         self._cluster, self._holder = cluster, holder
         self._name: str = application["metadata"]["name"]
-        self._seconds = seconds_of(application)
+        self._seconds = lease_seconds_of(application)
         self._owner = {
             "apiVersion": application["apiVersion"],
             "kind": application["kind"],
@@ -91,7 +91,7 @@ class Reaper:
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
     _last: float = float("-inf")
 
-    def look(self) -> list[str]:
+    def delete_expired(self) -> list[str]:
         """Looks once, deletes what has expired, and returns the names."""
         selector = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
         applications = self.cluster.list(APPLICATIONS, labelSelector=selector)
@@ -110,7 +110,7 @@ class Reaper:
             before, since = self._seen.get(uid, (None, now))
             if before != renewed:
                 self._seen[uid] = (renewed, now)
-            elif now - since > seconds_of(application):
+            elif now - since > lease_seconds_of(application):
                 self.cluster.delete(APPLICATIONS, name, uid)
                 log.warning(
                     "deleted %s: its lease was not renewed for %.0f s (last %s)", name, now - since, renewed or "never"
@@ -120,15 +120,17 @@ class Reaper:
         return expired
 
     def _has_ended(self, application: Mapping[str, Any]) -> bool:
-        if state_of(application) == "FAILED" and DRIVER_EXISTS in error_of(application):  # not to be believed at once
-            return not is_alive(self.cluster.get(PODS, driver_name(application)))
-        return state_of(application) in ENDED
+        if state_of(application) == "FAILED" and DRIVER_EXISTS_ERROR in error_of(
+            application
+        ):  # not to be believed at once
+            return not is_alive(self.cluster.get(PODS, driver_pod_name(application)))
+        return state_of(application) in TERMINAL_STATES
 
     def run(self, interval_seconds: float) -> None:
         """Looks again and again, for ever."""
         while True:
             try:
-                self.look()
+                self.delete_expired()
             except StepError as error:
                 log.warning("%s", error)
             time.sleep(interval_seconds)

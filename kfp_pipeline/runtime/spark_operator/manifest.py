@@ -27,8 +27,12 @@ Document = dict[str, Any]
 TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "limits.yaml"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "spark-kfp"}
 STEP_LABEL, RUN_LABEL = "spark-kfp/step", "spark-kfp/run"
-HASH, ATTEMPT, OUTPUT_URI = "spark-kfp/spec-hash", "spark-kfp/attempt", "spark-kfp/output-uri"
-LEASE = "spark-kfp/lease-seconds"
+SPEC_HASH_ANNOTATION, ATTEMPT_ANNOTATION, OUTPUT_URI_ANNOTATION = (
+    "spark-kfp/spec-hash",
+    "spark-kfp/attempt",
+    "spark-kfp/output-uri",
+)
+LEASE_ANNOTATION = "spark-kfp/lease-seconds"
 
 POD_FIELDS = ("cores", "coreRequest", "coreLimit", "memory", "memoryOverhead", "nodeSelector", "tolerations")
 RUN_MAY_SET: Mapping[str, Sequence[str] | None] = {
@@ -40,7 +44,7 @@ RUN_MAY_SET: Mapping[str, Sequence[str] | None] = {
     "sparkConf": None,
 }
 """What a run may change, and which fields of it (None: all; for sparkConf the keys below)."""
-RUN_MAY_CONFIGURE = re.compile(
+RUN_MAY_SET_IN_SPARK_CONF = re.compile(
     r"(?!.*(Class|class|shuffle\.manager)$)spark\.(sql\.(shuffle|files|adaptive|autoBroadcastJoinThreshold|parquet\.compression)|memory\.|default\.parallelism$|locality\."
     r"|task\.|speculation|network\.timeout$|rpc\.|shuffle\.|reducer\.|executor\.heartbeatInterval$|kryoserializer\.|serializer$|log\.level$)"
 )
@@ -94,9 +98,9 @@ def build_application(
     output = str(vars(args)["output_uri"])
     metadata = application["metadata"]
     metadata["name"] = application_name(step, output)
-    labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: label_of(run)} if run else {})}
+    labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: label_value(run)} if run else {})}
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-    noted = {OUTPUT_URI: output, HASH: spec_hash(spec)}
+    noted = {OUTPUT_URI_ANNOTATION: output, SPEC_HASH_ANNOTATION: spec_hash(spec)}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **noted}
     return application
 
@@ -202,7 +206,7 @@ def _check_allowed(change: Mapping[str, Any]) -> None:
         for name in map(str, value if isinstance(value, Mapping) else ()):
             if allowed is not None and name not in allowed:
                 raise InputError(f"a run may not set {key}.{name}; of {key} it may set {', '.join(allowed)}")
-            if key == "sparkConf" and not RUN_MAY_CONFIGURE.match(name):
+            if key == "sparkConf" and not RUN_MAY_SET_IN_SPARK_CONF.match(name):
                 raise InputError(f"a run may not set {name}; whoever runs the platform sets it in spark-operator/")
 
 
@@ -282,7 +286,7 @@ def _unknown(given: Any, known: Any, path: str) -> str:
     return ""
 
 
-def label_of(text: str) -> str:
+def label_value(text: str) -> str:
     """A text as a label's value: itself if a label can hold it, else what it can hold and a digest, so that no two texts share one."""
     if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", text):
         return text

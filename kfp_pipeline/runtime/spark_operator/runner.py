@@ -17,26 +17,26 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, IN_CLUSTER_NAMESPACE, PODS, Cluster, ConflictError
 from kfp_pipeline.runtime.spark_operator.application import (
-    ENDED,
+    TERMINAL_STATES,
     belongs_to,
-    driver_name,
+    driver_pod_name,
     exit_code_of,
+    explain_failure,
     is_alive,
     state_of,
-    why_failed,
 )
 from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
 from kfp_pipeline.runtime.spark_operator.lease import Lease
 from kfp_pipeline.runtime.spark_operator.manifest import (
-    ATTEMPT,
-    HASH,
-    LEASE,
+    ATTEMPT_ANNOTATION,
+    LEASE_ANNOTATION,
     LIMITS_KEY,
+    SPEC_HASH_ANNOTATION,
     build_application,
     driver_memory,
     read_config,
 )
-from kfp_pipeline.runtime.spark_operator.tracking import ApplicationTracker, Limits, driver_of, events_of
+from kfp_pipeline.runtime.spark_operator.tracking import ApplicationTracker, Limits, driver_pod_of, events_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import Step
@@ -73,7 +73,7 @@ class SparkOperatorRunner:
         overrides: Mapping[str, Any] | None = None,
         task_config: Mapping[str, Any] | None = None,
         documents: Documents = object_store,
-        say: Callable[[str], None] = print,
+        log_line: Callable[[str], None] = print,
     ) -> None:
         """Makes a runner.
 
@@ -85,11 +85,11 @@ class SparkOperatorRunner:
             overrides: the run's Spark settings.
             task_config: what the pipeline's author has set on the task.
             documents: the object store.
-            say: takes a line for whoever waits.
+            log_line: takes a line for whoever waits.
         """
         self._cluster, self._config_name, self._run, self._lease_seconds = cluster, config_name, run, lease_seconds
         self._changes = {"overrides": overrides or {}, "task_config": task_config or {}}
-        self._documents, self._say = documents, say
+        self._documents, self._log_line = documents, log_line
         self._attempt = uuid.uuid4().hex
 
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
@@ -100,21 +100,24 @@ class SparkOperatorRunner:
         config = read_config(self._cluster, self._config_name)
         limits = Limits.from_yaml(config.get(LIMITS_KEY, ""))
         wanted = build_application(config, step, args, run=self._run, **self._changes)
-        wanted["metadata"]["annotations"] |= {ATTEMPT: self._attempt, LEASE: str(self._lease_seconds)}
+        wanted["metadata"]["annotations"] |= {
+            ATTEMPT_ANNOTATION: self._attempt,
+            LEASE_ANNOTATION: str(self._lease_seconds),
+        }
         self._add_owners(wanted)
-        self._say(f"driver memory: {driver_memory(wanted, config, step, **self._changes)}")
-        with DriverLog(self._cluster, log_path, self._say) as log:
+        self._log_line(f"driver memory: {driver_memory(wanted, config, step, **self._changes)}")
+        with DriverLog(self._cluster, log_path, self._log_line) as log:
             try:
                 application = self._submit(wanted, output, limits)
                 lease = Lease(self._cluster, application, platform.node())
                 application = ApplicationTracker(
-                    self._cluster, application, limits, log, lease, self._say
+                    self._cluster, application, limits, log, lease, self._log_line
                 ).wait_until_ended()
                 return self._conclude(application, log, args)
             except StepError as error:
                 raise type(error)(error.failure, error.log, str(log_path)) from error
             except KeyboardInterrupt:
-                self._say(f"interrupted: deleting SparkApplication {wanted['metadata']['name']}")
+                self._log_line(f"interrupted: deleting SparkApplication {wanted['metadata']['name']}")
                 cancel(self._cluster, wanted["metadata"]["name"], CANCEL_SECONDS)
                 raise
             finally:
@@ -135,7 +138,7 @@ class SparkOperatorRunner:
         while True:
             try:
                 created = self._cluster.create(APPLICATIONS, wanted)
-                self._say(f"SparkApplication {name} in namespace {namespace}: created")
+                self._log_line(f"SparkApplication {name} in namespace {namespace}: created")
                 return created
             except ConflictError:
                 there = self._cluster.get(APPLICATIONS, name)
@@ -144,10 +147,12 @@ class SparkOperatorRunner:
             if there["metadata"].get("deletionTimestamp"):
                 self._wait_until_gone(there, limits)
             elif self._can_be_followed(there, wanted, output):
-                self._say(f"SparkApplication {name} in namespace {namespace}: found, following it")
+                self._log_line(f"SparkApplication {name} in namespace {namespace}: found, following it")
                 return there
             else:
-                self._say(f"SparkApplication {name} in namespace {namespace}: an earlier attempt failed, replacing it")
+                self._log_line(
+                    f"SparkApplication {name} in namespace {namespace}: an earlier attempt failed, replacing it"
+                )
                 self._cluster.delete(APPLICATIONS, name, there["metadata"]["uid"])
                 self._wait_until_gone(there, limits)
 
@@ -158,15 +163,15 @@ class SparkOperatorRunner:
             PermanentError: another one runs under this name, or the same one has failed in a way that repeating cannot help.
         """
         annotations = there["metadata"].get("annotations") or {}
-        if annotations.get(ATTEMPT) == self._attempt:
+        if annotations.get(ATTEMPT_ANNOTATION) == self._attempt:
             return True  # our own: the answer to its creation was lost
-        ended = state_of(there) in ENDED and not is_alive(driver_of(self._cluster, there))
-        same = annotations.get(HASH) == wanted["metadata"]["annotations"][HASH]
+        ended = state_of(there) in TERMINAL_STATES and not is_alive(driver_pod_of(self._cluster, there))
+        same = annotations.get(SPEC_HASH_ANNOTATION) == wanted["metadata"]["annotations"][SPEC_HASH_ANNOTATION]
         if not same and not ended:
             name = there["metadata"]["name"]
             message = (
-                f"SparkApplication {name} runs with another spec ({annotations.get(HASH, 'none of ours')}, wanted "
-                f"{wanted['metadata']['annotations'][HASH]}); wait for it, or end it: spark-kfp cancel {name}"
+                f"SparkApplication {name} runs with another spec ({annotations.get(SPEC_HASH_ANNOTATION, 'none of ours')}, wanted "
+                f"{wanted['metadata']['annotations'][SPEC_HASH_ANNOTATION]}); wait for it, or end it: spark-kfp cancel {name}"
             )
             raise PermanentError(Failure(kind="input", type="AnotherSpec", message=message))
         if not ended:
@@ -185,7 +190,7 @@ class SparkOperatorRunner:
         give_up = time.monotonic() + limits.deleted
         while time.monotonic() < give_up:
             found = self._cluster.get(APPLICATIONS, name)
-            driver = self._cluster.get(PODS, driver_name(there))
+            driver = self._cluster.get(PODS, driver_pod_name(there))
             if (not found or found["metadata"]["uid"] != uid) and not (driver and belongs_to(driver, there)):
                 return
             time.sleep(min(1.0, limits.deleted / 10))
@@ -199,7 +204,7 @@ class SparkOperatorRunner:
 
         An application that the operator calls failed is done all the same if its driver did not fail and has left one for these arguments.
         """
-        driver = driver_of(self._cluster, application)
+        driver = driver_pod_of(self._cluster, application)
         log.finish(LOG_SECONDS)
         if exit_code_of(driver) not in (None, 0):
             raise self._why(application, log.tail)
@@ -217,8 +222,8 @@ class SparkOperatorRunner:
         raise TemporaryError(Failure(kind="fault", type="NoResult", message=message), log.tail)
 
     def _why(self, application: Document, log: str) -> StepError:
-        return why_failed(
-            application, driver_of(self._cluster, application), events_of(self._cluster, application), log
+        return explain_failure(
+            application, driver_pod_of(self._cluster, application), events_of(self._cluster, application), log
         )
 
     def _archive(self, log_path: Path, output: str) -> None:
@@ -227,7 +232,7 @@ class SparkOperatorRunner:
             if log_path.exists():
                 self._documents.write_bytes(f"{output}/{LOG_NAME}", log_path.read_bytes(), brief=True)
         except (StepError, InputError) as error:
-            self._say(f"the driver's log could not be kept: {error}")
+            self._log_line(f"the driver's log could not be kept: {error}")
 
 
 def cancel(cluster: Cluster, name: str, patience_seconds: float | None = None) -> None:

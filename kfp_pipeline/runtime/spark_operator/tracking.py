@@ -15,30 +15,30 @@ import yaml
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, EVENTS, PODS, Cluster
 from kfp_pipeline.runtime.spark_operator.application import (
-    ENDED,
+    TERMINAL_STATES,
     Stage,
-    Trouble,
+    StartProblem,
     belongs_to,
-    driver_name,
+    driver_pod_name,
     error_of,
     executors_waiting,
     has_started,
     is_alive,
     phase_of,
     stage_of,
+    start_problem,
     state_of,
-    trouble,
 )
 from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
 from kfp_pipeline.runtime.spark_operator.lease import Lease
 from kfp_pipeline.runtime.spark_operator.manifest import LIMITS_KEY
-from kfp_pipeline.runtime.spark_operator.watch import Watched
+from kfp_pipeline.runtime.spark_operator.watch import ObjectWatch
 from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
 
 Document = dict[str, Any]
-TELL_SECONDS = 30.0
-TIMES_MISSING = 4
+REPEAT_STATE_SECONDS = 30.0
+READS_BEFORE_GONE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class ApplicationTracker:
         limits: of time.
         log: its driver's.
         lease: what keeps it alive.
-        say: takes a line for the task's log.
+        log_line: takes a line for the task's log.
     """
 
     cluster: Cluster
@@ -95,11 +95,11 @@ class ApplicationTracker:
     limits: Limits
     log: DriverLog
     lease: Lease
-    say: Callable[[str], None]
+    log_line: Callable[[str], None]
     _stage: Stage = Stage.SUBMITTED
     _stage_began: float = field(default_factory=time.monotonic)
-    _trouble: Trouble | None = None
-    _trouble_began: float = 0.0
+    _problem: StartProblem | None = None
+    _problem_began: float = 0.0
     _told_state: str | None = None
     _told_line: str = ""
     _told_at: float = 0.0
@@ -113,7 +113,7 @@ class ApplicationTracker:
             StepError: it is gone, or did not start or end in time; in the latter cases it is deleted first.
         """
         name, uid = self.application["metadata"]["name"], self.application["metadata"]["uid"]
-        with Watched(self.cluster, APPLICATIONS, self.application, self.limits.window) as watched:
+        with ObjectWatch(self.cluster, APPLICATIONS, self.application, self.limits.window) as watched:
             while True:
                 found = self._seen(watched, name)
                 if not found or found["metadata"]["uid"] != uid:
@@ -130,7 +130,7 @@ class ApplicationTracker:
                 self.lease.renew()
                 self._wait_for_change(watched)
 
-    def _seen(self, watched: Watched, name: str) -> Document | None:
+    def _seen(self, watched: ObjectWatch, name: str) -> Document | None:
         """The application as the watch has it, or read again if the watch has told of nothing for long, or of its end."""
         found = watched.latest
         if found and found != self.application:
@@ -147,11 +147,11 @@ class ApplicationTracker:
         known = self._driver
         if state_of(found) == state_of(self.application) == "RUNNING" and known and phase_of(known) == "Running":
             return known
-        return driver_of(self.cluster, found)
+        return driver_pod_of(self.cluster, found)
 
     def _found(self, name: str) -> Document | None:
         """The application; that it is gone is believed only when it is said several times in a row."""
-        for _ in range(TIMES_MISSING):
+        for _ in range(READS_BEFORE_GONE):
             found = self.cluster.get(APPLICATIONS, name)
             if found:
                 return found
@@ -166,7 +166,7 @@ class ApplicationTracker:
         self._tell(state or "new", more)
         if driver and has_started(driver):
             self.log.start(driver["metadata"]["name"])
-        return state in ENDED and not wrong
+        return state in TERMINAL_STATES and not wrong
 
     def _is_over(self, driver: Document | None) -> StepError | None:
         """Why there is no use in waiting any longer, if there is none."""
@@ -174,13 +174,13 @@ class ApplicationTracker:
         stage = stage_of(self.application, driver)
         if stage != self._stage:
             self._stage, self._stage_began = stage, now
-        found = trouble(driver) if driver else None
-        if found is None or self._trouble is None or found.failure.type != self._trouble.failure.type:
-            self._trouble_began = now
-        self._trouble = found
+        found = start_problem(driver) if driver else None
+        if found is None or self._problem is None or found.failure.type != self._problem.failure.type:
+            self._problem_began = now
+        self._problem = found
         if found:
             self._tell(state_of(self.application), found.failure.message)
-            if not found.passing and now - self._trouble_began > self.limits.trouble:
+            if not found.passing and now - self._problem_began > self.limits.trouble:
                 return PermanentError(found.failure)
         if waiting := executors_waiting(self.application):
             self._tell(state_of(self.application), f"no executor runs yet, {waiting} wait for room")
@@ -191,7 +191,7 @@ class ApplicationTracker:
         message = f"{_WAITED_FOR[stage]} for {limit:.0f} s: {reason}"
         return TemporaryError(Failure(kind="fault", type="TimeLimit", message=message), self.log.tail)
 
-    def _wait_for_change(self, watched: Watched) -> None:
+    def _wait_for_change(self, watched: ObjectWatch) -> None:
         """Returns when the application has changed, or when it is time to look at what the watch does not tell."""
         failed = state_of(self.application) == "FAILED"  # and its driver runs: its end is not told by the application
         watched.wait(min(1.0, self.limits.look) if failed else self.limits.look)
@@ -199,8 +199,8 @@ class ApplicationTracker:
     def _tell(self, state: str, more: str) -> None:
         """Says a new state at once, and more about the same state only now and then."""
         line, now = f"{state}: {more}" if more else state, time.monotonic()
-        if state != self._told_state or (line != self._told_line and now - self._told_at > TELL_SECONDS):
-            self.say(f"SparkApplication {self.application['metadata']['name']}: {line}")
+        if state != self._told_state or (line != self._told_line and now - self._told_at > REPEAT_STATE_SECONDS):
+            self.log_line(f"SparkApplication {self.application['metadata']['name']}: {line}")
             self._told_state, self._told_line, self._told_at = state, line, now
 
 
@@ -213,14 +213,14 @@ _WAITED_FOR = {
 }
 
 
-def driver_of(cluster: Cluster, application: Document) -> Document | None:
+def driver_pod_of(cluster: Cluster, application: Document) -> Document | None:
     """The driver's pod of this very application, if it is there."""
-    pod = cluster.get(PODS, driver_name(application))
+    pod = cluster.get(PODS, driver_pod_name(application))
     return pod if pod and belongs_to(pod, application) else None
 
 
 def events_of(cluster: Cluster, application: Document) -> list[Document]:
     """What the cluster has noted about an application and its driver, oldest first."""
-    names = (application["metadata"]["name"], driver_name(application))
+    names = (application["metadata"]["name"], driver_pod_name(application))
     found = [event for name in names for event in cluster.list(EVENTS, fieldSelector=f"involvedObject.name={name}")]
     return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))

@@ -13,14 +13,14 @@ from types import TracebackType
 from kubernetes.client.exceptions import ApiException
 
 from kfp_pipeline.runtime.errors import StepError
-from kfp_pipeline.runtime.kubernetes_api import Cluster, Document, GoneError, passing_faults_ignored, refusal
+from kfp_pipeline.runtime.kubernetes_api import Cluster, Document, GoneError, api_error, transient_errors_ignored
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 SHORT_SECONDS = 1.0
 """A watch that ends sooner has not worked, however it ended; the next one waits a moment."""
 
 
-class Watched:
+class ObjectWatch:
     """An object that is being watched; a context that ends the thread."""
 
     def __init__(self, cluster: Cluster, kind: str, found: Document, window_seconds: float) -> None:
@@ -32,7 +32,7 @@ class Watched:
         self._error: Exception | None = None
         self._changed, self._stop = threading.Event(), threading.Event()
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> ObjectWatch:
         threading.Thread(target=self._run, name=f"watch {self._name}", daemon=True).start()
         return self
 
@@ -63,10 +63,10 @@ class Watched:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                with passing_faults_ignored():
+                with transient_errors_ignored():
                     self._watch_once()
             except ApiException as error:
-                self._fail(refusal(error, self._cluster.namespace))
+                self._fail(api_error(error, self._cluster.namespace))
                 return
             except StepError as error:
                 self._fail(error)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from kfp_pipeline.runtime.errors import PermanentError
-from kfp_pipeline.runtime.processes import child, signals_raise
-from kfp_pipeline.runtime.scratch import scratch
+from kfp_pipeline.runtime.processes import child_process, signals_raise_interrupt
+from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.runner import (
-    START_FASTER,
+    FAST_START_CONF,
     SparkSubmitRunner,
     last_lines,
     spark_home,
@@ -38,10 +38,10 @@ def make_archive(settings: Settings) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(target.parent) as folder, signals_raise():
+    with scratch_folder(target.parent) as folder, signals_raise_interrupt():
         made, log_path = folder / "classes.jsa", folder / "log"
         options = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made}"
-        conf = [word for key, value in START_FASTER.items() for word in ("--conf", f"{key}={value}")]
+        conf = [word for key, value in FAST_START_CONF.items() for word in ("--conf", f"{key}={value}")]
         program = [str(step_program().parent / "rehearsal.py"), f"{folder}/rehearsal"]
         command = [
             str(spark_home() / "bin/spark-submit"),
@@ -52,7 +52,9 @@ def make_archive(settings: Settings) -> Path:
         ]
         with (
             log_path.open("wb") as log,
-            child(command, output=log, environment=SparkSubmitRunner("local[*]", settings).environment()) as process,
+            child_process(
+                command, output=log, environment=SparkSubmitRunner("local[*]", settings).environment()
+            ) as process,
         ):
             code = process.wait()
         if code or not made.exists():

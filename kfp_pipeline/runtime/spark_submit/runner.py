@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
-from kfp_pipeline.runtime.processes import child
-from kfp_pipeline.runtime.scratch import scratch
+from kfp_pipeline.runtime.processes import child_process
+from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
-from kfp_pipeline.runtime.spark_submit.standby import EXIT_CODE, FOLDER, ORDERS, Standbys, run_in_standby
+from kfp_pipeline.runtime.spark_submit.standby import EXIT_CODE_PIPE, FOLDER, STEP_PIPE, StandbyDrivers, run_in_standby
 from kfp_pipeline.settings import Settings, where_java_is
 from spark_jobs.arguments import Role, StepArgs, to_argv
 from spark_jobs.contract import STANDBY, Step
@@ -24,7 +24,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
 
 LOG_LINES = 20
-START_FASTER = {
+FAST_START_CONF = {
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",  # nothing listens where others could connect, and no port can be taken
     "spark.driver.bindAddress": "127.0.0.1",
@@ -62,24 +62,26 @@ class SparkSubmitRunner:
         return run_in_standby(Path(self._settings.run) / FOLDER, [step, *to_argv(args)], log_path)
 
     def _in_new_process(self, step: Step, args: StepArgs, log_path: Path) -> int:
-        with scratch() as folder, log_path.open("ab") as log:
+        with scratch_folder() as folder, log_path.open("ab") as log:
             command = self.command([step, *to_argv(args)], str(folder), short=self.is_short(args))
-            with child(command, output=log, environment=self.environment()) as process:
+            with child_process(command, output=log, environment=self.environment()) as process:
                 return process.wait()
 
-    def standbys(self, data_uri: str) -> Standbys | None:
+    def standby_drivers(self, data_uri: str) -> StandbyDrivers | None:
         """What starts the drivers of a run's steps ahead, if its data are small; else starting is little of its time."""
         if (
             not self._settings.standbys
             or "://" in data_uri
-            or bytes_behind([data_uri]) >= self._settings.compile_tiers_bytes
+            or total_bytes([data_uri]) >= self._settings.compile_tiers_bytes
         ):
             return None
 
         def command(folder: Path, step: Step) -> list[str]:
-            return self.command([STANDBY, step, str(folder / ORDERS), str(folder / EXIT_CODE)], str(folder), short=True)
+            return self.command(
+                [STANDBY, step, str(folder / STEP_PIPE), str(folder / EXIT_CODE_PIPE)], str(folder), short=True
+            )
 
-        return Standbys(Path(self._settings.run) / FOLDER, command, self.environment())
+        return StandbyDrivers(Path(self._settings.run) / FOLDER, command, self.environment())
 
     def is_short(self, args: StepArgs) -> bool:
         """Whether a step reads so little that the JVM's second compiler does not pay."""
@@ -87,7 +89,7 @@ class SparkSubmitRunner:
 
     def command(self, words: list[str], folder: str, *, short: bool) -> list[str]:
         """The spark-submit line of a step, or of a standby."""
-        conf = {**START_FASTER, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
+        conf = {**FAST_START_CONF, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
         return [
             str(spark_home() / "bin/spark-submit"),
             f"--master={self._master}",
@@ -151,10 +153,10 @@ def local_path(uri: str) -> Path:
 
 def input_bytes(args: StepArgs) -> int:
     """About how much data a step reads, in bytes as they are stored: Parquet from an earlier step is much smaller than its CSV."""
-    return bytes_behind([getattr(args, name) for name in args.names(Role.GIVEN, Role.FROM_STEP)])
+    return total_bytes([getattr(args, name) for name in args.names(Role.GIVEN, Role.FROM_STEP)])
 
 
-def bytes_behind(uris: Sequence[str]) -> int:
+def total_bytes(uris: Sequence[str]) -> int:
     """The bytes of the files behind some URIs."""
     return sum(file.stat().st_size for uri in uris if uri for file in files_of(uri))
 

@@ -17,17 +17,17 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from kfp_pipeline.runtime.processes import child
+from kfp_pipeline.runtime.processes import child_process
 from spark_jobs.contract import Step
 
 FOLDER = "standbys"
 """Of a run's standbys, in the run's folder."""
-IDLE, LOG, ORDERS, EXIT_CODE = "idle", "log", "orders", "exit_code"
-MOST_BYTES = 60_000
+IDLE_MARKER, LOG, STEP_PIPE, EXIT_CODE_PIPE = "idle", "log", "orders", "exit_code"
+PIPE_BYTES = 60_000
 """Orders that a pipe takes before anyone reads them."""
 
 
-class Standbys:
+class StandbyDrivers:
     """The standbys of one run, of which at most one is idle; a context that ends them all and removes their folder."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Standbys:
         self._broken = False
         self._ends = ExitStack()
 
-    def __enter__(self) -> Standbys:
+    def __enter__(self) -> StandbyDrivers:
         return self
 
     def __exit__(
@@ -49,16 +49,16 @@ class Standbys:
         self._ends.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def one_is_wanted(self) -> bool:
+    def another_is_needed(self) -> bool:
         """Notes which have ended; whether none is idle that a next step could have."""
         for folder, (process, pipe) in list(self._running.items()):
             if process.poll() is not None:
                 with suppress(FileNotFoundError):
-                    (folder / IDLE).unlink()
+                    (folder / IDLE_MARKER).unlink()
                     self._broken = True  # it ended before it was of use, and so would the next
                 os.write(pipe, f"{process.returncode}\n".encode())
                 del self._running[folder]
-        return not self._broken and not any((folder / IDLE).exists() for folder in self._running)
+        return not self._broken and not any((folder / IDLE_MARKER).exists() for folder in self._running)
 
     def start(self, step: Step) -> None:
         """Starts one, which is at its quickest for a step and does any."""
@@ -66,15 +66,15 @@ class Standbys:
         folder = self._folder / str(self._started)
         try:
             folder.mkdir(parents=True)
-            for name in (ORDERS, EXIT_CODE):
+            for name in (STEP_PIPE, EXIT_CODE_PIPE):
                 os.mkfifo(folder / name)
             log = self._ends.enter_context((folder / LOG).open("ab"))
             # Opened for both, a pipe does not wait for its other end, and keeps what was written into it.
-            pipe = os.open(folder / EXIT_CODE, os.O_RDWR)
+            pipe = os.open(folder / EXIT_CODE_PIPE, os.O_RDWR)
             self._ends.callback(os.close, pipe)
-            started = child(self._command(folder, step), output=log, environment=self._environment)
+            started = child_process(self._command(folder, step), output=log, environment=self._environment)
             self._running[folder] = (self._ends.enter_context(started), pipe)
-            (folder / IDLE).touch()
+            (folder / IDLE_MARKER).touch()
         except OSError:  # a full disk, say; the steps start by themselves, and will tell
             self._broken = True
 
@@ -91,17 +91,17 @@ def run_in_standby(folder: Path, words: Sequence[str], log_path: Path) -> int | 
         The standby's exit code; None if there is none that is idle, or it ended before it began with the step.
     """
     orders = f"{json.dumps(list(words))}\n".encode()
-    standby = _claimed(folder) if len(orders) < MOST_BYTES else None
+    standby = _claimed(folder) if len(orders) < PIPE_BYTES else None
     if standby is None:
         return None
     (standby / LOG).replace(log_path)
-    pipe = os.open(standby / ORDERS, os.O_RDWR | os.O_NONBLOCK)
+    pipe = os.open(standby / STEP_PIPE, os.O_RDWR | os.O_NONBLOCK)
     try:
         os.write(pipe, orders)
-        with (standby / EXIT_CODE).open(encoding="utf-8") as ended:
+        with (standby / EXIT_CODE_PIPE).open(encoding="utf-8") as ended:
             code = ended.readline()
         with suppress(BlockingIOError):  # nothing is left of the orders: they were taken
-            os.read(pipe, MOST_BYTES)
+            os.read(pipe, PIPE_BYTES)
             return None
     finally:
         os.close(pipe)
@@ -109,7 +109,7 @@ def run_in_standby(folder: Path, words: Sequence[str], log_path: Path) -> int | 
 
 
 def _claimed(folder: Path) -> Path | None:
-    for idle in sorted(folder.glob(f"*/{IDLE}")):
+    for idle in sorted(folder.glob(f"*/{IDLE_MARKER}")):
         with suppress(FileNotFoundError):
             idle.rename(idle.with_name("claimed"))
             return idle.parent

@@ -13,7 +13,13 @@ import yaml
 
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.runtime import kubernetes_api, object_store
-from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL, label_of
+from kfp_pipeline.runtime.spark_operator.manifest import (
+    MANAGED_BY,
+    OUTPUT_URI_ANNOTATION,
+    RUN_LABEL,
+    STEP_LABEL,
+    label_value,
+)
 from spark_jobs.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
@@ -65,8 +71,8 @@ def submit(server: FakeKubernetes, name: str, script: Any = "success", steps: in
     server.operator.script(name, script)
     metadata = {
         "name": name,
-        "labels": {**MANAGED_BY, STEP_LABEL: "load", RUN_LABEL: label_of(run)},
-        "annotations": {OUTPUT_URI: f"s3://kfp/{run}/load"},
+        "labels": {**MANAGED_BY, STEP_LABEL: "load", RUN_LABEL: label_value(run)},
+        "annotations": {OUTPUT_URI_ANNOTATION: f"s3://kfp/{run}/load"},
     }
     server.create(
         "sparkapplications",
@@ -256,7 +262,7 @@ def test_a_run_whose_id_no_label_can_hold_is_found_by_its_id(server: FakeKuberne
     submit(server, "app-1", "success", 3, run=run)
     submit(server, "app-2", "oom", 5, run=run)
     submit(server, "app-3", "success", 3, run=run.replace("ä", "-").strip("_")[:63])
-    assert label_of(run) in call("status")[1]
+    assert label_value(run) in call("status")[1]
     assert call("cancel", "--run", run) == (0, "cancelled app-1\n", "")
     assert call("clean", "--run", run)[:2] == (0, "deleted app-2\n")
     assert list(server.applications) == ["app-3"]

@@ -43,7 +43,7 @@ def test_a_task_that_fails_before_it_has_submitted_anything_leaves_its_sentence(
     with pytest.raises(SystemExit) as end:
         run_task("train", train(elastic_net_param=1.5))
     assert end.value.code == 2
-    found = failures.read(store, PLACE)
+    found = failures.read_failures(store, PLACE)
     assert list(found) == [Step.TRAIN]
     assert found[Step.TRAIN].kind == "input"
     assert f"spark-kfp: error: {found[Step.TRAIN].message}" in capsys.readouterr().out
@@ -64,20 +64,20 @@ def test_a_task_that_fails_before_it_has_submitted_anything_leaves_its_sentence(
 def test_the_last_attempt_counts_and_one_that_succeeds_removes_the_reason(
     store: Store, error: Exception, kind: str, told: str
 ) -> None:
-    with pytest.raises(type(error)), failures.recorded(Step.TRAIN, OUTPUT, "run-1"):
+    with pytest.raises(type(error)), failures.save_on_error(Step.TRAIN, OUTPUT, "run-1"):
         raise error
     document = json.loads(store.kept[REASON])
     assert (document["kind"], document["message"]) == (kind, told)
-    with failures.recorded(Step.TRAIN, OUTPUT, "run-1"):
+    with failures.save_on_error(Step.TRAIN, OUTPUT, "run-1"):
         pass
     assert store.kept == {}
 
 
 def test_a_store_that_is_away_does_not_change_how_a_task_ends(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.away = True
-    with pytest.raises(InputError, match="no column x"), failures.recorded(Step.TRAIN, OUTPUT, "run-1"):
+    with pytest.raises(InputError, match="no column x"), failures.save_on_error(Step.TRAIN, OUTPUT, "run-1"):
         raise InputError("no column x")
-    with failures.recorded(Step.TRAIN, OUTPUT, "run-1"):
+    with failures.save_on_error(Step.TRAIN, OUTPUT, "run-1"):
         pass
     told = "what the run's summary tells of this task could not be changed: the store does not answer"
     assert told in capsys.readouterr().out
@@ -85,6 +85,6 @@ def test_a_store_that_is_away_does_not_change_how_a_task_ends(store: Store, caps
 
 @pytest.mark.parametrize("uri", ["/runs/one/train", "minio://b/training/another/train/salt/model"])
 def test_outside_of_a_runs_own_place_nothing_is_written(store: Store, uri: str) -> None:
-    with pytest.raises(KeyError), failures.recorded(Step.TRAIN, uri, "run-1"):
+    with pytest.raises(KeyError), failures.save_on_error(Step.TRAIN, uri, "run-1"):
         raise KeyError("x")
     assert store.kept == {}

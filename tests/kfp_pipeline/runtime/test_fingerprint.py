@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kfp_pipeline.runtime import fingerprint
-from kfp_pipeline.runtime.fingerprint import remember, take_over, write_whole
+from kfp_pipeline.runtime.fingerprint import record_finished_step, reuse_finished_step, write_atomically
 from kfp_pipeline.runtime.spark_submit.runner import read_result, step_program
 from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step
 from spark_jobs.result import Result
@@ -125,7 +125,7 @@ def leave(directory: Path, key: str, status: str = "succeeded") -> str:
     """Leaves a result document as an earlier step with a fingerprint does, and returns the step's URI."""
     arguments = {"output_uri": str(directory)}
     result = Result(step="load", status=status, digest="digest of the rows", arguments=arguments)
-    remember(directory.parent / "runs", key, result)
+    record_finished_step(directory.parent / "runs", key, result)
     return str(directory)
 
 
@@ -191,7 +191,7 @@ def finished(tmp_path: Path) -> Callable[[str], EvaluateArgs]:
             step="evaluate", status="succeeded", arguments=asdict(args), digest="abc", uris=uris, seconds={"total": 9.0}
         )
         (run / "evaluation" / "result.json").write_text(result.to_json())
-        remember(tmp_path / "runs", "key", result)
+        record_finished_step(tmp_path / "runs", "key", result)
         return args
 
     return make
@@ -213,7 +213,7 @@ def contents(directory: Path) -> dict[str, str]:
 def test_a_whole_directory_is_taken_over_by_links(finished: Callable[[str], EvaluateArgs], tmp_path: Path) -> None:
     earlier = finished("earlier")
     later = moved(earlier, tmp_path)
-    result = take_over(tmp_path / "runs", "key", later)
+    result = reuse_finished_step(tmp_path / "runs", "key", later)
     assert result is not None
     assert len(contents(tmp_path / "later")) == 4
     assert contents(tmp_path / "later") == contents(tmp_path / "earlier")
@@ -227,7 +227,7 @@ def test_what_is_taken_over_speaks_of_its_own_place_and_says_where_it_is_from(
 ) -> None:
     earlier = finished("earlier")
     later = moved(earlier, tmp_path)
-    result = take_over(tmp_path / "runs", "key", later)
+    result = reuse_finished_step(tmp_path / "runs", "key", later)
     assert result is not None
     assert result.uris == {
         "output": later.output_uri,
@@ -252,7 +252,7 @@ def test_a_uri_that_only_begins_like_the_earlier_output_is_left_as_it_is(
     result = json.loads(document.read_text())
     result["uris"]["other"] = earlier.output_uri + "-of-another/x"
     document.write_text(json.dumps(result))
-    taken = take_over(tmp_path / "runs", "key", moved(earlier, tmp_path))
+    taken = reuse_finished_step(tmp_path / "runs", "key", moved(earlier, tmp_path))
     assert taken is not None
     assert taken.uris["other"] == earlier.output_uri + "-of-another/x"
 
@@ -261,12 +261,12 @@ def test_nothing_is_taken_over_that_is_not_there(finished: Callable[[str], Evalu
     earlier = finished("earlier")
     later = moved(earlier, tmp_path)
     runs = tmp_path / "runs"
-    assert take_over(runs, "another key", later) is None
+    assert reuse_finished_step(runs, "another key", later) is None
     (tmp_path / "earlier" / "report").unlink()
-    assert take_over(runs, "key", later) is None
+    assert reuse_finished_step(runs, "key", later) is None
     (tmp_path / "earlier" / "report").write_text("<html>")
     shutil.rmtree(earlier.output_uri)
-    assert take_over(runs, "key", later) is None
+    assert reuse_finished_step(runs, "key", later) is None
     assert not (tmp_path / "later").exists()
 
 
@@ -276,13 +276,13 @@ def test_a_note_that_cannot_be_read_is_passed_over(
 ) -> None:
     later = moved(finished("earlier"), tmp_path)
     (tmp_path / "runs" / ".finished" / "key.json").write_text(note)
-    assert take_over(tmp_path / "runs", "key", later) is None
+    assert reuse_finished_step(tmp_path / "runs", "key", later) is None
 
 
 def test_a_failed_step_is_not_taken_over(finished: Callable[[str], EvaluateArgs], tmp_path: Path) -> None:
     earlier = finished("earlier")
     leave(Path(earlier.output_uri), "abc", "failed")
-    assert take_over(tmp_path / "runs", "key", moved(earlier, tmp_path)) is None
+    assert reuse_finished_step(tmp_path / "runs", "key", moved(earlier, tmp_path)) is None
 
 
 def test_files_are_copied_where_they_cannot_be_linked(
@@ -293,7 +293,7 @@ def test_files_are_copied_where_they_cannot_be_linked(
 
     monkeypatch.setattr(os, "link", refuse)
     earlier = finished("earlier")
-    assert take_over(tmp_path / "runs", "key", moved(earlier, tmp_path)) is not None
+    assert reuse_finished_step(tmp_path / "runs", "key", moved(earlier, tmp_path)) is not None
     assert contents(tmp_path / "later") == contents(tmp_path / "earlier")
     assert not (tmp_path / "later" / "report").samefile(tmp_path / "earlier" / "report")
 
@@ -304,7 +304,7 @@ def test_removing_the_earlier_run_leaves_the_later_whole(
     earlier = finished("earlier")
     whole = contents(tmp_path / "earlier")
     later = moved(earlier, tmp_path)
-    result = take_over(tmp_path / "runs", "key", later)
+    result = reuse_finished_step(tmp_path / "runs", "key", later)
     shutil.rmtree(tmp_path / "earlier")
     assert contents(tmp_path / "later") == whole
     assert read_result(Path(later.output_uri)) == result
@@ -314,11 +314,11 @@ def test_what_was_taken_over_can_be_taken_over_when_the_first_is_gone(
     finished: Callable[[str], EvaluateArgs], tmp_path: Path
 ) -> None:
     earlier = finished("earlier")
-    result = take_over(tmp_path / "runs", "key", moved(earlier, tmp_path))
+    result = reuse_finished_step(tmp_path / "runs", "key", moved(earlier, tmp_path))
     assert result is not None
-    remember(tmp_path / "runs", "key", result)
+    record_finished_step(tmp_path / "runs", "key", result)
     shutil.rmtree(tmp_path / "earlier")
-    assert take_over(tmp_path / "runs", "key", moved(earlier, tmp_path, "third")) is not None
+    assert reuse_finished_step(tmp_path / "runs", "key", moved(earlier, tmp_path, "third")) is not None
 
 
 def test_what_an_earlier_attempt_left_in_the_output_is_gone_after_a_take_over(
@@ -327,14 +327,14 @@ def test_what_an_earlier_attempt_left_in_the_output_is_gone_after_a_take_over(
     later = moved(finished("earlier"), tmp_path)
     (Path(later.output_uri) / "deep").mkdir(parents=True)
     (Path(later.output_uri) / "deep" / "half-written").write_text("of a killed attempt")
-    assert take_over(tmp_path / "runs", "key", later) is not None
+    assert reuse_finished_step(tmp_path / "runs", "key", later) is not None
     assert contents(tmp_path / "later") == contents(tmp_path / "earlier")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_whole(tmp_path / "sub" / "file", "first")
+    write_atomically(tmp_path / "sub" / "file", "first")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(tmp_path / "sub" / "file", "second \ud800")
+        write_atomically(tmp_path / "sub" / "file", "second \ud800")
     assert contents(tmp_path) == {"sub/file": "first"}
 
 
@@ -346,8 +346,8 @@ def test_a_take_over_that_is_killed_leaves_nothing_that_looks_finished(
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fingerprint, "write_whole", kill)
+    monkeypatch.setattr(fingerprint, "write_atomically", kill)
     with pytest.raises(KeyboardInterrupt):
-        take_over(tmp_path / "runs", "key", later)
+        reuse_finished_step(tmp_path / "runs", "key", later)
     assert contents(tmp_path / "later") == contents(tmp_path / "earlier")
     assert read_result(Path(later.output_uri)) is None

@@ -22,7 +22,7 @@ from kfp_pipeline.runtime.kubernetes_api import (
     ConflictError,
     GoneError,
     connect,
-    passing_faults_ignored,
+    transient_errors_ignored,
 )
 from spark_jobs.errors import InputError
 
@@ -109,7 +109,7 @@ def test_pauses_between_requests_grow_but_not_without_end(
 def test_an_answer_that_is_not_json_is_a_blink_of_something_in_between(cluster: Cluster) -> None:
     cluster.patience_seconds = 0.05
     with pytest.raises(TemporaryError, match="not answered"):
-        cluster.patiently(lambda: cluster.text("/healthz"))
+        cluster.retry_while_unavailable(lambda: cluster.text("/healthz"))
 
 
 @pytest.mark.parametrize(
@@ -263,13 +263,13 @@ def test_half_an_event_of_a_watch_that_was_cut_is_not_taken_for_one(server: Fake
     ids=repr,
 )
 def test_whoever_follows_may_meet_a_blink(error: Exception) -> None:
-    with passing_faults_ignored():
+    with transient_errors_ignored():
         raise error
 
 
 @pytest.mark.parametrize("status", [401, 403, 422])
 def test_whoever_follows_is_told_of_a_refusal(status: int) -> None:
-    with pytest.raises(ApiException), passing_faults_ignored():
+    with pytest.raises(ApiException), transient_errors_ignored():
         raise ApiException(status=status)
 
 

@@ -15,7 +15,7 @@ from kfp import dsl
 
 from kfp_pipeline.runtime import failures, fingerprint, loading
 from kfp_pipeline.runtime import step as step_module
-from kfp_pipeline.runtime.loading import Loaded, images_of, run_load
+from kfp_pipeline.runtime.loading import LoadedTable, images_of, run_load
 from kfp_pipeline.runtime.spark_submit.runner import step_program
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import LoadArgs, Step
@@ -71,11 +71,11 @@ def cluster(store: Store, config: dict[str, str], monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def load(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Loaded, Mapping[str, Any]]]:
+def load(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[LoadedTable, Mapping[str, Any]]]:
     """Runs the task of a run; gives back what it returns and its artifact's metadata."""
     assert cluster
 
-    def run(run_id: str, **changed: Any) -> tuple[Loaded, Mapping[str, Any]]:
+    def run(run_id: str, **changed: Any) -> tuple[LoadedTable, Mapping[str, Any]]:
         monkeypatch.setenv("SPARK_KFP_RUN_ID", run_id)
         table = SimpleNamespace(uri=f"{ROOT}/{run_id}/load/salt/table", metadata={})
         given = vars(LoadArgs(data_uri=DATA, output_uri="-"))
@@ -85,7 +85,7 @@ def load(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
     return run
 
 
-Load = Callable[..., tuple[Loaded, Mapping[str, Any]]]
+Load = Callable[..., tuple[LoadedTable, Mapping[str, Any]]]
 
 
 def test_the_second_run_takes_the_table_over_and_starts_no_spark(load: Load, cluster: Cluster) -> None:
@@ -199,7 +199,7 @@ def test_data_that_are_not_there_are_told_before_anything_is_submitted(
         load("one", data_uri=uri)
     assert end.value.code == 2
     assert cluster.read == []
-    assert told in failures.read(store, f"{ROOT}/one")[Step.LOAD].message
+    assert told in failures.read_failures(store, f"{ROOT}/one")[Step.LOAD].message
 
 
 @pytest.mark.parametrize("time", ["", "[[ScheduledTime]]", "{{$.pipeline_job_schedule_time_utc}}"])

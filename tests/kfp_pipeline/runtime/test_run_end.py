@@ -16,7 +16,7 @@ from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.run_end import end_run
 from kfp_pipeline.runtime.run_folder import run_folder_of
-from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI, RUN_LABEL, STEP_LABEL
+from kfp_pipeline.runtime.spark_operator.manifest import MANAGED_BY, OUTPUT_URI_ANNOTATION, RUN_LABEL, STEP_LABEL
 from spark_jobs.result import Result
 
 if TYPE_CHECKING:
@@ -52,15 +52,17 @@ def put(server: FakeKubernetes, step: str, state: str, *, run: str = "run-1", at
     metadata = {
         "name": f"{run}-{step}",
         "labels": {**MANAGED_BY, STEP_LABEL: step, RUN_LABEL: run},
-        "annotations": {OUTPUT_URI: f"{PLACE}/{step}/salt/out"},
+        "annotations": {OUTPUT_URI_ANNOTATION: f"{PLACE}/{step}/salt/out"},
         "creationTimestamp": f"2026-11-23T00:00:{at}Z",
     }
     status = {"applicationState": {"state": state, **({"errorMessage": error} if error else {})}}
     server.put("sparkapplications", {"metadata": metadata, "status": status})
 
 
-def end(cluster: Cluster, documents: Documents, shown_at: Path, status: str = "SUCCEEDED") -> dict[str, Any]:
-    return end_run(cluster, documents, run="run-1", place=PLACE, status=status, message="", shown_at=shown_at)
+def end(cluster: Cluster, documents: Documents, markdown_path: Path, status: str = "SUCCEEDED") -> dict[str, Any]:
+    return end_run(
+        cluster, documents, run="run-1", run_folder=PLACE, status=status, message="", markdown_path=markdown_path
+    )
 
 
 def names(cluster: Cluster) -> list[str]:

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from kfp_pipeline.runtime.errors import PermanentError
-from kfp_pipeline.runtime.scratch import HELD, scratch
+from kfp_pipeline.runtime.scratch import LOCK_NAME, scratch_folder
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kfp_pipeline.runtime.scratch import scratch
-with scratch(Path(sys.argv[1])) as folder:
+from kfp_pipeline.runtime.scratch import scratch_folder
+with scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "block").write_text("x")
     print(folder, flush=True)
     time.sleep(120)
@@ -43,7 +43,7 @@ def holder(parent: Path) -> Iterator[Path]:
 
 def test_a_folder_is_gone_after_its_block_however_it_ends(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with scratch(tmp_path) as folder:
+        with scratch_folder(tmp_path) as folder:
             (folder / "block").write_text("x")
             raise KeyboardInterrupt
 
@@ -58,7 +58,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(tmp_pat
     assert (left / "block").exists()
     with holder(tmp_path) as living:
         assert not left.exists()
-        with scratch(tmp_path) as own, scratch(tmp_path) as inner:
+        with scratch_folder(tmp_path) as own, scratch_folder(tmp_path) as inner:
             assert sorted(tmp_path.iterdir()) == sorted([living, own, inner])
         assert (living / "block").read_text() == "x"
     assert list(tmp_path.iterdir()) == [living]
@@ -67,9 +67,9 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(tmp_pat
 def test_nothing_is_removed_but_what_was_made_here(tmp_path: Path) -> None:
     for name in ("spark-kfp-data", "spark-kfp-clone/.git", "other"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "other" / HELD).touch()
+    (tmp_path / "other" / LOCK_NAME).touch()
     (tmp_path / "spark-kfp-link").symlink_to(tmp_path / "other")
-    with scratch(tmp_path):
+    with scratch_folder(tmp_path):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {
         "spark-kfp-data",
@@ -77,7 +77,7 @@ def test_nothing_is_removed_but_what_was_made_here(tmp_path: Path) -> None:
         "other",
         "spark-kfp-link",
     }
-    assert (tmp_path / "other" / HELD).exists()
+    assert (tmp_path / "other" / LOCK_NAME).exists()
 
 
 @pytest.mark.usefixtures("submit_here")

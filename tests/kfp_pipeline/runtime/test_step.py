@@ -12,7 +12,7 @@ from kfp import dsl
 
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.events import all_events, emit, read_events
-from kfp_pipeline.runtime.step import check_paths, record, record_curves, run_task, step_arguments
+from kfp_pipeline.runtime.step import check_paths, record_curves, record_result, run_task, step_arguments
 from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import Result
@@ -62,13 +62,13 @@ DOCUMENT = {
 def test_metrics_that_are_not_finite_are_not_logged(tmp_path: Path) -> None:
     found = artifacts(tmp_path)
     metrics = {"accuracy": 0.75, "logLoss": float("inf"), "f1": float("nan"), "zero": 0.0}
-    record(evaluation(tmp_path, DOCUMENT, metrics), found)
+    record_result(evaluation(tmp_path, DOCUMENT, metrics), found)
     assert found["metrics"].metadata == {"accuracy": 0.75, "zero": 0.0}
 
 
 def test_the_curve_and_the_confusion_matrix_are_recorded(tmp_path: Path) -> None:
     found = artifacts(tmp_path)
-    record(evaluation(tmp_path, DOCUMENT, {}), found)
+    record_result(evaluation(tmp_path, DOCUMENT, {}), found)
     points = found["curves"].metadata["confidenceMetrics"]
     assert [(p["falsePositiveRate"], p["recall"], p["confidenceThreshold"]) for p in points] == [
         (0.0, 0.0, 1.0),
@@ -89,14 +89,14 @@ def test_without_a_curve_the_confusion_matrix_is_recorded_alone(tmp_path: Path, 
 
 def test_the_summary_is_written_where_kfps_launcher_looks_for_it(tmp_path: Path) -> None:
     found = artifacts(tmp_path)
-    record(evaluation(tmp_path, DOCUMENT, {}), found)
+    record_result(evaluation(tmp_path, DOCUMENT, {}), found)
     assert Path(found["summary"].path).read_text().startswith("# Predicting label\n")
 
 
 def test_the_artifacts_keep_their_uris_and_gain_metadata(tmp_path: Path) -> None:
     found = artifacts(tmp_path)
     before = {name: artifact.uri for name, artifact in found.items()}
-    record(evaluation(tmp_path, DOCUMENT, {"accuracy": 0.75}), found)
+    record_result(evaluation(tmp_path, DOCUMENT, {"accuracy": 0.75}), found)
     assert {name: artifact.uri for name, artifact in found.items()} == before
     assert found["evaluation"].metadata == {
         "rows": {"test": 8},

@@ -15,8 +15,8 @@ from test_operator_runner import ARGS, NAME, Bench
 
 from kfp_pipeline.runtime import supervision
 from kfp_pipeline.runtime.errors import PermanentError, TemporaryError
-from kfp_pipeline.runtime.processes import signals_raise
-from kfp_pipeline.runtime.supervision import RESTARTS, SupervisedRunner
+from kfp_pipeline.runtime.processes import signals_raise_interrupt
+from kfp_pipeline.runtime.supervision import MAX_RESTARTS, SupervisedRunner
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
@@ -78,7 +78,7 @@ class Stand:
 
 @pytest.fixture
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stand:
-    monkeypatch.setattr(supervision, "WAITS_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(supervision, "RETRY_WAITS_SECONDS", (0.01, 0.02))
     return Stand(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_it_is_started_again_only_so_often(stand: Stand) -> None:
     with pytest.raises(SystemExit) as caught:
         stand.run(killed(times=99))
     assert caught.value.code == 1
-    assert len(stand.processes) == RESTARTS + 1
+    assert len(stand.processes) == MAX_RESTARTS + 1
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_signal_to_the_task_reaches_the_process_and_both_end(stand: Stand) -> 
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop).start()
-    with pytest.raises(KeyboardInterrupt), signals_raise():
+    with pytest.raises(KeyboardInterrupt), signals_raise_interrupt():
         stand.run(act)
     assert (stand.folder / "cancelled").exists()
     with pytest.raises(ProcessLookupError):
@@ -202,7 +202,7 @@ def test_a_follower_of_an_application_that_is_killed_loses_nothing(server: FakeK
             lives.touch()
             runner = bench.runner()
             if first:
-                runner._say = lambda line: os.kill(os.getpid(), signal.SIGKILL) if "RUNNING" in line else None
+                runner._log_line = lambda line: os.kill(os.getpid(), signal.SIGKILL) if "RUNNING" in line else None
             return runner.run(step, args, log_path)
 
     said: list[str] = []

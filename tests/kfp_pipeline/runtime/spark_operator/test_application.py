@@ -12,17 +12,17 @@ from kfp_pipeline.runtime.spark_operator.application import (
     DRIVER_CONTAINER,
     Stage,
     belongs_to,
-    driver_name,
+    driver_pod_name,
     error_line,
     error_of,
     executors_waiting,
+    explain_failure,
     failure_from_termination_message,
     has_started,
     is_alive,
     stage_of,
+    start_problem,
     state_of,
-    trouble,
-    why_failed,
 )
 from spark_jobs.result import Failure
 
@@ -58,7 +58,7 @@ def ended(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]
 
 
 def why(driver: dict[str, Any] | None, error: str = "", events: Any = (), log: str = "") -> StepError:
-    return why_failed(application("FAILED", error), driver, list(events), log)
+    return explain_failure(application("FAILED", error), driver, list(events), log)
 
 
 @pytest.mark.parametrize("state", [*BEFORE, *LATER, "UNKNOWN", "COMPLETED", "FAILED"])
@@ -78,8 +78,8 @@ def test_an_application_that_the_operator_has_not_seen_is_new(document: dict[str
 
 
 def test_the_drivers_name_is_the_operators_word_else_the_usual_one() -> None:
-    assert driver_name(application()) == "app-driver"
-    assert driver_name(application(driverInfo={"podName": "other"})) == "other"
+    assert driver_pod_name(application()) == "app-driver"
+    assert driver_pod_name(application(driverInfo={"podName": "other"})) == "other"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_driver_has_a_log_once_its_own_container_has_started() -> None:
     "reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"]
 )
 def test_an_image_that_cannot_be_had_does_not_pass_by_itself(reason: str) -> None:
-    found = trouble(pod("Pending", {"waiting": {"reason": reason, "message": "not found"}}))
+    found = start_problem(pod("Pending", {"waiting": {"reason": reason, "message": "not found"}}))
     assert found is not None
     assert (found.passing, found.failure.kind, found.failure.type) == (False, "input", reason)
     assert "'spark:1' cannot be had (not found)" in found.failure.message
@@ -138,7 +138,7 @@ def test_an_image_that_cannot_be_had_does_not_pass_by_itself(reason: str) -> Non
 
 @pytest.mark.parametrize("reason", ["CreateContainerConfigError", "CreateContainerError", "RunContainerError"])
 def test_a_container_that_cannot_be_made_does_not_pass_by_itself(reason: str) -> None:
-    found = trouble(pod("Pending", {"waiting": {"reason": reason, "message": 'secret "s" not found'}}))
+    found = start_problem(pod("Pending", {"waiting": {"reason": reason, "message": 'secret "s" not found'}}))
     assert found is not None
     assert not found.passing
     assert 'secret "s" not found; check: spark-kfp doctor' in found.failure.message
@@ -146,7 +146,9 @@ def test_a_container_that_cannot_be_made_does_not_pass_by_itself(reason: str) ->
 
 def test_a_full_cluster_may_pass_by_itself() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-    found = trouble({"metadata": {}, "status": {"phase": "Pending", "conditions": [{"type": "Ready"}, condition]}})
+    found = start_problem(
+        {"metadata": {}, "status": {"phase": "Pending", "conditions": [{"type": "Ready"}, condition]}}
+    )
     assert found is not None
     assert (found.passing, found.failure.kind) == (True, "fault")
     assert "0/1 nodes" in found.failure.message
@@ -164,7 +166,7 @@ def test_a_full_cluster_may_pass_by_itself() -> None:
     ],
 )
 def test_a_driver_that_is_on_its_way_has_no_trouble(driver: dict[str, Any]) -> None:
-    assert trouble(driver) is None
+    assert start_problem(driver) is None
 
 
 def test_the_steps_own_word_comes_before_all_else() -> None:

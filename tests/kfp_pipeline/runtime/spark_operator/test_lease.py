@@ -13,7 +13,7 @@ from kfp_pipeline.runtime.errors import TemporaryError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator import lease
 from kfp_pipeline.runtime.spark_operator.lease import Lease, Reaper
-from kfp_pipeline.runtime.spark_operator.manifest import LEASE, MANAGED_BY
+from kfp_pipeline.runtime.spark_operator.manifest import LEASE_ANNOTATION, MANAGED_BY
 from kfp_pipeline.settings import COME_BACK_SECONDS, NODE_LOST_SECONDS, Settings, lease_for
 from kfp_pipeline.task_settings import Platform
 
@@ -67,7 +67,7 @@ class Watchman:
         found: list[str] = []
         for _ in range(round(seconds / LOOK)):
             self.clock.now += LOOK
-            found += self.reaper.look()
+            found += self.reaper.delete_expired()
         return found
 
 
@@ -161,8 +161,8 @@ def test_an_application_whose_lease_nobody_renews_is_deleted_after_its_whole_dur
 
 
 def test_an_application_whose_lease_is_renewed_lives(server: FakeKubernetes, watchman: Watchman) -> None:
-    application(server, annotations={LEASE: "60"})
-    application(server, "other", annotations={LEASE: "60"})
+    application(server, annotations={LEASE_ANNOTATION: "60"})
+    application(server, "other", annotations={LEASE_ANNOTATION: "60"})
     for number in range(8):
         renewed(server, f"2026-11-23T07:{number:02d}:00.0Z")
         assert "app" not in watchman.looks(5 * LOOK)
@@ -171,7 +171,7 @@ def test_an_application_whose_lease_is_renewed_lives(server: FakeKubernetes, wat
 
 def test_the_duration_is_noted_on_the_application(server: FakeKubernetes, watchman: Watchman) -> None:
     for name, seconds in (("short", "20"), ("long", "200"), ("odd", "soon")):
-        application(server, name, annotations={LEASE: seconds})
+        application(server, name, annotations={LEASE_ANNOTATION: seconds})
         renewed(server, "2026-11-23T07:00:00.0Z", name)
     assert watchman.looks(100) == ["short"]
     assert watchman.looks(120) == ["long"]
@@ -183,7 +183,7 @@ def test_a_short_lease_is_renewed_often_enough(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(lease.time, "monotonic", clock)
-    held = Lease(cluster, application(server, annotations={LEASE: "60"}), "task-1")
+    held = Lease(cluster, application(server, annotations={LEASE_ANNOTATION: "60"}), "task-1")
     held.renew()
     count = len(server.requests)
     clock.now += 10
@@ -197,7 +197,7 @@ def test_a_lease_outlives_kfps_patience(
     server: FakeKubernetes, watchman: Watchman, retries: int, waits: list[int]
 ) -> None:
     seconds = lease_for(retries, Platform().backoff_seconds)
-    application(server, annotations={LEASE: str(seconds)})
+    application(server, annotations={LEASE_ANNOTATION: str(seconds)})
     for number, wait in enumerate(
         [0, *waits]
     ):  # the task's node is lost, KFP waits, a pod comes back at the last moment
@@ -241,7 +241,7 @@ def test_a_reaper_that_has_just_started_deletes_nothing_however_old_the_lease(
 ) -> None:
     application(server)
     renewed(server, "1999-01-01T00:00:00Z", 1)
-    assert Reaper(cluster).look() == []
+    assert Reaper(cluster).delete_expired() == []
 
 
 def test_after_a_gap_without_an_answer_every_lease_counts_as_just_seen(

@@ -11,16 +11,16 @@ import pytest
 import yaml
 
 from kfp_pipeline.runtime.spark_operator.manifest import (
-    HASH,
-    OUTPUT_URI,
+    OUTPUT_URI_ANNOTATION,
     RUN_LABEL,
+    SPEC_HASH_ANNOTATION,
     STEP_LABEL,
     STEPS_KEY,
     TEMPLATE_KEY,
     application_name,
     build_application,
     driver_memory,
-    label_of,
+    label_value,
     spec_hash,
 )
 from spark_jobs.contract import LoadArgs, Step
@@ -54,8 +54,8 @@ def test_the_template_as_it_is_becomes_a_valid_application_with_the_steps_argume
     assert application["spec"]["image"] == yaml.safe_load(TEMPLATE)["spec"]["image"]
     assert application["spec"]["arguments"][0] == "load"
     assert "s3://data/bank.csv" in " ".join(application["spec"]["arguments"])
-    assert application["metadata"]["annotations"][OUTPUT_URI] == ARGS.output_uri
-    assert application["metadata"]["annotations"][HASH] == spec_hash(application["spec"])
+    assert application["metadata"]["annotations"][OUTPUT_URI_ANNOTATION] == ARGS.output_uri
+    assert application["metadata"]["annotations"][SPEC_HASH_ANNOTATION] == spec_hash(application["spec"])
 
 
 def memory(steps: dict[str, Any], overrides: dict[str, Any]) -> str:
@@ -322,7 +322,7 @@ def test_the_hash_knows_no_order_of_keys_but_every_value() -> None:
 
 def test_the_hash_changes_with_what_a_run_changes_but_not_with_its_name() -> None:
     def digest(**given: Any) -> str:
-        return str(build(**given)["metadata"]["annotations"][HASH])
+        return str(build(**given)["metadata"]["annotations"][SPEC_HASH_ANNOTATION])
 
     assert digest() == digest(run="another")
     assert digest() != digest(overrides={"load": {"driver": {"memory": "9g"}}})
@@ -356,12 +356,12 @@ def test_a_run_of_any_name_gives_a_valid_label(run: str) -> None:
     ("one", "other"), [("a b", "a-b"), ("täglich", "t-glich"), ("x" * 64, "x" * 65), ("_a", "a"), ("Ä", "Ö")]
 )
 def test_two_runs_never_share_a_label(one: str, other: str) -> None:
-    assert label_of(one) != label_of(other)
-    assert label_of(label_of(one)) == label_of(one), "what status shows names the run too"
+    assert label_value(one) != label_value(other)
+    assert label_value(label_value(one)) == label_value(one), "what status shows names the run too"
 
 
 def test_the_id_that_kfp_gives_a_run_is_its_label() -> None:
-    assert label_of("0e3f9a0c-7d1b-4c55-9a39-1f2d3c4b5a69") == "0e3f9a0c-7d1b-4c55-9a39-1f2d3c4b5a69"
+    assert label_value("0e3f9a0c-7d1b-4c55-9a39-1f2d3c4b5a69") == "0e3f9a0c-7d1b-4c55-9a39-1f2d3c4b5a69"
 
 
 def test_labels_of_the_template_stay_and_without_a_run_there_is_no_label_for_it() -> None:

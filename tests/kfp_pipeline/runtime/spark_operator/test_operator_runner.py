@@ -19,11 +19,11 @@ from kubernetes import client, config
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
-from kfp_pipeline.runtime.failures import recorded
+from kfp_pipeline.runtime.failures import save_on_error
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator import lease
 from kfp_pipeline.runtime.spark_operator.application import state_of
-from kfp_pipeline.runtime.spark_operator.manifest import HASH, application_name
+from kfp_pipeline.runtime.spark_operator.manifest import SPEC_HASH_ANNOTATION, application_name
 from kfp_pipeline.runtime.spark_operator.runner import Documents, SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.tracking import Limits
 from spark_jobs import object_store as door
@@ -106,7 +106,7 @@ class Bench:
 
     def runner(self, **more: Any) -> SparkOperatorRunner:
         patience = more.pop("patience_seconds", 5.0)
-        return SparkOperatorRunner(self.cluster(patience), documents=self.documents, say=self.said.append, **more)
+        return SparkOperatorRunner(self.cluster(patience), documents=self.documents, log_line=self.said.append, **more)
 
     def run(self, args: LoadArgs = ARGS, by: SparkOperatorRunner | None = None, **more: Any) -> Result:
         return (by or self.runner(**more)).run(Step.LOAD, args, self.folder / "driver.log")
@@ -230,7 +230,10 @@ def test_two_at_once_follow_one_application(bench: Bench) -> None:
 
 def test_another_spec_under_the_same_name_is_an_error_with_both_hashes(bench: Bench) -> None:
     bench.server.operator.script("*", "never_submitted")
-    body = {"metadata": {"name": NAME, "annotations": {HASH: "0123"}}, "spec": {"mainApplicationFile": "local:///x"}}
+    body = {
+        "metadata": {"name": NAME, "annotations": {SPEC_HASH_ANNOTATION: "0123"}},
+        "spec": {"mainApplicationFile": "local:///x"},
+    }
     bench.server.create("sparkapplications", "spark-kfp", {**body, **KIND}, dry_run=False)
     with pytest.raises(PermanentError, match=r"another spec \(0123, wanted [0-9a-f]{16}\).*spark-kfp cancel"):
         bench.run()
@@ -281,7 +284,7 @@ def test_the_verdict_on_a_driver_that_lost_its_store_waits_seconds_for_that_stor
     began = time.monotonic()
     with (
         pytest.raises(TemporaryError, match="the store does not answer"),
-        recorded(Step.LOAD, ARGS.output_uri, "run-1"),
+        save_on_error(Step.LOAD, ARGS.output_uri, "run-1"),
     ):
         bench.run()
     assert time.monotonic() - began < 10
@@ -344,7 +347,7 @@ def test_the_verdict_is_seen_within_a_third_of_a_second(server: FakeKubernetes, 
 
     server.update = note_then_update  # type: ignore[method-assign]
     runner = bench.runner()
-    runner._say = lambda line: said.append(time.monotonic()) if line.endswith(": COMPLETED") else None
+    runner._log_line = lambda line: said.append(time.monotonic()) if line.endswith(": COMPLETED") else None
     bench.run(by=runner)
     assert said[0] - seen["COMPLETED"] < 0.3
 

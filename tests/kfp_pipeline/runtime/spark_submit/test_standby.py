@@ -1,4 +1,4 @@
-"""Standbys as small programs: who claims one gets its exit code, and no one waits for one that is gone."""
+"""StandbyDrivers as small programs: who claims one gets its exit code, and no one waits for one that is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kfp_pipeline.runtime.spark_submit.standby import FOLDER, Standbys, run_in_standby
+from kfp_pipeline.runtime.spark_submit.standby import FOLDER, StandbyDrivers, run_in_standby
 from spark_jobs.contract import Step
 
 OBEYS = """
@@ -29,33 +29,33 @@ word = json.loads(open(sys.argv[1]).readline())[0]
 open(sys.argv[2], "w").write(word + "\\n")
 time.sleep(600)
 """
-Make = Callable[[str], Standbys]
+Make = Callable[[str], StandbyDrivers]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def standbys(program: str) -> Standbys:
+    def standbys(program: str) -> StandbyDrivers:
         def command(folder: Path, _: Step) -> list[str]:
             return [sys.executable, "-c", program, str(folder / "orders"), str(folder / "exit_code")]
 
-        return Standbys(tmp_path / FOLDER, command, os.environ)
+        return StandbyDrivers(tmp_path / FOLDER, command, os.environ)
 
     return standbys
 
 
 @pytest.fixture
-def tended(make: Make) -> Iterator[Callable[[str], Standbys]]:
+def tended(make: Make) -> Iterator[Callable[[str], StandbyDrivers]]:
     """Standbys that a thread tends as the graph's child does."""
     over = threading.Event()
     threads = []
 
-    def start(program: str) -> Standbys:
+    def start(program: str) -> StandbyDrivers:
         standbys = make(program)
 
         def tend() -> None:
             with standbys:
                 while not over.is_set():
-                    if standbys.one_is_wanted():
+                    if standbys.another_is_needed():
                         standbys.start(Step.LOAD)
                     time.sleep(0.01)
 
@@ -112,13 +112,13 @@ def test_one_that_ends_without_reading_its_orders_has_not_run_the_step(tmp_path:
 
 def test_one_that_ends_unclaimed_is_not_started_again_and_again(make: Make) -> None:
     with make("raise SystemExit(3)") as standbys:
-        assert standbys.one_is_wanted()
+        assert standbys.another_is_needed()
         standbys.start(Step.LOAD)
         end = time.monotonic() + 20
         while standbys._running and time.monotonic() < end:
-            assert not standbys.one_is_wanted()
+            assert not standbys.another_is_needed()
             time.sleep(0.01)
-        assert not standbys.one_is_wanted()
+        assert not standbys.another_is_needed()
 
 
 def test_words_too_many_for_a_pipe_claim_none(tmp_path: Path, tended: Make) -> None:
@@ -131,7 +131,7 @@ def test_where_nothing_can_be_written_none_is_started(tmp_path: Path, make: Make
     (tmp_path / FOLDER).write_text("a file, not a folder")
     with make(OBEYS) as standbys:
         standbys.start(Step.LOAD)
-        assert not standbys.one_is_wanted()
+        assert not standbys.another_is_needed()
 
 
 def test_the_end_of_the_block_ends_all_and_removes_their_folder(tmp_path: Path, make: Make) -> None:
