@@ -1,1 +1,1 @@
-"""What runs inside a task: submit a step to Spark, follow it, bring back its result."""
+"""The code that runs inside a KFP task: it submits a step to Spark, follows the driver and reads the step's result."""

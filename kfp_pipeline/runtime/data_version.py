@@ -1,7 +1,7 @@
-"""Which data a run reads: the date in a URI filled in, and a version that changes whenever the data do.
+"""Resolves the data of a run: fills the run's date into a URI, and computes a version that changes whenever the data change.
 
-KFP's cache looks at a task's inputs and not at what lies behind a URI; with the version among its inputs a task is reused only if the
-data are the same.
+KFP's cache compares the inputs of a task, and a URI stays the same when the data behind it change. With the data's version among its
+inputs, a task is reused only if the data are the same.
 """
 
 from __future__ import annotations
@@ -17,41 +17,47 @@ DATE = re.compile(r"\{\{\s*date(?::(?P<format>[^{}]*))?\s*\}\}")
 DATE_FORMAT = "%Y-%m-%d"
 ALLOWED_FORMAT = re.compile(r"(%[YmdHMj]|[\w/=-])+")
 UNFILLED_PLACEHOLDERS = ("[[", "{{$")
-"""How a placeholder of KFP's begins that its server has left as it is; the drivers of KFP 2.15 and 2.16 do not know that of the time."""
+"""How a placeholder begins that the KFP server did not replace: KFP 2.15 and 2.16 do not know the placeholder of the scheduled time."""
 GLOB = re.compile(r"[*?\[{]")
 
 
 def fill_date(uri: str, scheduled_time: str) -> str:
-    """The URI with `{{date}}`, or `{{date:%Y/%m/%d}}`, replaced by the day for which the run was due, in UTC.
+    """Replaces `{{date}}` or `{{date:%Y/%m/%d}}` in a URI by the day for which the run was scheduled, in UTC.
 
     Args:
         uri: any URI.
-        scheduled_time: like 2026-12-31T23:59:59Z, as KFP fills it in; empty, or a placeholder that was not filled in: now.
+        scheduled_time: like 2026-12-31T23:59:59Z, as KFP fills it in. If it is empty or still a placeholder, the current time counts.
+
+    Returns:
+        The URI; unchanged if it has no placeholder.
 
     Raises:
-        InputError: the time, the format or another placeholder cannot be read.
+        InputError: the time or the format is not valid, or the URI has a placeholder of another kind.
     """
     if "{{" not in uri:
         return uri
     due = parse_scheduled_time(scheduled_time) or datetime.now(UTC)
 
-    def day(found: re.Match[str]) -> str:
-        wanted = found["format"] or DATE_FORMAT
-        if not ALLOWED_FORMAT.fullmatch(wanted):
-            raise InputError(f"{uri}: {found[0]} is no format of a date; one is {{{{date:%Y/%m/%d}}}}")
-        return due.strftime(wanted)
+    def formatted(placeholder: re.Match[str]) -> str:
+        date_format = placeholder["format"] or DATE_FORMAT
+        if not ALLOWED_FORMAT.fullmatch(date_format):
+            raise InputError(f"{uri}: {placeholder[0]} is no format of a date; one is {{{{date:%Y/%m/%d}}}}")
+        return due.strftime(date_format)
 
-    filled = DATE.sub(day, uri)
+    filled = DATE.sub(formatted, uri)
     if "{{" in filled or "}}" in filled:
         raise InputError(f"{uri}: only {{{{date}}}} and {{{{date:%Y/%m/%d}}}} are filled in")
     return filled
 
 
 def parse_scheduled_time(scheduled_time: str) -> datetime | None:
-    """The time for which a run was due, in UTC; None if KFP does not tell it.
+    """Parses the time for which KFP scheduled the run.
+
+    Returns:
+        The time in UTC; None if KFP did not fill it in.
 
     Raises:
-        InputError: it is no time.
+        InputError: the text is not a time.
     """
     if not scheduled_time or scheduled_time.startswith(UNFILLED_PLACEHOLDERS):
         return None
@@ -63,19 +69,20 @@ def parse_scheduled_time(scheduled_time: str) -> datetime | None:
 
 
 def version_of(*uris: str) -> str:
-    """A digest of what the object store says of every object below the URIs: name, size, ETag, version; no data are read.
+    """Computes a digest of name, size, ETag and version of every object below the URIs, without reading the objects.
 
-    For a glob it looks at the whole folder in which the glob starts: too much only means that a step is run again.
+    For a glob it lists the whole folder in which the glob starts. An object that the glob does not match can change the version; the
+    step then runs once more than necessary, but never reuses old data.
 
     Raises:
-        InputError: there is nothing at one of them, or it is not in an object store.
+        InputError: there is no object at one of the URIs, or the URI is not in an object store.
     """
     digest = hashlib.sha256()
     for uri in filter(None, uris):
         if not object_store.is_stored(uri):
             raise InputError(f"{uri}: a task reads no file of a machine; first: spark-kfp data upload FILE URI")
-        found = object_store.list_objects(GLOB.split(uri)[0], whole_names=not GLOB.search(uri))
-        if not found:
+        objects = object_store.list_objects(GLOB.split(uri)[0], whole_names=not GLOB.search(uri))
+        if not objects:
             raise InputError(f"{uri}: there is nothing in the object store; see: spark-kfp data upload FILE {uri}")
-        digest.update("".join([uri, *map(str, found)]).encode())
+        digest.update("".join([uri, *map(str, objects)]).encode())
     return digest.hexdigest()[:32]

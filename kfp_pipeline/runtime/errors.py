@@ -1,4 +1,4 @@
-"""What can go wrong with a step. The class says whether to repeat it: only a TemporaryError may pass by itself."""
+"""Errors of a step. The class says whether a retry can help: it can after a TemporaryError, it cannot after a PermanentError."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spark_jobs.result import Failure
 
 
 class StepError(Exception):
-    """A step did not end well.
+    """A step failed.
 
     Attributes:
-        failure: what went wrong, as data.
-        log: last lines of the driver's log, empty for bad input.
-        log_path: where the whole log is.
+        failure: the kind, the type and the message of the failure.
+        log: the last lines of the driver's log; empty for bad input.
+        log_path: path of the whole log on this machine.
     """
 
     def __init__(self, failure: Failure, log: str = "", log_path: str = "") -> None:
@@ -25,24 +25,26 @@ class StepError(Exception):
         self.log_path = log_path
 
     def __reduce__(self) -> tuple[type[StepError], tuple[Failure, str, str]]:
-        """For another process: by what it was made of, not by its text."""
+        """Pickles the error with its three attributes; by default unpickling would call the constructor with the message only."""
         return type(self), (self.failure, self.log, self.log_path)
 
 
 class PermanentError(StepError):
-    """Repeating the step as it is cannot help: the input, a setting or the code must change."""
+    """The step fails again however often it is retried: the input, a setting or the code must change."""
 
 
 class TemporaryError(StepError):
-    """The step was stopped from outside, for example killed; repeating it may help."""
+    """The step was stopped from outside, for example killed; a retry may succeed."""
 
 
 @contextmanager
-def exits_with_message(before: Callable[[StepError], None] = lambda _: None) -> Iterator[None]:
-    """Lets what goes wrong in a task end it with one line for the log pane of KFP's UI, and an exit code: 2 for bad input, else 1.
+def exits_with_message(on_error: Callable[[StepError], None] = lambda _: None) -> Iterator[None]:
+    """Ends a task that fails with one line for the log pane of KFP's UI and an exit code: 2 for bad input, else 1.
+
+    A fault of this program is raised unchanged, because its stack trace is needed.
 
     Args:
-        before: called with the error first.
+        on_error: called with the error before the task ends.
     """
     try:
         yield
@@ -50,13 +52,13 @@ def exits_with_message(before: Callable[[StepError], None] = lambda _: None) -> 
         error = as_step_error(raised)
         if not error:
             raise
-        before(error)
+        on_error(error)
         print(f"spark-kfp: error: {error}", flush=True)  # noqa: T201 - the log pane
         raise SystemExit(EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT) from raised
 
 
 def as_step_error(raised: Exception) -> StepError | None:
-    """The error as one of a step; None if it is a fault of this program, which needs its stack."""
+    """Converts an exception to a StepError; returns None for a fault of this program, whose stack trace is needed."""
     if isinstance(raised, StepError):
         return raised
     if isinstance(raised, InputError):

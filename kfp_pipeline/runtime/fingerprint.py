@@ -1,6 +1,7 @@
-"""When two runs of a step would end the same: what decides whether a finished step is taken over.
+"""The step cache of runs on one machine: a finished step with the same fingerprint is reused instead of run again.
 
-KFP's own caches look neither at a file's contents nor at the code that a step runs; this looks at both.
+The fingerprint is a digest of the settings, the input data and the code of a step. KFP's own cache compares neither the contents of a file
+nor the code that a step runs.
 """
 
 from __future__ import annotations
@@ -22,32 +23,34 @@ from spark_jobs.contract import Step, outputs_of
 from spark_jobs.result import CONTRACT_VERSION, RESULT_NAME, Result
 
 FINISHED_STEPS = ".finished"
-"""Folder of the runs directory that says where each fingerprint's finished step is."""
+"""Folder of the runs directory with one file for each fingerprint, which says where the outputs of its step are."""
 FINGERPRINT_FACT = "fingerprint"
 """Name of the fingerprint among the facts of a result document."""
 NOT_SOURCE = re.compile(r"(^|/)(\.|__pycache__/)|\.pyc$")
+"""Files of the code's folder that Python and editors write: bytecode and hidden files."""
 
 
 def fingerprint(step: Step, args: StepArgs) -> str:
-    """A digest of all that a step's outcome depends on.
+    """Computes a digest of everything that the outcome of a step depends on.
 
-    What an earlier step left counts by that step's own fingerprint. The digest of its rows would be too little: a later step also reads
-    the specification, which columns are known only afterwards, what was rejected, and the name of the data.
+    The output of an earlier step is represented by the fingerprint of that step. A digest of its rows would not be enough: a later step
+    also reads the specification, the columns known only afterwards, the rejected rows and the name of the data.
 
     Returns:
-        The digest; empty if an input is not there, so that the step itself can say so, or was made outside a run.
+        The digest, 64 hexadecimal digits. It is empty if an input does not exist, which the step itself reports, or if the input was
+        made outside a run and has no fingerprint.
     """
     inputs: dict[str, str] = {}
-    plain: dict[str, object] = {}
+    settings: dict[str, object] = {}
     for item in args.arguments(Role.SETTING, Role.GIVEN, Role.FROM_STEP):
         value = getattr(args, item.name)
         if item.role == Role.SETTING:
-            plain[item.name] = value
+            settings[item.name] = value
         elif value:
             inputs[item.name] = _digest_of_data(value) if item.role == Role.GIVEN else _fingerprint_of(value)
     if "" in inputs.values():
         return ""
-    depends = [str(step), plain, inputs, digest_of_code(), version("pyspark"), CONTRACT_VERSION]
+    depends = [str(step), settings, inputs, digest_of_code(), version("pyspark"), CONTRACT_VERSION]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
@@ -57,24 +60,21 @@ def _fingerprint_of(uri: str) -> str:
 
 
 def _digest_of_data(uri: str) -> str:
-    # The paths are part of the outcome: the report and the rejected rows name them, and a folder may name a partition.
+    # The paths count too: the report and the rejected rows name them, and a folder's name may be the value of a partition column.
     found = {str(file.absolute()): file for file in files_of(uri)}
     return _digest_of_files(found, str(local_path(uri).absolute())) if found else ""
 
 
 def digest_of_code() -> str:
-    """A digest of the steps' own code: the name and the content of every file of `spark_jobs`, in its subfolders too.
-
-    Left out is what Python and editors make there: bytecode and hidden files.
-    """
+    """Computes a digest of the names and contents of all source files of `spark_jobs`, subfolders included."""
     folder = step_program().parent
-    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    own = {name: file for name, file in sorted(found.items()) if not NOT_SOURCE.search(name)}
-    return _digest_of_files(own, "")
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    source = {name: file for name, file in sorted(files.items()) if not NOT_SOURCE.search(name)}
+    return _digest_of_files(source, "")
 
 
-def _digest_of_files(files: Mapping[str, Path], start: str) -> str:
-    digest = hashlib.sha256(start.encode())
+def _digest_of_files(files: Mapping[str, Path], prefix: str) -> str:
+    digest = hashlib.sha256(prefix.encode())
     for name, file in files.items():
         with file.open("rb") as content:
             digest.update(name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
@@ -82,9 +82,9 @@ def _digest_of_files(files: Mapping[str, Path], start: str) -> str:
 
 
 def record_finished_step(runs: Path, key: str, result: Result) -> None:
-    """Notes where a finished step is, and in its result document under which fingerprint."""
-    noted = replace(result, facts={**result.facts, FINGERPRINT_FACT: key})
-    write_atomically(local_path(result.arguments["output_uri"]) / RESULT_NAME, noted.to_json())
+    """Records where the outputs of a finished step are, so that a later run can reuse them; writes the fingerprint into the result."""
+    with_fingerprint = replace(result, facts={**result.facts, FINGERPRINT_FACT: key})
+    write_atomically(local_path(result.arguments["output_uri"]) / RESULT_NAME, with_fingerprint.to_json())
     write_atomically(
         runs / FINISHED_STEPS / f"{key}.json",
         json.dumps({name: result.arguments[name] for name in outputs_of(result.step)}),
@@ -92,12 +92,18 @@ def record_finished_step(runs: Path, key: str, result: Result) -> None:
 
 
 def reuse_finished_step(runs: Path, key: str, args: StepArgs) -> Result | None:
-    """Gives the step the outputs of an earlier one with the same fingerprint.
+    """Reuses the outputs of an earlier step with the same fingerprint.
 
-    The files are linked, not moved, and copied where the file system cannot link: each run's directory is whole by itself.
+    The files are hard-linked into this run's directory, or copied where the file system has no hard links. So each run's directory is
+    complete, and an old run can be deleted.
+
+    Args:
+        runs: the directory of all runs.
+        key: the step's fingerprint.
+        args: the step's arguments, which name the output paths.
 
     Returns:
-        The result, or None if there is no such step or its outputs are gone.
+        The result document, already written; None if there is no such step or its outputs were deleted.
     """
     try:
         earlier: dict[str, str] = json.loads((runs / FINISHED_STEPS / f"{key}.json").read_text())
@@ -106,27 +112,27 @@ def reuse_finished_step(runs: Path, key: str, args: StepArgs) -> Result | None:
         return None
     if not result or result.status != "succeeded" or not all(local_path(uri).exists() for uri in earlier.values()):
         return None
-    moved = {local_path(uri): local_path(vars(args)[name]) for name, uri in earlier.items()}
-    for source, target in moved.items():
+    targets = {local_path(uri): local_path(vars(args)[name]) for name, uri in earlier.items()}
+    for source, target in targets.items():
         if source != target:
             _link(source, target)
     uris = dict(result.uris)
-    for source, target in moved.items():
+    for source, target in targets.items():
         uris = {
             name: str(target) + uri.removeprefix(str(source)) if f"{uri}/".startswith(f"{source}/") else uri
             for name, uri in uris.items()
         }
-    taken = replace(result, arguments=dict(vars(args)), uris=uris, reused_from=earlier["output_uri"], seconds={})
-    write_atomically(local_path(vars(args)["output_uri"]) / RESULT_NAME, taken.to_json())
-    return taken
+    reused = replace(result, arguments=dict(vars(args)), uris=uris, reused_from=earlier["output_uri"], seconds={})
+    write_atomically(local_path(vars(args)["output_uri"]) / RESULT_NAME, reused.to_json())
+    return reused
 
 
 def _link(source: Path, target: Path) -> None:
-    """Links a file, or all files of a directory but its result document."""
+    """Hard-links a file, or all files of a directory except its result document, which names the earlier run's paths."""
     if source.is_dir():
         for entry in sorted(source.iterdir()):
             if entry.name != RESULT_NAME:
-                shutil.rmtree(target / entry.name, ignore_errors=True)  # what a killed attempt left there
+                shutil.rmtree(target / entry.name, ignore_errors=True)  # from an attempt that was killed
                 _link(entry, target / entry.name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +144,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all."""
+    """Writes a small file under a temporary name and renames it, so that a killed process never leaves half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

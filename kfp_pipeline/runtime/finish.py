@@ -1,4 +1,4 @@
-"""The task after the steps, however they went: it ends the run."""
+"""The task of KFP's exit handler: it runs after all steps, whether the run succeeded or failed, and writes the run's summary."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from kfp_pipeline.settings import Settings
 
 
 def finish(status: str, message: str, summary: Any) -> None:
-    """Ends what still runs of the run, and writes how it went; see `end_run`.
+    """Deletes the run's SparkApplications that still run, and writes the summary; see `end_run`.
+
+    Args:
+        status: SUCCEEDED, FAILED or CANCELLED, as KFP reports it.
+        message: KFP's reason for a failure; may be empty.
+        summary: the task's output artifact, in Markdown.
 
     Raises:
-        SystemExit: that could not be done; the log says why.
+        SystemExit: the API server or the object store failed; the log says why.
     """
     settings = Settings.from_environment()
     with exits_with_message():

@@ -1,6 +1,8 @@
-"""The API server as a runner needs it: plain documents, one namespace, and patience with a server that blinks.
+"""A small client of the Kubernetes API: objects as plain dicts, one namespace, and retries while the API server is unavailable.
 
-Knows nothing of Spark's states; whoever asks decides what an answer means.
+A run of hours must survive an upgrade of the control plane, so each request is repeated for minutes. The official client's typed API would
+drop fields that it does not know, and has no types for SparkApplications; so only its connection and its credentials are used here. This
+module does not know the states of a SparkApplication.
 """
 
 from __future__ import annotations
@@ -32,23 +34,26 @@ CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0
 LONGEST_SILENCE_SECONDS = 90.0
+"""A watch with no event and no bookmark for this long has lost its connection."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 
 
 class ConflictError(Exception):
-    """An object of that name is there already, or has changed since it was read."""
+    """HTTP 409: an object of that name exists already, or the object has changed since it was read."""
 
 
 class GoneError(Exception):
-    """The server no longer knows the version from which a watch should go on."""
+    """HTTP 410: the API server no longer has the resource version from which a watch should continue."""
 
 
 class Cluster:
-    """One namespace of a cluster.
+    """Requests to one namespace of a cluster.
+
+    A kind is given by its path, such as `PODS` or `APPLICATIONS`.
 
     Attributes:
-        namespace: its name.
-        patience_seconds: how long requests are repeated while the server is away.
+        namespace: the namespace.
+        patience_seconds: how long a request is repeated while the API server is unavailable.
     """
 
     def __init__(self, api: client.ApiClient, namespace: str, patience_seconds: float = 300.0) -> None:
@@ -57,32 +62,44 @@ class Cluster:
         self.patience_seconds = patience_seconds
 
     def get(self, kind: str, name: str) -> Document | None:
-        """An object, or None if it is not there."""
+        """Reads an object; returns None if it does not exist."""
         return self.retry_while_unavailable(lambda: self._request("GET", f"{kind}/{name}"), missing=None)
 
     def list(self, kind: str, **selectors: str) -> list[Document]:
-        """The objects of a kind; `labelSelector=...` and `fieldSelector=...` narrow them down."""
+        """Lists the objects of a kind; `labelSelector=...` and `fieldSelector=...` filter them."""
         found: Document = self.retry_while_unavailable(
             lambda: self._request("GET", kind, query=selectors), missing={"items": []}
         )
         return list(found["items"])
 
     def create(self, kind: str, body: Document) -> Document:
-        """Makes an object.
+        """Creates an object.
 
         Raises:
-            ConflictError: one of that name is there; it may be our own, if an answer was lost.
+            ConflictError: an object of that name exists. It may be the one that this call created, if the response was lost and the
+                request was repeated.
         """
         return self.retry_while_unavailable(lambda: self._request("POST", kind, body=body))
 
     def replace(self, kind: str, body: Document) -> Document:
-        """Replaces an object that was read before; ConflictError if it has changed since."""
+        """Replaces an object that was read before.
+
+        Raises:
+            ConflictError: the object has changed since it was read.
+        """
         return self.retry_while_unavailable(
             lambda: self._request("PUT", f"{kind}/{body['metadata']['name']}", body=body)
         )
 
     def delete(self, kind: str, name: str, uid: str = "", patience_seconds: float | None = None) -> None:
-        """Deletes an object, if it is there and, with `uid`, is still the same one."""
+        """Deletes an object if it exists.
+
+        Args:
+            kind: path of the kind.
+            name: the object's name.
+            uid: delete only the object with this UID, not a newer one of the same name.
+            patience_seconds: how long to repeat the request; None for the default.
+        """
         options: Document = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
@@ -92,18 +109,24 @@ class Cluster:
                 missing={},
                 patience_seconds=patience_seconds,
             )
-        except ConflictError:  # another one of that name: ours is gone
+        except ConflictError:  # a newer object has this name, so ours is gone
             return
 
     def watch(self, kind: str, name: str, version: str, seconds: float) -> Iterator[tuple[str, Document]]:
-        """What happens to one object after a version, as it comes: ADDED, MODIFIED, DELETED, and BOOKMARK, which only tells a version.
+        """Watches one object and yields its events: ADDED, MODIFIED, DELETED, and BOOKMARK, which carries only a resource version.
 
-        None of its errors is repeated here. The server tells a version about once a minute and before it ends the request
-        (staging/src/k8s.io/apiserver/pkg/storage/cacher in Kubernetes), so a longer silence is a connection that was lost.
+        It does not retry. The API server sends a bookmark about once a minute and before it ends the request
+        (staging/src/k8s.io/apiserver/pkg/storage/cacher in Kubernetes), so a longer silence means a lost connection.
+
+        Args:
+            kind: path of the kind.
+            name: the object's name.
+            version: the resource version after which to start.
+            seconds: after which the server ends the request.
 
         Raises:
-            GoneError: read the object again, then watch from its version.
-            ApiException, urllib3.exceptions.HTTPError: the server blinks.
+            GoneError: the version is too old; read the object again, then watch from its version.
+            ApiException, urllib3.exceptions.HTTPError: the request failed.
         """
         query = {
             "watch": "true",
@@ -124,7 +147,14 @@ class Cluster:
             raise
 
     def log(self, pod: str, container: str, since: str, *, follow: bool) -> Iterator[str]:
-        """The lines of a container's log from a time on, each after its own time; it ends with the container or the connection."""
+        """Yields the lines of a container's log, each with its timestamp in front.
+
+        Args:
+            pod: the pod's name.
+            container: the container's name.
+            since: timestamp of the first line to read; empty for the whole log.
+            follow: whether to wait for new lines until the container or the connection ends.
+        """
         query = {"container": container, "timestamps": "true", "follow": str(follow).lower()}
         if since:
             query["sinceTime"] = since
@@ -132,22 +162,27 @@ class Cluster:
             yield line.decode(errors="replace")
 
     def text(self, path: str, query: Mapping[str, str] | None = None) -> Document:
-        """Any other document, asked for once."""
+        """Reads any other document of the API, without retries."""
         return self._request("GET", path, query=query or {})
 
     def post(self, path: str, body: Document) -> Document:
-        """Asks a question that is asked by a POST, once."""
+        """Sends a POST that creates nothing, such as an access review, without retries."""
         return self._request("POST", path, body=body)
 
     def retry_while_unavailable(
         self, request: Callable[[], Response], missing: Any = ..., patience_seconds: float | None = None
     ) -> Response | Any:
-        """Repeats a request while the server is away.
+        """Sends a request, and repeats it with exponential backoff while the API server is unavailable.
+
+        Args:
+            request: sends the request once.
+            missing: what to return for HTTP 404; left out, 404 is an error.
+            patience_seconds: how long to repeat; None for the cluster's default.
 
         Raises:
-            TemporaryError: it stayed away.
-            PermanentError: it refuses.
-            ConflictError: the object is there already or has changed.
+            TemporaryError: the server stayed unavailable.
+            PermanentError: the server refuses the request.
+            ConflictError: the object exists already or has changed.
         """
         patience = self.patience_seconds if patience_seconds is None else patience_seconds
         give_up, pause = time.monotonic() + patience, FIRST_PAUSE_SECONDS
@@ -168,15 +203,15 @@ class Cluster:
                     "and it is taken up again"
                 )
                 raise TemporaryError(Failure(kind="fault", type="ApiServerAway", message=message)) from reason
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, so that not all tasks come back at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _request(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Document | None = None
     ) -> Document:
         answer = self._call(method, path, query or {}, body, (CONNECT_SECONDS, READ_SECONDS))
-        found: Document = json.loads(answer.data)
-        return found
+        document: Document = json.loads(answer.data)
+        return document
 
     def _lines(self, path: str, query: Mapping[str, str], read_seconds: float) -> Iterator[bytes]:
         answer = self._call("GET", path, query, None, (CONNECT_SECONDS, read_seconds))
@@ -185,7 +220,7 @@ class Cluster:
             for chunk in answer.stream(65536, decode_content=False):
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from (line for line in whole if line)
-            if rest:  # a log may end without an end of line
+            if rest:  # the last line of a log may have no newline
                 yield rest
         finally:
             answer.close()
@@ -208,10 +243,14 @@ class Cluster:
 
 
 def connect(namespace: str = "", patience_seconds: float = 300.0) -> Cluster:
-    """The cluster that this process belongs to, or that the kubeconfig names.
+    """Connects to the cluster in which this process runs, or else to the one of the kubeconfig's current context.
+
+    Args:
+        namespace: the namespace; empty for the pod's own or the context's.
+        patience_seconds: how long a request is repeated while the API server is unavailable.
 
     Raises:
-        InputError: there is neither, or no namespace is named.
+        InputError: no cluster or no namespace is configured.
     """
     settings = client.Configuration()
     if IN_CLUSTER_NAMESPACE.exists():
@@ -226,29 +265,34 @@ def connect(namespace: str = "", patience_seconds: float = 300.0) -> Cluster:
         found = context["context"].get("namespace", "")
     if not namespace and not found:
         raise InputError("the kubeconfig's context names no namespace; give --namespace")
-    settings.retries = False  # `retry_while_unavailable` repeats
+    settings.retries = False  # `retry_while_unavailable` repeats requests; urllib3 must not do so too
     return Cluster(client.ApiClient(settings), namespace or found, patience_seconds)
 
 
 @contextmanager
 def transient_errors_ignored() -> Iterator[None]:
-    """Lets what a watch or a log stream may meet pass: whoever reads goes back to reading the object."""
+    """Suppresses the errors after which a watch or a log stream is simply opened again.
+
+    Raises:
+        ApiException: the server refuses the request, for example with 401 or 403.
+    """
     try:
         yield
     except (GoneError, urllib3.exceptions.HTTPError, json.JSONDecodeError):
         return
     except ApiException as error:
-        if error.status not in (404, 410) and not is_transient(error) and error.status != 400:
+        # 400 is the answer to a log request while the container is not created yet; 404 and 410 are found by reading the object.
+        if error.status not in (400, 404, 410) and not is_transient(error):
             raise
 
 
 def is_transient(error: ApiException) -> bool:
-    """Whether a refusal may pass by itself."""
+    """Whether the request may succeed if it is repeated."""
     return error.status is None or error.status in (0, 408, 410, 429) or error.status >= 500
 
 
 def api_error(error: ApiException, namespace: str) -> Exception:
-    """What a refusal means to whoever asked, with the advice that goes with it."""
+    """Converts a response of the API server to one of our errors, whose message says what to do."""
     message = _message_of(error)
     if error.status == 409:
         return ConflictError(message)

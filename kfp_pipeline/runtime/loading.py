@@ -1,9 +1,9 @@
-"""The task load: finds the data of a run, and takes over what an earlier run of the pipeline has made of the very same data.
+"""The KFP task of the step load: it finds the data of a run, and reuses the table that an earlier run made of the same data.
 
-KFP's cache is of no use here: it looks at a task's inputs, and neither at what lies behind a URI nor at the code in the Spark image. So
-this task runs in every run. It fills in the date, asks the object store for the data's version, and starts Spark only if no earlier run
-has loaded the same version with the same arguments and the same code. What it returns, a table's URI and the code's version, are inputs
-of the tasks after it: KFP's cache takes those over only if both are as before.
+KFP's cache cannot decide this: it compares the inputs of a task, but not the data behind a URI nor the code in the Spark image. So it is
+turned off for this task. In every run the task fills in the date, asks the object store for the data's version, and starts Spark only if no
+earlier run of the pipeline has loaded that version with the same arguments and code. It returns the URI of the table and the version of
+the code. They are inputs of the later tasks, which KFP's cache therefore reuses only if both are unchanged.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Result
 
 LOADED_TABLES = "loaded"
-"""Folder beside the pipeline's runs that says, for each version of data, arguments and code, where its table is."""
+"""Folder beside the runs of a pipeline, with one document for each loaded version of data, arguments and code: the URI of its table."""
 RUN_INPUTS_NAME = "found.json"
 
 
 class LoadedTable(NamedTuple):
-    """What the tasks after it get.
+    """The outputs of the task, which are inputs of the later tasks.
 
     Attributes:
-        uri: of the table.
+        uri: URI of the table.
         code_version: changes with the steps' code and with the Spark image's name.
     """
 
@@ -47,12 +47,12 @@ class LoadedTable(NamedTuple):
 
 
 class RunInputs(NamedTuple):
-    """What a run reads, as it was when its first attempt looked.
+    """The data and the code of a run, as its first attempt found them.
 
     Attributes:
-        data_uri: with its date filled in.
-        data_version: changes whenever the data or the specification do.
-        code_version: as in `LoadedTable`.
+        data_uri: URI of the data, with the date filled in.
+        data_version: changes whenever the data or the specification change.
+        code_version: see `LoadedTable`.
     """
 
     data_uri: str
@@ -61,41 +61,45 @@ class RunInputs(NamedTuple):
 
 
 def run_load(inputs: Mapping[str, Any]) -> LoadedTable:
-    """Runs the task; see `run_task`."""
+    """Runs the task load; the component calls it. See `run_task`."""
     return run_task(Step.LOAD, inputs, load)
 
 
 def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> LoadedTable:
-    """Takes a table over, or loads it and notes where it is.
+    """Reuses the table of an earlier run, or runs the step and records its table for later runs.
 
     Raises:
-        InputError: the data are not there, or have changed while they were read.
-        StepError: the step did not end well.
+        InputError: the data do not exist, or changed while they were read.
+        StepError: the step failed.
     """
     output = inputs["table"].uri
-    if not object_store.is_stored(output):  # on one machine a finished step is found by its fingerprint
+    if not object_store.is_stored(output):  # a run on one machine reuses steps by their fingerprint
         return LoadedTable(execute_step(step, inputs, settings), digest_of_code())
     check_paths(step_arguments(step, inputs), settings.run_id)
-    found = _found(inputs, settings)
+    found = _run_inputs(inputs, settings)
     print(f"data: {found.data_uri}, version {found.data_version}; code {found.code_version}", flush=True)  # noqa: T201
     inputs = {**inputs, "data_uri": found.data_uri}
-    note = _note_of(
+    record_uri = _record_uri(
         step_arguments(step, inputs), found, run_folder_of(output, settings.run_id).removesuffix(settings.run_id)
     )
-    earlier = _earlier(note) if settings.reuse else None
+    earlier = _earlier_result(record_uri) if settings.reuse else None
     if earlier:
         print(f"loaded by an earlier run, taken over: {earlier.reused_from}", flush=True)  # noqa: T201
         record_result(earlier, inputs)
         return LoadedTable(earlier.reused_from, found.code_version)
     uri = execute_step(step, inputs, settings)
+    # A table made of half-changed data must not be recorded under the version of before.
     if found.data_version != version_of(found.data_uri, inputs["specification_uri"]):
         raise InputError(f"{found.data_uri} has changed while the run read it; start the run again")
-    _write(note, {"output_uri": uri, "version": version_of(uri)})
+    _write(record_uri, {"output_uri": uri, "version": version_of(uri)})
     return LoadedTable(uri, found.code_version)
 
 
-def _found(inputs: Mapping[str, Any], settings: Settings) -> RunInputs:
-    """What to read; a repeated task reads what its first attempt has found, for that one's application may go on."""
+def _run_inputs(inputs: Mapping[str, Any], settings: Settings) -> RunInputs:
+    """Finds the data and the code of the run.
+
+    A retry of the task uses what the first attempt found, because the SparkApplication of that attempt may still run with it.
+    """
     uri = f"{inputs['table'].uri}/{RUN_INPUTS_NAME}"
     if text := object_store.read_text(uri):
         return RunInputs(**json.loads(text))
@@ -104,10 +108,10 @@ def _found(inputs: Mapping[str, Any], settings: Settings) -> RunInputs:
         parse_scheduled_time(inputs["scheduled_time"]),
     )
     if data_uri != inputs["data_uri"] and due is None:
-        told = (
+        notice = (
             "KFP does not tell for which time this run was due (it does from 2.17 on), so the date is today's, in UTC"
         )
-        print(told, flush=True)  # noqa: T201 - the log pane of KFP's UI
+        print(notice, flush=True)  # noqa: T201 - the log pane of KFP's UI
     data_version = version_of(data_uri, inputs["specification_uri"])
     found = RunInputs(data_uri, data_version, code_version(str(inputs["spark"]), settings))
     _write(uri, found._asdict())
@@ -115,9 +119,10 @@ def _found(inputs: Mapping[str, Any], settings: Settings) -> RunInputs:
 
 
 def code_version(spark: str, settings: Settings) -> str:
-    """A digest of the steps' code, as it is in this image, and of the images that the platform's ConfigMap names.
+    """Computes a digest of the steps' code in this image and of the image names in the platform's ConfigMap.
 
-    The images are made from the same files at the same time (`make image`), so code that was changed is seen even if the tag stays.
+    `make image` builds the task image and the Spark image from the same files, so changed code is noticed even if the tag of the Spark
+    image stays the same.
     """
     images: list[str] = []
     if spark == "operator":
@@ -127,7 +132,7 @@ def code_version(spark: str, settings: Settings) -> str:
 
 
 def images_of(config: Mapping[str, str]) -> list[str]:
-    """Every image that the platform's template and its changes for single steps name."""
+    """Lists every image that the platform's SparkApplication template and its changes for single steps name."""
     return sorted({name for key in (TEMPLATE_KEY, STEPS_KEY) for name in _images(_parsed(config.get(key, ""), key))})
 
 
@@ -147,25 +152,25 @@ def _images(part: Any) -> Iterator[str]:
             yield from _images(item)
 
 
-def _note_of(args: StepArgs, found: RunInputs, pipeline: str) -> str:
-    """URI of the document that says where the table is which these arguments make of this version by this code."""
+def _record_uri(args: StepArgs, found: RunInputs, pipeline: str) -> str:
+    """URI of the document that records the table made by this code of this version of the data with these arguments."""
     given = {name: value for name, value in vars(args).items() if name != "output_uri"}
     key = hashlib.sha256(json.dumps([given, found], sort_keys=True).encode()).hexdigest()
     return f"{pipeline}{LOADED_TABLES}/{key}.json"
 
 
-def _earlier(note: str) -> Result | None:
-    """The result of the earlier load; None if there is none, or something of what it left is gone or was changed."""
-    text = object_store.read_text(note)
+def _earlier_result(record_uri: str) -> Result | None:
+    """The result of the recorded load; None if there is no record, or if its table was changed or deleted since."""
+    text = object_store.read_text(record_uri)
     if not text:
         return None
-    noted = json.loads(text)
+    recorded = json.loads(text)
     try:
-        whole = noted["version"] == version_of(noted["output_uri"])
-    except InputError:  # there is nothing left
-        whole = False
-    result = object_store.read_text(f"{noted['output_uri']}/{RESULT_NAME}") if whole else None
-    return replace(Result.from_json(result), reused_from=noted["output_uri"]) if result else None
+        unchanged = recorded["version"] == version_of(recorded["output_uri"])
+    except InputError:  # the table was deleted
+        unchanged = False
+    result = object_store.read_text(f"{recorded['output_uri']}/{RESULT_NAME}") if unchanged else None
+    return replace(Result.from_json(result), reused_from=recorded["output_uri"]) if result else None
 
 
 def _write(uri: str, document: Mapping[str, str]) -> None:

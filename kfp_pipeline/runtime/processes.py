@@ -1,4 +1,8 @@
-"""Processes that never outlive whoever started them."""
+"""Child processes that end together with their parent, and signals that become exceptions.
+
+A JVM that outlives a cancelled run would keep memory and disk. A `finally` alone does not prevent that: it does not run after SIGKILL, and
+not for the children of children.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # both numbers are from linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 5.0
+"""Between SIGTERM and SIGKILL."""
 
 
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Asks the Linux kernel to send this process a signal when the one that started it ends, even by SIGKILL; elsewhere does nothing."""
+    """Lets the Linux kernel send this process a signal when its parent ends, even by SIGKILL; on other systems it does nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
@@ -27,9 +32,14 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
 def child_process(
     command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str], leads_group: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process whose output goes to a file; when the block is left, however, it is ended.
+    """Starts a child process whose output goes to a file, and ends it when the block ends for any reason.
 
-    With `leads_group` it is the first of a process group, which ends with it; its program does that by `process_group_ends_with_block`.
+    Args:
+        command: the program and its arguments.
+        output: file for its standard output and standard error.
+        environment: its environment variables.
+        leads_group: whether it becomes the leader of a new process group that ends with it. Its program must then use
+            `process_group_ends_with_block`.
     """
     process = subprocess.Popen(
         command,
@@ -44,20 +54,20 @@ def child_process(
         yield process
     finally:
         end(process, 2 * GRACE_SECONDS if leads_group else GRACE_SECONDS)
-        if leads_group:  # only if its first was killed outright is there anyone left
+        if leads_group:  # processes are left only if the leader got SIGKILL
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
 def process_group_ends_with_block() -> Iterator[None]:
-    """In the first process of a group: when the block is left, however, all that it started are ended, theirs included.
+    """Makes this process the leader of a process group, and ends all descendants when the block ends for any reason.
 
-    KFP's local runner starts each task through a shell, and ends neither when it is interrupted.
+    KFP's local runner starts each task through a shell, and ends neither the shell nor the task when it is interrupted.
     """
-    if os.getpgrp() != os.getpid():  # never end the group of whoever started this process
+    if os.getpgrp() != os.getpid():  # never end the group of the parent process
         os.setpgrp()
-    if sys.platform == "linux":  # whoever loses the process that started it becomes this one's child
+    if sys.platform == "linux":  # orphaned descendants become children of this process, so that it can wait for them
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
         yield
@@ -73,7 +83,7 @@ def process_group_ends_with_block() -> Iterator[None]:
 
 
 def end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    """Ends a process: asks, then after some time kills."""
+    """Sends SIGTERM to a process, and SIGKILL if it has not ended after the grace period."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -86,7 +96,7 @@ def end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 @contextmanager
 def signals_raise_interrupt() -> Iterator[None]:
-    """Inside the block SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that every `finally` runs."""
+    """Lets SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, as SIGINT does, so that every `finally` runs."""
 
     def interrupt(number: int, _: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
@@ -97,9 +107,9 @@ def signals_raise_interrupt() -> Iterator[None]:
 
 @contextmanager
 def first_signal_raises_interrupt() -> Iterator[None]:
-    """As `signals_raise_interrupt`, but a further signal does not disturb what the first one has begun.
+    """Lets the first SIGTERM or SIGHUP raise KeyboardInterrupt inside the block, and ignores later ones.
 
-    A process and the one that started it may both be sent one, and the latter passes its own on.
+    A signal may reach both a process and its parent, and the parent then sends one more: that must not interrupt the cleanup.
     """
 
     def interrupt(number: int, _: object) -> None:

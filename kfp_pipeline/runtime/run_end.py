@@ -1,6 +1,7 @@
-"""What happens when a run has ended, well or not: ends what still runs of it, and says in one place how it went.
+"""The end of a KFP run: deletes its SparkApplications that still run, and writes one summary of the run.
 
-The task of KFP's exit handler; it gets nothing from the other tasks but how they ended, and finds the rest by the run's label.
+The exit handler's task calls it. KFP passes that task only the run's status, so the applications are found by the label of the run and the
+rest by their annotations.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any
 
 from kfp_pipeline.runtime import failures
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster
+from kfp_pipeline.runtime.object_store import Documents
 from kfp_pipeline.runtime.spark_operator.application import TERMINAL_STATES, error_of, is_alive, state_of
 from kfp_pipeline.runtime.spark_operator.manifest import OUTPUT_URI_ANNOTATION, RUN_LABEL, STEP_LABEL, label_value
-from kfp_pipeline.runtime.spark_operator.runner import Documents, cancel
+from kfp_pipeline.runtime.spark_operator.runner import cancel
 from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of
 from kfp_pipeline.runtime.summary import run_summary
 from spark_jobs.contract import Step, outputs_of
@@ -22,29 +24,30 @@ from spark_jobs.result import RESULT_NAME, Failure, Result
 
 SUMMARY_NAME = "summary.json"
 REPORT_URI = "report_uri"
-"""Argument of the step that judges a model: where its report is."""
+"""Argument that only the step which evaluates a model has: the URI of its report."""
 
 
 def end_run(
     cluster: Cluster, documents: Documents, *, run: str, run_folder: str, status: str, message: str, markdown_path: Path
 ) -> dict[str, Any]:
-    """Ends a run's applications that still run, and writes how it went: JSON below the run, Markdown for KFP's UI.
+    """Deletes the applications of a run that still run, and writes the run's summary: JSON for programs, Markdown for KFP's UI.
 
     Args:
-        cluster: where its applications are.
+        cluster: the namespace of the applications.
         documents: the object store.
-        run: its id.
-        run_folder: URI below which all of the run lies.
-        status: SUCCEEDED, FAILED or CANCELLED, as KFP says.
-        message: why, as KFP says, if no task has left its reason; may be empty.
+        run: the run's id.
+        run_folder: URI of the folder that holds all of the run's artifacts.
+        status: SUCCEEDED, FAILED or CANCELLED, as KFP reports it.
+        message: KFP's reason, used if no task has written a failure document; may be empty.
         markdown_path: file for the Markdown.
 
     Returns:
-        What was written: `status`, `message`, `applications`, `metrics`, `report`.
+        The summary: `run`, `status`, `message`, `applications`, `metrics`, `report`.
     """
     applications = cluster.list(APPLICATIONS, labelSelector=f"{RUN_LABEL}={label_value(run)}")
     applications.sort(key=lambda item: str(item["metadata"]["creationTimestamp"]))
     for application in applications:
+        # A driver may run although the operator reports FAILED (kubeflow/spark-operator#2788).
         if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
     metrics, report = _evaluation(documents, applications)
@@ -66,17 +69,17 @@ def end_run(
 def _described(application: Mapping[str, Any], reasons: Mapping[Step, Failure]) -> dict[str, str]:
     state = state_of(application) or "NEW"
     step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
-    told = [reason.message for name, reason in reasons.items() if name == step and state != "COMPLETED"]
+    messages = [reason.message for name, reason in reasons.items() if name == step and state != "COMPLETED"]
     return {
         "step": step,
         "name": application["metadata"]["name"],
         "state": state if state in TERMINAL_STATES else f"{state}, ended now",
-        "error": (told[0] if told else error_of(application)).split("\n")[0],
+        "error": (messages[0] if messages else error_of(application)).split("\n")[0],
     }
 
 
 def _evaluation(documents: Documents, applications: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], str]:
-    """The metrics and the report of the run's last evaluation; none if it did not get that far."""
+    """Metrics and report URI of the run's last evaluation; both are empty if no evaluation has succeeded."""
     for application in reversed(applications):
         step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
         if step not in list(Step) or REPORT_URI not in outputs_of(step):

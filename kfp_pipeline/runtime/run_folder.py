@@ -1,4 +1,4 @@
-"""Where a run of KFP keeps its artifacts: below the pipeline's root, the pipeline's name and the run's id."""
+"""The folder of a KFP run in the object store: KFP writes artifacts below PIPELINE ROOT/PIPELINE NAME/RUN ID."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from spark_jobs.result import Failure
 
 
 def run_folder_of(uri: str, run: str) -> str:
-    """The URI below which all of a run lies, from that of one of its artifacts.
+    """Finds the URI of a run's folder.
+
+    Args:
+        uri: URI of one of the run's artifacts.
+        run: the run's id.
 
     Raises:
-        PermanentError: the URI does not hold the run's id, so that nothing could be kept apart from other runs.
+        PermanentError: the URI does not contain the run's id, so the run's files could not be told from those of other runs.
     """
-    place, found, _ = uri.partition(f"/{run}/")
+    before, found, _ = uri.partition(f"/{run}/")
     if not run or not found:
         message = f"{uri} does not lie in a folder named after the run {run!r}; the pod's label pipeline/runid names it"
         raise PermanentError(Failure(kind="input", type="NoPlace", message=message))
-    return f"{place}/{run}"
+    return f"{before}/{run}"

@@ -1,4 +1,4 @@
-"""What carries a step out: the one interface behind which spark-submit, the Spark operator and Spark Connect are the same."""
+"""The `Runner` interface: it runs a step on Spark, and hides whether by spark-submit or by the Spark operator."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from spark_jobs.result import Result
 
 
 class Runner(Protocol):
-    """Carries a step out and brings back its result."""
+    """Runs a step on Spark and returns its result."""
 
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
-        """Runs the step to its end.
+        """Runs the step and waits until it has ended.
 
         Args:
             step: which step.
@@ -30,8 +30,8 @@ class Runner(Protocol):
             The result document, whose status is `succeeded`.
 
         Raises:
-            PermanentError: repeating cannot help.
-            TemporaryError: repeating may help.
+            PermanentError: the step failed, and a retry cannot help.
+            TemporaryError: the step failed, and a retry may help.
             InputError: Spark cannot be started with these settings.
         """
 
@@ -44,22 +44,22 @@ def runner_for(
     overrides: Mapping[str, Any] | None = None,
     task_config: Mapping[str, Any] | None = None,
 ) -> Runner:
-    """The runner that a `--spark` value names.
+    """Makes the runner that a `--spark` value names.
 
     Args:
         spark: local, local[N], local[*] or operator.
         settings: of the platform.
-        run: name of the run, for the labels of what is made in a cluster.
-        overrides: the run's Spark settings, step to a partial SparkApplication spec.
-        task_config: what the pipeline's author has set on the task, as fields of `dsl.TaskConfig`.
+        run: id of the run, for the labels of its SparkApplications.
+        overrides: the run's Spark settings: for each step a partial SparkApplication spec.
+        task_config: resources and placement that the pipeline's author set on the KFP task, as fields of `dsl.TaskConfig`.
 
     Raises:
-        InputError: no runner has that name, it is not there yet, or there is no cluster.
+        InputError: no runner has that name, the runner is not supported yet, or no cluster is configured.
     """
     if re.fullmatch(r"local(\[(\*|[1-9]\d*)\])?", spark):
         return SparkSubmitRunner(spark, settings)
     if spark == "operator":
-        from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415 - a run on one machine needs none of it
+        from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415 - a run on one machine needs no Kubernetes client
         from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner  # noqa: PLC0415
         from kfp_pipeline.runtime.supervision import SupervisedRunner  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""Folders for temporary files that do not outlive who made them: what a killed process could not remove, the next one does.
+"""Temporary folders that are removed even if their process is killed: the next process that makes one removes the old ones.
 
-A process holds a lock on its folder, which goes with it however it ends. The lock is a file of its own name, so that nothing is removed
-but what was made here.
+A process holds a file lock in its folder, and the kernel releases the lock when the process ends. A folder without the lock's file was not
+made here and is never removed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from pathlib import Path
 
 PREFIX = "spark-kfp-"
 LOCK_NAME = ".spark-kfp-scratch"
-"""The file in a folder that is locked as long as its process lives."""
+"""The file in a folder that its process keeps locked."""
 
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder, removed after the block, and all those beside it whose processes have ended without doing so.
+    """Makes a new folder, and removes it after the block.
+
+    It first removes the folders beside it whose processes have ended.
 
     Args:
-        parent: the folder in which it lies; None: where this machine keeps temporary files.
+        parent: where to make the folder; None for the system's temporary directory.
     """
     parent = parent or Path(tempfile.gettempdir())
-    _remove_left(parent)
-    # Locked under a name that nobody looks for: the next process must not find it before the lock is held.
+    _remove_abandoned(parent)
+    # The folder gets its final name only once it is locked. Before that, another process would take it for abandoned.
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
     lock = os.open(made / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     folder = made.with_name(made.name.removeprefix("."))
@@ -42,12 +44,12 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
-def _remove_left(parent: Path) -> None:
-    """Removes the folders that no living process holds."""
+def _remove_abandoned(parent: Path) -> None:
+    """Removes the folders whose lock no process holds."""
     for held in parent.glob(f"{PREFIX}*/{LOCK_NAME}"):
         try:
             lock = os.open(held, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:  # gone by now, or another user's
+        except OSError:  # removed meanwhile, or of another user
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

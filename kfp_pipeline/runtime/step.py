@@ -1,6 +1,6 @@
-"""What a task does: validates the step's arguments, reuses or runs it, and records the result for Kubeflow.
+"""The work of a KFP task: it checks the step's arguments, runs or reuses the step, and writes the result into KFP's artifacts.
 
-The bodies of the components hold one call of `run_task`; everything that can be tested without Kubeflow is here.
+A component's body is one call of `run_task`, because KFP copies the body's source into the compiled pipeline and it cannot be tested alone.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ Outcome = TypeVar("Outcome")
 
 
 def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> str:
-    """Runs a task's step and records its result.
+    """Runs the step of a task with the runner that the task's inputs name, and writes the result into the output artifacts.
+
+    Args:
+        step: the step.
+        inputs: inputs and output artifacts of the component, by name.
+        settings: of this task.
 
     Returns:
-        The URI of the step's output, for the next task.
+        The URI of the step's main output, for the next task.
 
     Raises:
         InputError: an input is wrong.
-        StepError: the step did not end well.
+        StepError: the step failed.
     """
     args = step_arguments(step, inputs)
     check_paths(args, settings.run_id)
@@ -56,35 +61,35 @@ def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> s
 def run_task(
     name: str,
     inputs: Mapping[str, Any],
-    work: Callable[[Step, Mapping[str, Any], Settings], Outcome] = execute_step,  # type: ignore[assignment]
+    task_body: Callable[[Step, Mapping[str, Any], Settings], Outcome] = execute_step,  # type: ignore[assignment]
 ) -> Outcome:
-    """Runs one task of the pipeline.
+    """Runs one task of the pipeline: the whole body of a component.
 
     Args:
-        name: the step.
-        inputs: the component's inputs and output artifacts by name, `spark` among them.
-        work: what the task does.
+        name: the step's name.
+        inputs: inputs and output artifacts of the component, by name; `spark` is one of them.
+        task_body: the task's work.
 
     Returns:
-        What the work returns: the URI of the step's output, for the next task.
+        What `task_body` returns: the outputs of the task.
 
     Raises:
-        SystemExit: the step failed; the event and the log tell why. Code 2 for bad input, else 1.
+        SystemExit: the step failed; the log says why. Code 2 for bad input, else 1.
     """
     step, settings = Step(name), Settings.from_environment()
     die_with_parent()
-    output_uri = main_output(step, inputs).uri
-    told = exits_with_message(lambda error: emit_failure(step, settings, error))
-    with told, signals_raise_interrupt(), failures.save_on_error(step, output_uri, settings.run_id):
-        return work(step, inputs, settings)
-    raise AssertionError("an error ends the task")
+    output_uri = inputs[main_artifact(step)].uri
+    ends_with_message = exits_with_message(lambda error: emit_failure(step, settings, error))
+    with ends_with_message, signals_raise_interrupt(), failures.save_on_error(step, output_uri, settings.run_id):
+        return task_body(step, inputs, settings)
+    raise AssertionError("exits_with_message ends the task after an error")
 
 
 def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
-    """The step's arguments: inputs by their names, outputs at the URIs that KFP gave to the artifacts.
+    """Makes the step's arguments: the component's inputs by name, and the URIs that KFP gave to the output artifacts.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is not of its type or out of its range.
     """
     kind = ARGUMENTS[step]
     outputs = {item.name: inputs[item.artifact].uri for item in kind.arguments(Role.OUTPUT)}
@@ -96,14 +101,14 @@ def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
     return kind(**given, **outputs)
 
 
-def main_output(step: Step, artifacts: Mapping[str, Any]) -> Any:
-    """The artifact of a step's component whose URI is the step's main output."""
+def main_artifact(step: Step) -> str:
+    """The name of the output artifact whose URI is the step's main output, where the result document lies."""
     (argument,) = (item for item in ARGUMENTS[step].arguments(Role.OUTPUT) if item.name == OUTPUT_URI)
-    return artifacts[argument.artifact]
+    return argument.artifact
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
-    """A value as its type in the contract: KFP's numbers are all floats, and its server takes 42.5 for an integer."""
+    """Converts a number to its type in the contract: KFP passes all numbers as floats, and its server accepts 42.5 for an integer."""
     if kind is int and isinstance(value, float):
         if not value.is_integer():
             raise InputError(f"{flag(name)} is {value!r}; it must be a whole number")
@@ -112,13 +117,14 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def check_paths(args: StepArgs, run_id: str) -> None:
-    """Refuses a step that would write outside its run, read outside its pipeline, or follow a path that climbs out of where it starts.
+    """Checks that a step writes only below its run's folder and reads outputs only of its own pipeline.
 
-    It may read what another run of the same pipeline has made: KFP's cache hands that on.
+    Outputs of another run of the same pipeline are allowed, because KFP's cache passes on their URIs. Data that the user named may lie
+    anywhere. A run on one machine is not checked.
 
     Raises:
-        InputError: with the URI.
-        PermanentError: the output does not lie in a folder named after the run.
+        InputError: a URI lies elsewhere, or contains `..`.
+        PermanentError: the step's output does not lie in a folder named after the run.
     """
     output = str(vars(args)["output_uri"])
     if not is_stored(output):
@@ -135,10 +141,10 @@ def check_paths(args: StepArgs, run_id: str) -> None:
 
 
 def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Settings) -> Result:
-    """Takes over a finished step with the same fingerprint, or runs it.
+    """Reuses a finished step with the same fingerprint, or else runs the step; reuse by fingerprint is for runs on one machine only.
 
     Raises:
-        StepError: the step did not end well.
+        StepError: the step failed.
         InputError: Spark cannot be started with these settings.
     """
     began = time.perf_counter()
@@ -156,23 +162,30 @@ def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Sett
 
 
 def emit_failure(step: Step, settings: Settings, error: StepError) -> None:
-    """Tells whoever follows the run on this machine why the step failed."""
+    """Writes the event that the step failed and why, for a run on one machine."""
     facts = {"kind": error.failure.kind, "message": error.failure.message, "log": error.log, "log_path": error.log_path}
     emit(settings.run, step, "failed", **facts)
 
 
 def record_result(result: Result, artifacts: Mapping[str, Any]) -> None:
-    """Writes the result into the output artifacts: metadata, metrics, curves."""
-    main = main_output(Step(result.step), artifacts)
+    """Writes a step's result into KFP's output artifacts: metadata, metrics and curves.
+
+    Args:
+        result: the result document.
+        artifacts: the component's output artifacts, by name.
+    """
+    main = artifacts[main_artifact(Step(result.step))]
     main.metadata.update(
-        {"rows": dict(result.rows_out), "columns": [list(column) for column in result.columns], "digest": result.digest}
-    )
-    main.metadata.update(
-        {"inputs": dict(result.inputs), "reused_from": result.reused_from, "warnings": list(result.warnings)}
+        rows=dict(result.rows_out),
+        columns=[list(column) for column in result.columns],
+        digest=result.digest,
+        inputs=dict(result.inputs),
+        reused_from=result.reused_from,
+        warnings=list(result.warnings),
     )
     if "metrics" in artifacts:
         for name, value in result.metrics.items():
-            if math.isfinite(value):  # KFP fails a task that logs anything else
+            if math.isfinite(value):  # KFP fails a task that logs a NaN or an infinity
                 artifacts["metrics"].log_metric(name, value)
     if "curves" in artifacts:
         text = read_text(f"{result.uris['output']}/evaluation.json")
@@ -191,7 +204,7 @@ def record_curves(document: Mapping[str, Any], curves: Any) -> None:
 
 
 def write_local(artifact: Any, text: str) -> None:
-    """Writes a small artifact where KFP's launcher looks for it, to upload it."""
+    """Writes a small artifact to its local path, from which KFP's launcher uploads it."""
     path = Path(artifact.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Short texts in Markdown, for the panes of KFP's UI: how good the model is, how the run ended. Plain values in, text out."""
+"""Markdown for KFP's UI: a summary of the evaluation and a summary of the run, made from plain documents."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 
 def evaluation_summary(evaluation: Mapping[str, Any]) -> str:
-    """The metrics on the test rows with their intervals, beside the majority class and the model without what is known only afterwards.
+    """Formats the metrics on the test rows: value, confidence interval, and the majority class for comparison.
+
+    If the data have columns that are known only after the outcome, one more column shows the model without them.
 
     Args:
-        evaluation: the document that evaluate has written.
+        evaluation: `evaluation.json`, as the step evaluate writes it.
     """
     without = evaluation["without_known_afterwards"]
     others = {item["name"]: item["value"] for item in without["metrics"]} if without else {}
@@ -33,10 +35,10 @@ def evaluation_summary(evaluation: Mapping[str, Any]) -> str:
 
 
 def run_summary(document: Mapping[str, Any]) -> str:
-    """How a run ended.
+    """Formats how a run ended: its status, the reason, its applications and its metrics.
 
     Args:
-        document: `status`, `message`, `applications` (each `step`, `name`, `state`, `error`), `metrics`, `report`.
+        document: as `run_end.end_run` makes it; each of its `applications` has `step`, `name`, `state` and `error`.
     """
     lines = [f"# {document['status']}", ""]
     lines += [plain(document["message"]), ""] if document["message"] else []
@@ -57,9 +59,9 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def plain(text: str) -> str:
-    r"""A text that Markdown shows as it is, on one line.
+    r"""Escapes a text for Markdown and puts it on one line.
 
-    A backslash before each sign that could mean something, and `&lt;` for the one that could begin HTML.
+    A backslash goes before each character that Markdown could interpret; `<` becomes `&lt;`, because it could begin HTML.
     """
     return re.sub(r"([\\`*_{}\[\]()#+!|>~])", r"\\\1", " ".join(str(text).split())).replace("<", "&lt;")
 

@@ -26,7 +26,7 @@ from ir import Compiled, CompiledTask, PodOutput, executor_input, pod_of
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, PODS, Cluster, connect
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
-from kfp_pipeline.runtime.step import OUTPUT_ARTIFACTS
+from kfp_pipeline.runtime.step import main_artifact
 from spark_jobs.contract import Step
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -109,7 +109,7 @@ class E2E:
         if task.name not in list(Step):
             return TaskRun(name, "", "")
         step = Step(task.name)
-        uri = task.uri(OUTPUT_ARTIFACTS[step]["output_uri"], self.root, run_id)
+        uri = task.uri(main_artifact(step), self.root, run_id)
         return TaskRun(name, application_name(step, uri), uri)
 
     def wait(self, run: TaskRun, seconds: float = 400) -> tuple[str, str, dict[str, Any]]:

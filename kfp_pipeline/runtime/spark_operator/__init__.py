@@ -1,1 +1,1 @@
-"""The runner for the Kubeflow Spark operator: a step is a SparkApplication."""
+"""The runner for the Kubeflow Spark operator: it runs each step as a SparkApplication."""

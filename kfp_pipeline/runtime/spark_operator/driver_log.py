@@ -1,7 +1,7 @@
-"""Follows a driver's log while it runs: into the task's own log and a file, no line lost, none twice.
+"""Streams a driver's log into the task's log and into a file, without losing or repeating a line.
 
-The API server gives each line its time. After a cut connection the log is read again from the last line's time on, and lines of that
-very time that were seen are left out.
+The API server puts a timestamp before each line. When the connection breaks, the log is read again from the last timestamp, and the lines
+with that timestamp that were read already are skipped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,22 @@ from kfp_pipeline.runtime.kubernetes_api import Cluster, transient_errors_ignore
 from kfp_pipeline.runtime.spark_operator.application import DRIVER_CONTAINER
 
 PAUSE_SECONDS = 0.5
+"""Before the log is requested again."""
 LAST_LINES = 30
+"""How many lines an error message shows."""
 
 
 class DriverLog:
-    """The log of one driver; a context that follows it in a thread of its own once `start` is called."""
+    """The log of one driver pod, streamed by a background thread. A context manager, which stops the thread."""
 
     def __init__(self, cluster: Cluster, path: Path, on_line: Callable[[str], None]) -> None:
-        """Args: cluster; path, the file to which lines are appended; on_line, called with each line."""
+        """Makes the stream; `start` begins to read.
+
+        Args:
+            cluster: the namespace of the pod.
+            path: file to which the lines are appended.
+            on_line: called with each line.
+        """
         self._cluster, self._path, self._on_line = cluster, path, on_line
         self._since, self._seen_at_since = "", set[str]()
         self._last: deque[str] = deque(maxlen=LAST_LINES)
@@ -42,39 +50,39 @@ class DriverLog:
         self._stop.set()
 
     def start(self, pod: str) -> None:
-        """Begins to follow, if that has not begun."""
+        """Starts the thread, unless it was started before."""
         if self._thread is None:
             arguments = (pod, self._stop.is_set)
             self._thread = threading.Thread(target=self.follow, args=arguments, name="driver-log", daemon=True)
             self._thread.start()
 
     def finish(self, seconds: float) -> None:
-        """Waits until the last line is there; the driver must have ended."""
+        """Waits at most `seconds` until the last line was read; the driver must have ended."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(seconds)
 
     @property
     def tail(self) -> str:
-        """The last lines."""
+        """The last lines, for an error message."""
         return "\n".join(self._last)
 
     def follow(self, pod: str, has_ended: Callable[[], bool]) -> None:
-        """Follows until `has_ended`, and then once more, so that the last line is there."""
+        """Reads the log until `has_ended`, and then once more without following, so that no last line is missing."""
         with self._path.open("a", encoding="utf-8") as file:
             while True:
-                stopping, whole = has_ended(), False
+                stopping, complete = has_ended(), False
                 with transient_errors_ignored():
                     try:
                         for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
                             self._take(line, file.write)
-                        whole = True
+                        complete = True
                     except ApiException as error:
-                        if error.status == 404:  # the pod is gone, and its log with it
+                        if error.status == 404:  # the pod was deleted, and its log with it
                             return
                         raise
                 file.flush()
-                if stopping and whole:
+                if stopping and complete:
                     return
                 self._stop.wait(PAUSE_SECONDS)
 

@@ -1,8 +1,8 @@
-"""A lease on each application: the task renews it, and an application whose lease nobody renews is deleted.
+"""Leases on SparkApplications: the task renews the lease of its application, and the reaper deletes an application whose lease expires.
 
-A task may be killed outright, and KFP may never start it again; nobody would then stop its application. The reaper, a small Deployment
-in the namespace, does. It trusts no clock but its own: a lease has expired when it has looked the same for its whole duration, which is
-noted on the application when it is made (`Settings.lease_seconds`).
+If a task is killed and KFP does not start it again, nothing would stop its application. The reaper, a small Deployment in the namespace,
+does. It compares no clocks of two machines: a lease has expired if it has not changed during its whole duration by the reaper's own clock.
+The duration is an annotation of the application (`Settings.lease_seconds`).
 """
 
 from __future__ import annotations
@@ -30,20 +30,26 @@ from kfp_pipeline.settings import Settings
 log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 30.0
 RENEWALS = 6
-"""How often at least a lease is renewed in its duration, so that one lost answer ends nothing."""
+"""A lease is renewed at least this often in its duration, so that a few failed requests do not let it expire."""
 
 
 def lease_seconds_of(application: Mapping[str, Any]) -> int:
-    """How long an application goes on when nobody follows it: as noted on it, else as the platform is shipped."""
+    """The duration of an application's lease, from its annotation; without one the default."""
     noted = str((application["metadata"].get("annotations") or {}).get(LEASE_ANNOTATION, ""))
     return int(noted) if noted.isdecimal() else Settings.lease_seconds
 
 
 class Lease:
-    """What one task holds on its application."""
+    """The lease of one task on its application."""
 
     def __init__(self, cluster: Cluster, application: Mapping[str, Any], holder: str) -> None:
-        """Args: cluster; application, as the server gave it back; holder, name of the task's pod or machine."""
+        """Makes the lease; the first `renew` creates it in the cluster.
+
+        Args:
+            cluster: the namespace.
+            application: as the API server returned it, with its UID.
+            holder: name of the task's pod or of this machine.
+        """
         self._cluster, self._holder = cluster, holder
         self._name: str = application["metadata"]["name"]
         self._seconds = lease_seconds_of(application)
@@ -56,7 +62,7 @@ class Lease:
         self._renewed = float("-inf")
 
     def renew(self) -> None:
-        """Renews the lease if it is time to; makes it if it is not there."""
+        """Renews the lease if a part of its duration has passed; creates it if it does not exist."""
         if time.monotonic() - self._renewed < min(LONGEST_PAUSE_SECONDS, self._seconds / RENEWALS):
             return
         spec = {"holderIdentity": self._holder, "leaseDurationSeconds": self._seconds, "renewTime": _now()}
@@ -65,24 +71,24 @@ class Lease:
             if found and any(o.get("uid") == self._owner["uid"] for o in found["metadata"].get("ownerReferences", [])):
                 self._cluster.replace(LEASES, {**found, "spec": {**found["spec"], **spec}})
             else:
-                if found:  # of an earlier application of this name
+                if found:  # it belongs to an earlier application of this name
                     self._cluster.delete(LEASES, self._name, found["metadata"]["uid"])
                 metadata = {"name": self._name, "labels": MANAGED_BY, "ownerReferences": [self._owner]}
                 body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
                 self._cluster.create(LEASES, body)
-        except ConflictError:  # someone else who follows the same application has just renewed it
+        except ConflictError:  # another task that follows the same application renewed it at the same moment
             log.debug("lease %s was renewed by another", self._name)
         self._renewed = time.monotonic()
 
 
 @dataclass
 class Reaper:
-    """Deletes the applications of one namespace that nobody follows any more.
+    """Deletes the applications of one namespace whose lease has expired.
 
     Attributes:
         cluster: the namespace.
-        clock: seconds that only rise.
-        longest_gap_seconds: after a longer time without an answer all leases count as seen for the first time.
+        clock: a monotonic clock, in seconds.
+        longest_gap_seconds: if the API server was unavailable for longer, the durations of all leases start again.
     """
 
     cluster: Cluster
@@ -92,12 +98,12 @@ class Reaper:
     _last: float = float("-inf")
 
     def delete_expired(self) -> list[str]:
-        """Looks once, deletes what has expired, and returns the names."""
+        """Checks all leases once, deletes the applications whose lease has expired, and returns their names."""
         selector = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
         applications = self.cluster.list(APPLICATIONS, labelSelector=selector)
         leases = {item["metadata"]["name"]: item for item in self.cluster.list(LEASES, labelSelector=selector)}
         now = self.clock()
-        if now - self._last > self.longest_gap_seconds:  # whoever renews could not reach the server either
+        if now - self._last > self.longest_gap_seconds:  # the tasks could not renew their leases either
             self._seen.clear()
         self._last = now
         expired, alive = [], set()
@@ -107,6 +113,7 @@ class Reaper:
                 continue
             alive.add(uid)
             renewed = str(leases.get(name, {}).get("spec", {}).get("renewTime", ""))
+            # An application without a lease has as long as one with: its task may be about to create it.
             before, since = self._seen.get(uid, (None, now))
             if before != renewed:
                 self._seen[uid] = (renewed, now)
@@ -122,12 +129,12 @@ class Reaper:
     def _has_ended(self, application: Mapping[str, Any]) -> bool:
         if state_of(application) == "FAILED" and DRIVER_EXISTS_ERROR in error_of(
             application
-        ):  # not to be believed at once
+        ):  # the driver may run: kubeflow/spark-operator#2788
             return not is_alive(self.cluster.get(PODS, driver_pod_name(application)))
         return state_of(application) in TERMINAL_STATES
 
     def run(self, interval_seconds: float) -> None:
-        """Looks again and again, for ever."""
+        """Checks the leases again and again, and never returns."""
         while True:
             try:
                 self.delete_expired()

@@ -1,7 +1,8 @@
-"""The SparkApplication of a step: the platform's template with its blanks filled.
+"""Builds the SparkApplication of a step from the platform's template.
 
-The template and the platform's changes for single steps lie in a ConfigMap of the namespace, made from `spark-operator/`; a run may
-change resources on top of them, and nothing that would give it other rights. Knows nothing of how an application is submitted.
+The template and the platform's changes for single steps are in a ConfigMap of the namespace, made from `spark-operator/`. A run may change
+resources and a few Spark settings, but nothing that would give it more rights, such as the image or the service account. This module
+does not submit anything.
 """
 
 from __future__ import annotations
@@ -43,21 +44,22 @@ RUN_MAY_SET: Mapping[str, Sequence[str] | None] = {
     "memoryOverheadFactor": None,
     "sparkConf": None,
 }
-"""What a run may change, and which fields of it (None: all; for sparkConf the keys below)."""
+"""The fields of a SparkApplication's spec that a run may change, and which fields inside them; None: all, but see below for sparkConf."""
 RUN_MAY_SET_IN_SPARK_CONF = re.compile(
     r"(?!.*(Class|class|shuffle\.manager)$)spark\.(sql\.(shuffle|files|adaptive|autoBroadcastJoinThreshold|parquet\.compression)|memory\.|default\.parallelism$|locality\."
     r"|task\.|speculation|network\.timeout$|rpc\.|shuffle\.|reducer\.|executor\.heartbeatInterval$|kryoserializer\.|serializer$|log\.level$)"
 )
+"""The keys of sparkConf that a run may set: tuning, but no class to load and no address."""
 
 MEMORY = re.compile(r"[1-9][0-9]*([kmgtp]b?|b)?", re.IGNORECASE)
 """An amount of memory as Spark reads it; a bare number is MiB."""
 
 
 def read_config(cluster: Cluster, name: str) -> dict[str, str]:
-    """The ConfigMap that holds the platform's template.
+    """Reads the data of the platform's ConfigMap.
 
     Raises:
-        InputError: it is not there, or lacks the template.
+        InputError: the ConfigMap does not exist, or lacks the template.
     """
     found = cluster.get(CONFIG_MAPS, name)
     if not found or TEMPLATE_KEY not in found.get("data", {}):
@@ -76,23 +78,26 @@ def build_application(
     overrides: Mapping[str, Any],
     task_config: Mapping[str, Any] | None = None,
 ) -> Document:
-    """The SparkApplication of a step.
+    """Builds the SparkApplication of a step.
 
     Args:
-        config: the ConfigMap's data.
-        step: which step.
-        args: its arguments.
-        run: name of the run, for a label.
-        overrides: what the run changes, step to a partial SparkApplication spec; of `all` for every step.
-        task_config: what the pipeline's author has set on the task; the run's changes come after it.
+        config: the data of the platform's ConfigMap.
+        step: the step.
+        args: the step's arguments.
+        run: the run's id, for a label.
+        overrides: the run's Spark settings: a partial spec for each step; the one named `all` is for every step.
+        task_config: what the pipeline's author set on the KFP task; the run's settings are merged after it.
+
+    Returns:
+        The object as the API server takes it.
 
     Raises:
-        InputError: template or changes are not valid, or the run may not change that.
+        InputError: the template or a change is not valid, or the run may not change that field.
     """
     check_overrides(overrides)
-    for other in Step:  # a wrong setting of a later step is told before the first one runs
-        _changed(config, other, overrides, {})
-    application = _changed(config, step, overrides, task_config or {})
+    for other in Step:  # a wrong setting of a later step fails before the first step runs
+        _merged_template(config, other, overrides, {})
+    application = _merged_template(config, step, overrides, task_config or {})
     spec = application["spec"]
     spec["arguments"] = [str(step), *to_argv(args)]
     output = str(vars(args)["output_uri"])
@@ -100,15 +105,15 @@ def build_application(
     metadata["name"] = application_name(step, output)
     labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: label_value(run)} if run else {})}
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-    noted = {OUTPUT_URI_ANNOTATION: output, SPEC_HASH_ANNOTATION: spec_hash(spec)}
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), **noted}
+    annotations = {OUTPUT_URI_ANNOTATION: output, SPEC_HASH_ANNOTATION: spec_hash(spec)}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
     return application
 
 
-def _changed(
+def _merged_template(
     config: Mapping[str, str], step: Step, overrides: Mapping[str, Any], task_config: Mapping[str, Any]
 ) -> Document:
-    """The template with the changes of the platform, the pipeline's author and the run, in this order."""
+    """Merges the changes of the platform, the pipeline's author and the run into the template, in this order."""
     application = _document(config, TEMPLATE_KEY)
     platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
     _check_steps(platform, f"{STEPS_KEY} of the ConfigMap")
@@ -119,7 +124,8 @@ def _changed(
     apply_task_config(spec, task_config)
     _validate(application, "the SparkApplication")
     for name in ("all", step):
-        for path, change in _one_by_one(overrides.get(name) or {}):
+        # Validated one setting at a time, so that the error names the wrong one.
+        for path, change in _single_settings(overrides.get(name) or {}):
             _merge(spec, change)
             _validate(application, f"the run's Spark settings: {name}.{path}")
     return application
@@ -132,10 +138,14 @@ def driver_memory(
     overrides: Mapping[str, Any],
     task_config: Mapping[str, Any],
 ) -> str:
-    """The heap of an application's driver, and which of the places that may set it has: the last in the order in which they are merged.
+    """Describes the driver's memory and where it was set, for the task's log: the last place in the order of merging counts.
 
     Args:
-        application: as `build_application` has made it of the other arguments.
+        application: as `build_application` made it from the other arguments.
+        config: see `build_application`.
+        step: see `build_application`.
+        overrides: see `build_application`.
+        task_config: see `build_application`.
     """
     platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
     resources = task_config.get("resources") or {}
@@ -152,12 +162,15 @@ def driver_memory(
 
 
 def application_name(step: Step, output_uri: str) -> str:
-    """The name: the same for every attempt of one task, different for any two tasks. At most 56 characters, DNS-1035."""
+    """Makes the name of a task's application: the same for each attempt of the task, because KFP keeps the artifact's URI in a retry.
+
+    The names of two tasks always differ. A name is a DNS-1035 label of at most 56 characters: Spark appends `-driver` for the pod.
+    """
     return f"spark-kfp-{step}-{hashlib.sha256(output_uri.encode()).hexdigest()[:12]}"
 
 
 def spec_hash(spec: Mapping[str, Any]) -> str:
-    """A digest of a spec, whatever the order of its keys."""
+    """Computes a digest of a spec that does not depend on the order of its keys."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -166,7 +179,7 @@ def _document(config: Mapping[str, str], key: str) -> Document:
         found = yaml.safe_load(config[key])
     except yaml.YAMLError as error:
         raise InputError(f"{key} of the ConfigMap is not YAML: {error}") from error
-    if found is None and key != TEMPLATE_KEY:  # comments only
+    if found is None and key != TEMPLATE_KEY:  # a file with comments only
         return {}
     if not isinstance(found, dict):
         raise InputError(f"{key} of the ConfigMap must hold a mapping")
@@ -174,10 +187,10 @@ def _document(config: Mapping[str, str], key: str) -> Document:
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
-    """Looks at what a run wants to change, without the platform's template.
+    """Checks the Spark settings of a run without the platform's template.
 
     Raises:
-        InputError: it names no step, or what a run may not change.
+        InputError: a name is no step, or a run may not change that field.
     """
     _check_steps(overrides, "the run's Spark settings")
     for change in overrides.values():
@@ -193,12 +206,12 @@ def _check_steps(changes: Mapping[str, Any], where: str) -> None:
 
 
 def _check_allowed(change: Mapping[str, Any]) -> None:
-    """Refuses what a run may not change: image, service account, volumes, environment, templates of pods."""
+    """Refuses fields that a run may not change, such as image, service account, volumes, environment and pod templates."""
     for key, value in change.items():
         if key not in RUN_MAY_SET:
             raise InputError(
                 f"a run may not set {key!r} of its SparkApplication; it may set {', '.join(RUN_MAY_SET)}. "
-                f"Whoever runs the platform sets the rest in spark-operator/"
+                f"The platform team sets the rest in spark-operator/"
             )
         if not isinstance(value, Mapping) and key != "memoryOverheadFactor":
             raise InputError(f"{key!r} of the run's Spark settings must be a mapping")
@@ -207,11 +220,11 @@ def _check_allowed(change: Mapping[str, Any]) -> None:
             if allowed is not None and name not in allowed:
                 raise InputError(f"a run may not set {key}.{name}; of {key} it may set {', '.join(allowed)}")
             if key == "sparkConf" and not RUN_MAY_SET_IN_SPARK_CONF.match(name):
-                raise InputError(f"a run may not set {name}; whoever runs the platform sets it in spark-operator/")
+                raise InputError(f"a run may not set {name}; the platform team sets it in spark-operator/")
 
 
 def _merge(target: Document, change: Mapping[str, Any]) -> None:
-    """Merges as JSON merge patch does: mappings by key, null removes, anything else replaces (RFC 7396)."""
+    """Applies a JSON merge patch (RFC 7396): it merges mappings by key, null removes a key, and any other value replaces."""
     for key, value in change.items():
         if value is None:
             target.pop(key, None)
@@ -223,19 +236,19 @@ def _merge(target: Document, change: Mapping[str, Any]) -> None:
             target[key] = copy.deepcopy(value)
 
 
-def _one_by_one(change: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Document]]:
-    """The single settings of a change: the path of each, and the change that makes it alone."""
+def _single_settings(change: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Document]]:
+    """Splits a change into its single settings: yields the path of each and a change with this setting only."""
     for key, value in change.items():
         if isinstance(value, Mapping) and value:
-            for inner, single in _one_by_one(value, f"{path}{key}."):
+            for inner, single in _single_settings(value, f"{path}{key}."):
                 yield inner, {key: single}
         else:
             yield f"{path}{key}", {key: value}
 
 
 def _validate(application: Document, what: str) -> None:
-    """Checks types and names of fields by the operator's own schema, and amounts of memory as the JVM reads them."""
-    if wrong := _no_json(application, ""):
+    """Checks names and types of fields by the operator's schema, and amounts of memory by the JVM's syntax."""
+    if wrong := _not_json(application, ""):
         raise InputError(f"{what} is not valid: {wrong}; put it in quotes")
     try:
         typed = SparkV1beta2SparkApplication.from_dict(application)
@@ -243,10 +256,10 @@ def _validate(application: Document, what: str) -> None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{what} is not valid: {where}: {first['msg']} ({first['input']!r})") from error
-    except (TypeError, AttributeError, ValueError) as error:  # a list or a mapping was due
+    except (TypeError, AttributeError, ValueError) as error:  # a scalar where the schema wants a list or a mapping
         raise InputError(f"{what} is not valid: {error}") from error
     assert typed is not None
-    unknown = _unknown(application, typed.to_dict(), "")
+    unknown = _unknown_field(application, typed.to_dict(), "")
     if unknown:
         raise InputError(f"{what} is not valid: unknown field {unknown}; check its spelling")
     for role in ("driver", "executor"):
@@ -256,38 +269,38 @@ def _validate(application: Document, what: str) -> None:
                 raise InputError(f"{what} is not valid: {role}.{name} is {amount!r}; write it like 512m or 4g")
 
 
-def _no_json(given: Any, path: str) -> str:
-    """The first name or value that YAML has made something of which JSON does not know, such as a date."""
+def _not_json(given: Any, path: str) -> str:
+    """Describes the first key or value for which JSON has no type, such as a date, which YAML makes of 2026-01-31."""
     if isinstance(given, Mapping):
         odd = next((name for name in given if not isinstance(name, str)), None)
         if odd is not None:
             return f"{path}{odd} is a name that is no text"
-        return next((found for name, value in given.items() if (found := _no_json(value, f"{path}{name}."))), "")
+        return next((found for name, value in given.items() if (found := _not_json(value, f"{path}{name}."))), "")
     if isinstance(given, list):
-        return next((found for n, value in enumerate(given) if (found := _no_json(value, f"{path}{n}."))), "")
+        return next((found for n, value in enumerate(given) if (found := _not_json(value, f"{path}{n}."))), "")
     known = given is None or isinstance(given, str | int | float | bool)
     return "" if known else f"{path.rstrip('.')} is {given!r}"
 
 
-def _unknown(given: Any, known: Any, path: str) -> str:
-    """The first field that the schema does not keep."""
+def _unknown_field(given: Any, known: Any, path: str) -> str:
+    """Finds the first field that the schema does not have: the typed model has dropped it from `known`."""
     if isinstance(given, dict) and isinstance(known, dict):
         for key, value in given.items():
             if key not in known and value not in (None, {}, []):
                 return f"{path}{key}"
-            found = _unknown(value, known.get(key), f"{path}{key}.")
+            found = _unknown_field(value, known.get(key), f"{path}{key}.")
             if found:
                 return found
     if isinstance(given, list) and isinstance(known, list):
         for number, (left, right) in enumerate(zip(given, known, strict=False)):
-            found = _unknown(left, right, f"{path}{number}.")
+            found = _unknown_field(left, right, f"{path}{number}.")
             if found:
                 return found
     return ""
 
 
 def label_value(text: str) -> str:
-    """A text as a label's value: itself if a label can hold it, else what it can hold and a digest, so that no two texts share one."""
+    """Makes a valid label value: the text if it is valid, else its valid characters and a digest, so that two texts never share one."""
     if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", text):
         return text
     kept = re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:52].strip("-_.")

@@ -1,6 +1,7 @@
-"""Carries what a pipeline's author sets on a KFP task over to its SparkApplication: memory, cores, environment, placement.
+"""Applies the settings of a KFP task to its SparkApplication: memory, cores, environment variables, node selector, tolerations.
 
-KFP hands it over as `dsl.TaskConfig` (2.15 and newer) instead of setting it on the task's own pod, which only waits.
+A pipeline's author sets them on the task, for example with `set_memory_limit`. KFP 2.15 and newer passes them to the component as
+`dsl.TaskConfig` instead of applying them to the task's own pod, which only waits for Spark.
 """
 
 from __future__ import annotations
@@ -18,39 +19,39 @@ from spark_jobs.errors import InputError
 Document = dict[str, Any]
 ROLES = ("driver", "executor")
 OVERHEAD_FACTOR = 0.4
-"""Share of the heap that Spark adds for what is not the JVM, for Python: its `spark.kubernetes.memoryOverheadFactor`."""
+"""Memory outside the JVM, mostly Python's, as a fraction of the heap: Spark's default of `spark.kubernetes.memoryOverheadFactor`."""
 LEAST_HEAP_MIB = 512
-"""Spark does not start below 450 MiB."""
+"""Spark does not start with less than 450 MiB."""
 MIB = 1024 * 1024
-OURS = re.compile(r"AWS_|SPARK_KFP_|KFP_")
-"""Variables of the task itself, which driver and executors have from the platform's template."""
+TASK_VARIABLES = re.compile(r"AWS_|SPARK_KFP_|KFP_")
+"""Variables of the task's own pod; driver and executors get theirs from the platform's template."""
 UNITS_MIB = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 
 
 def apply_task_config(spec: Document, given: Mapping[str, Any]) -> None:
-    """Changes a SparkApplication's spec as the task's author wants it.
+    """Applies a task's settings to a SparkApplication's spec, to driver and executors alike.
 
     Args:
-        spec: the platform's; changed in place, driver and executor alike.
-        given: fields of `dsl.TaskConfig`; what is None or empty changes nothing. The memory limit is that of a whole pod: the heap is
-            what remains after the overhead that Spark adds.
+        spec: the spec; changed in place.
+        given: fields of `dsl.TaskConfig`; a field that is None or empty changes nothing. The memory limit is for a whole pod, so the heap
+            is the limit without the overhead that Spark adds.
 
     Raises:
-        InputError: a resource is not known, or too small for Spark.
+        InputError: a resource is neither cpu nor memory, or the memory is too small for Spark.
     """
     for role in ROLES:
         pod = spec.setdefault(role, {})
-        _apply_resources(pod, given.get("resources") or {}, _factor(spec, pod))
+        _apply_resources(pod, given.get("resources") or {}, _overhead_factor(spec, pod))
         if given.get("tolerations"):
             pod["tolerations"] = copy.deepcopy(given["tolerations"])
         if given.get("node_selector"):
             pod["nodeSelector"] = dict(given["node_selector"])
-        environment = [item for item in given.get("env") or [] if not OURS.match(item["name"])]
+        environment = [item for item in given.get("env") or [] if not TASK_VARIABLES.match(item["name"])]
         if environment:
             _add_environment(pod, role, environment)
 
 
-def _factor(spec: Mapping[str, Any], pod: Mapping[str, Any]) -> float:
+def _overhead_factor(spec: Mapping[str, Any], pod: Mapping[str, Any]) -> float:
     own, whole = pod.get("memoryOverheadFactor"), spec.get("memoryOverheadFactor")
     return float(own or whole or OVERHEAD_FACTOR)
 
@@ -90,13 +91,13 @@ def _mib(jvm_memory: str) -> float:
 
 
 def _add_environment(pod: Document, role: str, environment: list[Document]) -> None:
-    """Adds variables to Spark's container; the platform's own of the same name win."""
+    """Adds variables to Spark's container; a variable of the platform with the same name is kept."""
     name = f"spark-kubernetes-{role}"
     containers = pod.setdefault("template", {}).setdefault("spec", {}).setdefault("containers", [])
     container = next((item for item in containers if item.get("name") == name), None)
     if container is None:
         container = {"name": name}
         containers.append(container)
-    there = container.setdefault("env", [])
-    taken = {item["name"] for item in there}
-    there.extend(copy.deepcopy(item) for item in environment if item["name"] not in taken)
+    existing = container.setdefault("env", [])
+    taken = {item["name"] for item in existing}
+    existing.extend(copy.deepcopy(item) for item in environment if item["name"] not in taken)

@@ -1,6 +1,7 @@
-"""Follows one SparkApplication to its end: by watching, with reading it now and then as the fallback, within a time limit for each stage.
+"""Tracks one SparkApplication to its end, by a watch and, as a fallback, by polling; each stage has a time limit.
 
-The operator's word that an application has failed is checked against its driver before it is believed.
+If the operator reports FAILED, the driver pod is checked first: after a restart the operator may report it for a driver that runs
+(kubeflow/spark-operator#2788).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from spark_jobs.result import Failure
 
 Document = dict[str, Any]
 REPEAT_STATE_SECONDS = 30.0
+"""Between two log lines about the same state."""
 READS_BEFORE_GONE = 4
+"""How often a read must fail with 404 in a row before the application counts as deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +49,15 @@ class Limits:
     """How long each stage of an application may take, in seconds; `limits.yaml` of the ConfigMap sets them.
 
     Attributes:
-        submitted: until the operator has made the driver's pod.
-        scheduled: until the driver's container runs, from then on.
-        running: until the end, from then on.
-        unknown: that the operator may not know the state.
-        trouble: that an image or a secret which cannot be had may take to appear.
-        window: of one request that watches the application; the next one goes on where it ended.
-        look: between two looks at a driver that does not run yet, at the time limits and at the lease.
-        poll: after which the application is read although the watch tells of no change.
-        deleted: until a deleted application is gone.
+        submitted: from submission until the operator has created the driver pod.
+        scheduled: from then until the driver's container runs.
+        running: from then until the application has ended.
+        unknown: how long the operator may report the state UNKNOWN.
+        trouble: how long an image or a secret may be missing before the step fails.
+        window: duration of one watch request; the next request continues where it ended.
+        look: interval of the checks of a pending driver, of the time limits and of the lease.
+        poll: interval after which the application is read although the watch reports no change.
+        deleted: how long a deleted application may still exist.
     """
 
     submitted: float = 300.0
@@ -69,7 +72,11 @@ class Limits:
 
     @classmethod
     def from_yaml(cls, text: str) -> Limits:
-        """Reads the document; what it leaves out keeps its default."""
+        """Parses `limits.yaml`; a limit that it does not name keeps its default.
+
+        Raises:
+            InputError: the text is not a mapping of these names to numbers.
+        """
         try:
             given = yaml.safe_load(text) or {}
             return replace(cls(), **{name: float(value) for name, value in given.items()})
@@ -79,15 +86,15 @@ class Limits:
 
 @dataclass
 class ApplicationTracker:
-    """One application that is being followed.
+    """Tracks one application.
 
     Attributes:
-        cluster: where it is.
-        application: as it was last seen.
-        limits: of time.
-        log: its driver's.
-        lease: what keeps it alive.
-        log_line: takes a line for the task's log.
+        cluster: the application's namespace.
+        application: the object as it was last read.
+        limits: the time limits.
+        log: the driver's log; its stream starts with the driver.
+        lease: the lease that is renewed meanwhile.
+        log_line: writes a line to the task's log.
     """
 
     cluster: Cluster
@@ -100,22 +107,25 @@ class ApplicationTracker:
     _stage_began: float = field(default_factory=time.monotonic)
     _problem: StartProblem | None = None
     _problem_began: float = 0.0
-    _told_state: str | None = None
-    _told_line: str = ""
-    _told_at: float = 0.0
+    _logged_state: str | None = None
+    _logged_line: str = ""
+    _logged_at: float = 0.0
     _driver: Document | None = None
     _read_at: float = field(default_factory=time.monotonic)
 
     def wait_until_ended(self) -> Document:
-        """Follows until the application has ended, and returns it.
+        """Waits until the application has ended, in state COMPLETED or FAILED.
+
+        Returns:
+            The application as it was last read.
 
         Raises:
-            StepError: it is gone, or did not start or end in time; in the latter cases it is deleted first.
+            StepError: the application was deleted, or did not start or end within its time limit. In the second case it is deleted first.
         """
         name, uid = self.application["metadata"]["name"], self.application["metadata"]["uid"]
-        with ObjectWatch(self.cluster, APPLICATIONS, self.application, self.limits.window) as watched:
+        with ObjectWatch(self.cluster, APPLICATIONS, self.application, self.limits.window) as watch:
             while True:
-                found = self._seen(watched, name)
+                found = self._current(watch, name)
                 if not found or found["metadata"]["uid"] != uid:
                     message = f"SparkApplication {name} was deleted while it ran; run the step again"
                     raise TemporaryError(Failure(kind="fault", type="Deleted", message=message), self.log.tail)
@@ -123,25 +133,25 @@ class ApplicationTracker:
                 self.application = found
                 if self._has_ended(self._driver):
                     return found
-                over = self._is_over(self._driver)
-                if over:
+                error = self._limit_error(self._driver)
+                if error:
                     self.cluster.delete(APPLICATIONS, name, uid)
-                    raise over
+                    raise error
                 self.lease.renew()
-                self._wait_for_change(watched)
+                self._wait_for_change(watch)
 
-    def _seen(self, watched: ObjectWatch, name: str) -> Document | None:
-        """The application as the watch has it, or read again if the watch has told of nothing for long, or of its end."""
-        found = watched.latest
+    def _current(self, watch: ObjectWatch, name: str) -> Document | None:
+        """The application as the watch last reported it; it is read if the watch reports no change for long, or its deletion."""
+        found = watch.latest
         if found and found != self.application:
             self._read_at = time.monotonic()
         if found and time.monotonic() - self._read_at < self.limits.poll:
             return found
         self._read_at = time.monotonic()
-        return self._found(name)
+        return self._read(name)
 
     def _driver_of(self, found: Document) -> Document | None:
-        """The driver's pod; while the operator says that it runs, and it was seen to run, it is not asked for again."""
+        """Reads the driver pod, but not again while the application is RUNNING and the pod was seen Running: that saves requests."""
         if state_of(found) == "":
             return None
         known = self._driver
@@ -149,8 +159,8 @@ class ApplicationTracker:
             return known
         return driver_pod_of(self.cluster, found)
 
-    def _found(self, name: str) -> Document | None:
-        """The application; that it is gone is believed only when it is said several times in a row."""
+    def _read(self, name: str) -> Document | None:
+        """Reads the application; None only if several reads in a row find nothing, because a wrong 404 would fail hours of work."""
         for _ in range(READS_BEFORE_GONE):
             found = self.cluster.get(APPLICATIONS, name)
             if found:
@@ -159,49 +169,51 @@ class ApplicationTracker:
         return None
 
     def _has_ended(self, driver: Document | None) -> bool:
-        state, more = state_of(self.application), error_of(self.application)
-        wrong = state == "FAILED" and is_alive(driver)
-        if wrong:
-            more += "; but its driver runs, so it is followed further (kubeflow/spark-operator#2788)"
-        self._tell(state or "new", more)
+        state, detail = state_of(self.application), error_of(self.application)
+        false_failure = state == "FAILED" and is_alive(driver)
+        if false_failure:
+            detail += "; but its driver runs, so it is followed further (kubeflow/spark-operator#2788)"
+        self._log_state(state or "new", detail)
         if driver and has_started(driver):
             self.log.start(driver["metadata"]["name"])
-        return state in TERMINAL_STATES and not wrong
+        return state in TERMINAL_STATES and not false_failure
 
-    def _is_over(self, driver: Document | None) -> StepError | None:
-        """Why there is no use in waiting any longer, if there is none."""
+    def _limit_error(self, driver: Document | None) -> StepError | None:
+        """The error to raise if the application has passed a time limit; None if it may go on."""
         now = time.monotonic()
         stage = stage_of(self.application, driver)
         if stage != self._stage:
             self._stage, self._stage_began = stage, now
-        found = start_problem(driver) if driver else None
-        if found is None or self._problem is None or found.failure.type != self._problem.failure.type:
+        problem = start_problem(driver) if driver else None
+        if problem is None or self._problem is None or problem.failure.type != self._problem.failure.type:
             self._problem_began = now
-        self._problem = found
-        if found:
-            self._tell(state_of(self.application), found.failure.message)
-            if not found.passing and now - self._problem_began > self.limits.trouble:
-                return PermanentError(found.failure)
+        self._problem = problem
+        if problem:
+            self._log_state(state_of(self.application), problem.failure.message)
+            if not problem.transient and now - self._problem_began > self.limits.trouble:
+                return PermanentError(problem.failure)
         if waiting := executors_waiting(self.application):
-            self._tell(state_of(self.application), f"no executor runs yet, {waiting} wait for room")
+            self._log_state(state_of(self.application), f"no executor runs yet, {waiting} wait for room")
+        # An ended application gets here only while its driver runs, so the limit of a running one applies.
         limit = getattr(self.limits, Stage.RUNNING if stage == Stage.ENDED else stage)
         if now - self._stage_began <= limit:
             return None
-        reason = found.failure.message if found else error_of(self.application) or "the cluster gives no reason"
+        reason = problem.failure.message if problem else error_of(self.application) or "the cluster gives no reason"
         message = f"{_WAITED_FOR[stage]} for {limit:.0f} s: {reason}"
         return TemporaryError(Failure(kind="fault", type="TimeLimit", message=message), self.log.tail)
 
-    def _wait_for_change(self, watched: ObjectWatch) -> None:
-        """Returns when the application has changed, or when it is time to look at what the watch does not tell."""
-        failed = state_of(self.application) == "FAILED"  # and its driver runs: its end is not told by the application
-        watched.wait(min(1.0, self.limits.look) if failed else self.limits.look)
+    def _wait_for_change(self, watch: ObjectWatch) -> None:
+        """Waits until the application has changed, or until the next check of what the watch does not report: driver, limits, lease."""
+        # FAILED here means that the driver runs all the same; its end does not change the application, so the watch does not report it.
+        failed = state_of(self.application) == "FAILED"
+        watch.wait(min(1.0, self.limits.look) if failed else self.limits.look)
 
-    def _tell(self, state: str, more: str) -> None:
-        """Says a new state at once, and more about the same state only now and then."""
-        line, now = f"{state}: {more}" if more else state, time.monotonic()
-        if state != self._told_state or (line != self._told_line and now - self._told_at > REPEAT_STATE_SECONDS):
+    def _log_state(self, state: str, detail: str) -> None:
+        """Logs a new state at once, and new details of the same state only now and then."""
+        line, now = f"{state}: {detail}" if detail else state, time.monotonic()
+        if state != self._logged_state or (line != self._logged_line and now - self._logged_at > REPEAT_STATE_SECONDS):
             self.log_line(f"SparkApplication {self.application['metadata']['name']}: {line}")
-            self._told_state, self._told_line, self._told_at = state, line, now
+            self._logged_state, self._logged_line, self._logged_at = state, line, now
 
 
 _WAITED_FOR = {
@@ -214,13 +226,13 @@ _WAITED_FOR = {
 
 
 def driver_pod_of(cluster: Cluster, application: Document) -> Document | None:
-    """The driver's pod of this very application, if it is there."""
+    """Reads the driver pod of an application; None if it does not exist, or belongs to an earlier application of the same name."""
     pod = cluster.get(PODS, driver_pod_name(application))
     return pod if pod and belongs_to(pod, application) else None
 
 
 def events_of(cluster: Cluster, application: Document) -> list[Document]:
-    """What the cluster has noted about an application and its driver, oldest first."""
+    """Lists the Kubernetes events of an application and its driver pod, oldest first."""
     names = (application["metadata"]["name"], driver_pod_name(application))
     found = [event for name in names for event in cluster.list(EVENTS, fieldSelector=f"involvedObject.name={name}")]
     return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))

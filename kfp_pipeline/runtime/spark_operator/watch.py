@@ -1,6 +1,6 @@
-"""Watches one object of a cluster in a thread of its own, by one request for minutes that is resumed where it was cut.
+"""A Kubernetes watch on one object, in a background thread: a request lasts for minutes and is resumed when it breaks.
 
-Whoever waits hears of a change at once and asks for nothing meanwhile.
+The waiting thread learns of a change at once and sends no requests meanwhile, which matters with many tasks on one API server.
 """
 
 from __future__ import annotations
@@ -13,18 +13,32 @@ from types import TracebackType
 from kubernetes.client.exceptions import ApiException
 
 from kfp_pipeline.runtime.errors import StepError
-from kfp_pipeline.runtime.kubernetes_api import Cluster, Document, GoneError, api_error, transient_errors_ignored
+from kfp_pipeline.runtime.kubernetes_api import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Cluster,
+    Document,
+    GoneError,
+    api_error,
+    transient_errors_ignored,
+)
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 SHORT_SECONDS = 1.0
-"""A watch that ends sooner has not worked, however it ended; the next one waits a moment."""
+"""A watch request that ends sooner counts as failed, even without an error, and the next one waits."""
 
 
 class ObjectWatch:
-    """An object that is being watched; a context that ends the thread."""
+    """A watch on one object; a context manager that starts the thread and stops it."""
 
     def __init__(self, cluster: Cluster, kind: str, found: Document, window_seconds: float) -> None:
-        """Args: cluster; kind, its path; found, the object as it was read; window_seconds, of one request."""
+        """Makes the watch.
+
+        Args:
+            cluster: the object's namespace.
+            kind: path of the object's kind.
+            found: the object as it was read; the watch continues from its resource version.
+            window_seconds: duration of one watch request.
+        """
         self._cluster, self._kind, self._window = cluster, kind, window_seconds
         self._name: str = found["metadata"]["name"]
         self._latest: Document | None = found
@@ -43,14 +57,14 @@ class ObjectWatch:
 
     @property
     def latest(self) -> Document | None:
-        """The object as it was last seen; None if it was seen to be gone."""
+        """The object as the watch last reported it; None if it was deleted."""
         return self._latest
 
     def wait(self, seconds: float) -> bool:
-        """Waits until the object has changed, or so long; returns whether it has.
+        """Waits until the object changes, at most `seconds`; returns whether it has changed.
 
         Raises:
-            StepError: the server refuses the watch, or has been away for longer than the cluster's patience.
+            StepError: the API server refuses the watch, or was unavailable for longer than `Cluster.patience_seconds`.
         """
         changed = self._changed.wait(seconds)
         self._changed.clear()
@@ -73,23 +87,23 @@ class ObjectWatch:
                 return
             pause = FIRST_PAUSE_SECONDS if time.monotonic() - began > SHORT_SECONDS else pause
             if time.monotonic() - began < SHORT_SECONDS:
-                self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
+                self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, so that not all tasks come back at once
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _watch_once(self) -> None:
-        """One request, from the last version on; the object is read anew if it was gone or that version is too old."""
+        """Sends one watch request from the last resource version; first reads the object if it was deleted or that version was too old."""
         if self._version is None:
             self._publish(self._cluster.get(self._kind, self._name))
         if self._version is None:
             return
         try:
-            for what, item in self._cluster.watch(self._kind, self._name, self._version, self._window):
+            for event_type, item in self._cluster.watch(self._kind, self._name, self._version, self._window):
                 if self._stop.is_set():
                     return
-                if what == "BOOKMARK":  # nothing has changed up to that version
+                if event_type == "BOOKMARK":  # no change up to this version
                     self._version = item["metadata"]["resourceVersion"]
                 else:
-                    self._publish(None if what == "DELETED" else item)
+                    self._publish(None if event_type == "DELETED" else item)
         except GoneError:
             self._version = None
 

@@ -1,1 +1,1 @@
-"""The runner for this machine: a step is a spark-submit process."""
+"""The runner for one machine without a cluster: it runs each step as a spark-submit process."""

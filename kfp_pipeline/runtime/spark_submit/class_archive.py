@@ -1,8 +1,8 @@
-"""Makes the archive of Spark's classes that lets every step start faster.
+"""Makes the class-data archive (AppCDS) of Spark, which lets every driver start faster.
 
-Java maps the classes from the archive instead of loading and checking them one by one. The archive is made by rehearsing all steps once,
-under a temporary name, so that a half-written one is never used; its name holds the Java, the Spark and the jars that it fits, and Java
-itself passes over one that does not fit.
+Java maps the classes from the archive instead of loading and verifying them one by one. Java writes the archive at the end of a rehearsal
+of all steps. It gets its final name only when it is complete. The name contains a digest of the Java and the Spark for which it was made,
+and Java ignores an archive that does not fit.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from spark_jobs.result import Failure
 
 
 def make_archive(settings: Settings) -> Path:
-    """Makes the archive, unless it is there.
+    """Makes the archive, unless it exists.
 
     Returns:
-        Its path.
+        The path of the archive.
 
     Raises:
         InputError: Java or pyspark is missing.

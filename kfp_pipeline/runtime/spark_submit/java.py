@@ -1,4 +1,4 @@
-"""The Java that runs Spark, and the archive of its classes that makes a short step start faster."""
+"""Finds the Java runtime for Spark, and the path of the class-data archive that belongs to it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Java:
-    """A Java runtime: its `java` program and its version text, such as 17.0.15."""
+    """A Java runtime: the path of its `java` program, and its version, such as 17.0.15."""
 
     program: Path
     version: str
 
 
 def find_java(environment: Mapping[str, str]) -> Java:
-    """The Java of JAVA_HOME, else of PATH.
+    """Finds the Java of JAVA_HOME, or else of PATH.
+
+    Args:
+        environment: the environment variables.
 
     Raises:
-        InputError: there is none, or it is too old.
+        InputError: there is no Java, or it is too old for Spark.
     """
     home = environment.get("JAVA_HOME", "")
     found = shutil.which("java", path=f"{home}/bin" if home else environment.get("PATH", ""))
@@ -48,16 +51,16 @@ def _version(program: Path) -> str:
     release = program.resolve().parent.parent / "release"
     text = release.read_text(errors="replace") if release.exists() else ""
     match = re.search(r'JAVA_VERSION="(\d[^"]*)"', text)
-    if not match:  # not a whole JDK or JRE folder: ask the program, which takes longer
-        asked = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
-        match = re.search(r'version "(\d[^"]*)"', asked.stderr)
+    if not match:  # no complete JDK or JRE folder: run the program, which is slower
+        shown = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
+        match = re.search(r'version "(\d[^"]*)"', shown.stderr)
     if not match:
         raise InputError(f"{program} does not tell its version: {ADVICE}")
     return match[1].removeprefix("1.") if match[1].startswith("1.") else match[1]
 
 
 def archive_path(cache: Path, java: Java, spark_home: Path) -> Path:
-    """Where the archive for this Java and this Spark is; others have another name, so a stale one is never met."""
+    """The path of the archive for this Java and this Spark. Another version has another path, so a stale archive is never used."""
     jars = sorted((jar.name, jar.stat().st_size, int(jar.stat().st_mtime)) for jar in os.scandir(spark_home / "jars"))
     key = hashlib.sha256(repr((java.version, str(java.program.resolve()), str(spark_home), jars)).encode()).hexdigest()[
         :16

@@ -1,4 +1,8 @@
-"""Runs a step with spark-submit on this machine."""
+"""Runs a step with spark-submit on this machine.
+
+Starting takes most of the time of a step on small data. So a small step gets options that let the JVM start faster, and if possible a
+standby driver, whose JVM and Spark have already started.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,10 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
 
 LOG_LINES = 20
+"""How many last lines of the log an error message shows."""
 FAST_START_CONF = {
     "spark.ui.enabled": "false",
-    "spark.driver.host": "127.0.0.1",  # nothing listens where others could connect, and no port can be taken
+    "spark.driver.host": "127.0.0.1",  # no port is open to other machines
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.log.level": "WARN",
     "spark.sql.shuffle.partitions": "8",
@@ -35,19 +40,25 @@ FAST_START_CONF = {
 
 
 class SparkSubmitRunner:
-    """A `Runner`: each step is a spark-submit process of its own."""
+    """A `Runner` that starts one spark-submit process for each step, or hands the step to a standby driver."""
 
     def __init__(self, master: str, settings: Settings) -> None:
-        """Args: master, such as local[*]; settings, of this machine."""
+        """Makes the runner.
+
+        Args:
+            master: Spark's master URL, such as local[*].
+            settings: of this machine.
+        """
         self._master = master
         self._settings = settings
 
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
         """See `Runner`."""
         output = local_path(vars(args)["output_uri"])
-        (output / RESULT_NAME).unlink(missing_ok=True)  # an old result must not be taken for this run's
+        (output / RESULT_NAME).unlink(missing_ok=True)  # an old result must not count as the result of this attempt
         log_path.parent.mkdir(parents=True, exist_ok=True)
         start = log_path.stat().st_size if log_path.exists() else 0
+        # The log of a standby driver replaces the file; so a log with content is continued by a new process.
         code = self._in_standby(step, args, log_path) if not start else None
         if code is None:
             code = self._in_new_process(step, args, log_path)
@@ -68,7 +79,14 @@ class SparkSubmitRunner:
                 return process.wait()
 
     def standby_drivers(self, data_uri: str) -> StandbyDrivers | None:
-        """What starts the drivers of a run's steps ahead, if its data are small; else starting is little of its time."""
+        """Makes the standby drivers of a run.
+
+        Args:
+            data_uri: the run's data.
+
+        Returns:
+            None if they are turned off in the settings, or if the data are large, so that starting takes a small part of the time.
+        """
         if (
             not self._settings.standbys
             or "://" in data_uri
@@ -84,11 +102,17 @@ class SparkSubmitRunner:
         return StandbyDrivers(Path(self._settings.run) / FOLDER, command, self.environment())
 
     def is_short(self, args: StepArgs) -> bool:
-        """Whether a step reads so little that the JVM's second compiler does not pay."""
+        """Whether a step reads so little that the JVM's optimising compiler (C2) costs more time than it saves."""
         return input_bytes(args) < self._settings.compile_tiers_bytes
 
-    def command(self, words: list[str], folder: str, *, short: bool) -> list[str]:
-        """The spark-submit line of a step, or of a standby."""
+    def command(self, program_arguments: list[str], folder: str, *, short: bool) -> list[str]:
+        """Builds the spark-submit command of a step or of a standby driver.
+
+        Args:
+            program_arguments: arguments of `spark_jobs/__main__.py`.
+            folder: for Spark's temporary files.
+            short: whether the step is short, see `is_short`.
+        """
         conf = {**FAST_START_CONF, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
         return [
             str(spark_home() / "bin/spark-submit"),
@@ -97,28 +121,28 @@ class SparkSubmitRunner:
             f"--driver-java-options={shlex.join(self.java_options(short=short))}",
             *[word for key, value in conf.items() for word in ("--conf", f"{key}={value}")],
             str(step_program()),
-            *words,
+            *program_arguments,
         ]
 
     def java_options(self, *, short: bool) -> list[str]:
-        """Options that start a short step faster and slow no long one."""
+        """JVM options: the class-data archive if it exists, and for a short step only the fast compiler (C1)."""
         java = find_java(where_java_is())
         options = ["-XX:TieredStopAtLevel=1"] if short else []
         archive = archive_path(self._settings.cache, java, spark_home())
-        # With -Xshare:auto an archive that does not fit is passed over.
+        # With -Xshare:auto, Java ignores an archive that does not fit.
         return options + (
             [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off"] if archive.exists() else []
         )
 
     def environment(self) -> dict[str, str]:
-        """This process's environment, with the Python and the Spark of this installation."""
+        """The environment of spark-submit: this process's own, with the Python and the Spark of this installation."""
         fast = {"SPARK_LAUNCHER_OPTS": "-XX:TieredStopAtLevel=1"}
         python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
         return {**os.environ, **python, **fast, "SPARK_HOME": str(spark_home())}
 
 
 def spark_home() -> Path:
-    """The folder of the installed pyspark, found without importing it.
+    """Finds the folder of the installed pyspark without importing it, because a task's process must not load Spark.
 
     Raises:
         InputError: pyspark is not installed.
@@ -130,7 +154,7 @@ def spark_home() -> Path:
 
 
 def step_program() -> Path:
-    """The file that spark-submit runs."""
+    """The path of the program that spark-submit runs."""
     found = importlib.util.find_spec("spark_jobs")
     assert found is not None
     assert found.origin is not None
@@ -138,10 +162,10 @@ def step_program() -> Path:
 
 
 def local_path(uri: str) -> Path:
-    """The path behind a local URI.
+    """Converts a local URI to a path.
 
     Raises:
-        InputError: spark-submit on this machine cannot write there.
+        InputError: the URI is not local.
     """
     parsed = urlparse(uri)
     if parsed.scheme == "file":
@@ -152,17 +176,17 @@ def local_path(uri: str) -> Path:
 
 
 def input_bytes(args: StepArgs) -> int:
-    """About how much data a step reads, in bytes as they are stored: Parquet from an earlier step is much smaller than its CSV."""
+    """The size of the files that a step reads, in bytes; Parquet from an earlier step is compressed, so it counts less than its CSV."""
     return total_bytes([getattr(args, name) for name in args.names(Role.GIVEN, Role.FROM_STEP)])
 
 
 def total_bytes(uris: Sequence[str]) -> int:
-    """The bytes of the files behind some URIs."""
+    """The total size of the files behind the URIs, in bytes; an empty URI counts nothing."""
     return sum(file.stat().st_size for uri in uris if uri for file in files_of(uri))
 
 
 def files_of(uri: str) -> list[Path]:
-    """The files behind a URI that names a file, a directory or a pattern; empty if there are none."""
+    """Lists the files behind a local URI of a file, a directory or a glob pattern; empty if there are none."""
     path = local_path(uri)
     roots = [path] if path.exists() else [Path(found) for found in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     entries = (entry for root in roots for entry in ([root] if root.is_file() else root.rglob("*")))
@@ -170,7 +194,7 @@ def files_of(uri: str) -> list[Path]:
 
 
 def read_result(output: Path) -> Result | None:
-    """The result document, or None if there is none."""
+    """Reads the result document of a step from its output folder; None if it does not exist or is damaged."""
     try:
         return Result.from_json((output / RESULT_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -178,27 +202,34 @@ def read_result(output: Path) -> Result | None:
 
 
 def step_error(step: Step, code: int, result: Result | None, log_path: Path, start: int) -> StepError:
-    """Why a step did not end well: its own word, else the signal that ended it, else the end of its log."""
+    """Explains why a step failed: by its result document, else by the signal that ended it, else by its log.
+
+    Args:
+        step: the step.
+        code: exit code of spark-submit; negative for a signal.
+        result: the result document, if there is one.
+        log_path: path of the log.
+        start: byte offset at which this attempt's log begins.
+    """
     log = last_lines(log_path, start)
     if result and result.failure:
         return PermanentError(result.failure, "" if result.failure.kind == "input" else log, str(log_path))
-    number = -code if code < 0 else code - 128
+    number = -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
     if number in (signal.SIGKILL, signal.SIGTERM):
         name, hint = signal.Signals(number).name, " (out of memory?)" if number == signal.SIGKILL else ""
         failure = Failure(kind="fault", type="Killed", message=f"step {step} was ended by {name}{hint}; run again")
         return TemporaryError(failure, log, str(log_path))
-    told = [
-        line.removeprefix("spark-kfp: error: ") for line in log.splitlines() if line.startswith("spark-kfp: error: ")
-    ]
-    kind = "input" if code == 2 and told else "fault"
-    message = told[-1] if told else f"step {step} ended with exit code {code} and left no {RESULT_NAME}"
+    prefix = "spark-kfp: error: "
+    errors = [line.removeprefix(prefix) for line in log.splitlines() if line.startswith(prefix)]
+    kind = "input" if code == 2 and errors else "fault"
+    message = errors[-1] if errors else f"step {step} ended with exit code {code} and left no {RESULT_NAME}"
     return PermanentError(
         Failure(kind=kind, type="StepFailed", message=message), "" if kind == "input" else log, str(log_path)
     )
 
 
 def last_lines(path: Path, start: int = 0) -> str:
-    """The last lines of a log, from what was written after byte `start`."""
+    """Reads the last lines of a log; lines before byte `start` do not count."""
     with path.open("rb") as file:
         file.seek(max(start, path.stat().st_size - 65536))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_LINES:])

@@ -1,8 +1,9 @@
-"""Drivers that are started before it is known for which step: while one step runs, the next one's Java and Spark start.
+"""Standby drivers: while one step of a run works, the JVM and the Spark session for the next step already start.
 
-A standby waits in a folder of its own, at the end of a pipe. Whoever has a step to run claims it, by a rename that only one can win, and
-sends it orders, the step's words. Through another pipe it tells its exit code, before its Spark has ended; if it cannot, whoever started it
-does. Pipes, not files, so that a full disk cannot leave anyone waiting.
+Each standby driver has a folder with two named pipes. It waits for a step at the first pipe. A task that has a step to run claims an idle
+driver by renaming its marker file, which only one task can do, and writes the step's arguments into that pipe. The driver writes its exit
+code into the second pipe as soon as the step is done, without waiting until Spark has stopped. If the driver is killed, the process that
+started it writes the exit code. Pipes need no disk space, so that a full disk cannot leave a task waiting.
 """
 
 from __future__ import annotations
@@ -21,23 +22,29 @@ from kfp_pipeline.runtime.processes import child_process
 from spark_jobs.contract import Step
 
 FOLDER = "standbys"
-"""Of a run's standbys, in the run's folder."""
+"""Folder of the standby drivers, in the run's directory."""
 IDLE_MARKER, LOG, STEP_PIPE, EXIT_CODE_PIPE = "idle", "log", "orders", "exit_code"
 PIPE_BYTES = 60_000
-"""Orders that a pipe takes before anyone reads them."""
+"""Linux buffers 65,536 bytes in a pipe, so that a shorter write does not wait for the reader."""
 
 
 class StandbyDrivers:
-    """The standbys of one run, of which at most one is idle; a context that ends them all and removes their folder."""
+    """The standby drivers of one run, of which at most one is idle; a context manager that ends them all and removes their folder."""
 
     def __init__(
         self, folder: Path, command: Callable[[Path, Step], list[str]], environment: Mapping[str, str]
     ) -> None:
-        """Args: folder, theirs; command, of a standby that waits in a folder for what may be a step; environment, of all."""
+        """Makes the set; `start` starts a driver.
+
+        Args:
+            folder: parent of the drivers' folders.
+            command: builds the command of a driver from its folder and the step for which it should be fastest.
+            environment: environment variables of each driver.
+        """
         self._folder, self._command, self._environment = folder, command, environment
         self._running: dict[Path, tuple[subprocess.Popen[bytes], int]] = {}
         self._started = 0
-        self._broken = False
+        self._disabled = False
         self._ends = ExitStack()
 
     def __enter__(self) -> StandbyDrivers:
@@ -50,18 +57,21 @@ class StandbyDrivers:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def another_is_needed(self) -> bool:
-        """Notes which have ended; whether none is idle that a next step could have."""
+        """Removes the drivers that have ended, and returns whether no driver is idle, so that one should be started.
+
+        For a driver that has ended it writes the exit code, in case the driver was killed before it could.
+        """
         for folder, (process, pipe) in list(self._running.items()):
             if process.poll() is not None:
                 with suppress(FileNotFoundError):
                     (folder / IDLE_MARKER).unlink()
-                    self._broken = True  # it ended before it was of use, and so would the next
+                    self._disabled = True  # it ended before it got a step, and so would the next one
                 os.write(pipe, f"{process.returncode}\n".encode())
                 del self._running[folder]
-        return not self._broken and not any((folder / IDLE_MARKER).exists() for folder in self._running)
+        return not self._disabled and not any((folder / IDLE_MARKER).exists() for folder in self._running)
 
     def start(self, step: Step) -> None:
-        """Starts one, which is at its quickest for a step and does any."""
+        """Starts a driver; it prepares itself for the given step, but can run any."""
         self._started += 1
         folder = self._folder / str(self._started)
         try:
@@ -69,38 +79,38 @@ class StandbyDrivers:
             for name in (STEP_PIPE, EXIT_CODE_PIPE):
                 os.mkfifo(folder / name)
             log = self._ends.enter_context((folder / LOG).open("ab"))
-            # Opened for both, a pipe does not wait for its other end, and keeps what was written into it.
+            # A pipe opened for reading and writing does not block until its other end is opened, and keeps what was written into it.
             pipe = os.open(folder / EXIT_CODE_PIPE, os.O_RDWR)
             self._ends.callback(os.close, pipe)
             started = child_process(self._command(folder, step), output=log, environment=self._environment)
             self._running[folder] = (self._ends.enter_context(started), pipe)
             (folder / IDLE_MARKER).touch()
-        except OSError:  # a full disk, say; the steps start by themselves, and will tell
-            self._broken = True
+        except OSError:  # for example a full disk; the steps then start without a standby, and report it
+            self._disabled = True
 
 
-def run_in_standby(folder: Path, words: Sequence[str], log_path: Path) -> int | None:
-    """Has a step run by an idle standby.
+def run_in_standby(folder: Path, program_arguments: Sequence[str], log_path: Path) -> int | None:
+    """Runs a step in an idle standby driver.
 
     Args:
-        folder: of the run's standbys.
-        words: the step and its arguments.
-        log_path: where the standby's log is moved to.
+        folder: the folder of the run's standby drivers.
+        program_arguments: the step and its arguments.
+        log_path: where the driver's log is moved to.
 
     Returns:
-        The standby's exit code; None if there is none that is idle, or it ended before it began with the step.
+        The driver's exit code; None if no driver is idle, or the driver ended before it began with the step.
     """
-    orders = f"{json.dumps(list(words))}\n".encode()
-    standby = _claimed(folder) if len(orders) < PIPE_BYTES else None
+    line = f"{json.dumps(list(program_arguments))}\n".encode()
+    standby = _claim_idle(folder) if len(line) < PIPE_BYTES else None
     if standby is None:
         return None
     (standby / LOG).replace(log_path)
     pipe = os.open(standby / STEP_PIPE, os.O_RDWR | os.O_NONBLOCK)
     try:
-        os.write(pipe, orders)
+        os.write(pipe, line)
         with (standby / EXIT_CODE_PIPE).open(encoding="utf-8") as ended:
             code = ended.readline()
-        with suppress(BlockingIOError):  # nothing is left of the orders: they were taken
+        with suppress(BlockingIOError):  # the pipe is empty, so the driver has read the step
             os.read(pipe, PIPE_BYTES)
             return None
     finally:
@@ -108,7 +118,8 @@ def run_in_standby(folder: Path, words: Sequence[str], log_path: Path) -> int | 
     return int(code) if code else -signal.SIGKILL
 
 
-def _claimed(folder: Path) -> Path | None:
+def _claim_idle(folder: Path) -> Path | None:
+    """Claims an idle driver by renaming its marker; only one of several tasks succeeds."""
     for idle in sorted(folder.glob(f"*/{IDLE_MARKER}")):
         with suppress(FileNotFoundError):
             idle.rename(idle.with_name("claimed"))

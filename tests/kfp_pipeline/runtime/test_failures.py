@@ -79,7 +79,7 @@ def test_a_store_that_is_away_does_not_change_how_a_task_ends(store: Store, caps
         raise InputError("no column x")
     with failures.save_on_error(Step.TRAIN, OUTPUT, "run-1"):
         pass
-    told = "what the run's summary tells of this task could not be changed: the store does not answer"
+    told = "the failure document of this task could not be updated: the store does not answer"
     assert told in capsys.readouterr().out
 
 

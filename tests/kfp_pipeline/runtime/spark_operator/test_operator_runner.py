@@ -24,7 +24,7 @@ from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator import lease
 from kfp_pipeline.runtime.spark_operator.application import state_of
 from kfp_pipeline.runtime.spark_operator.manifest import SPEC_HASH_ANNOTATION, application_name
-from kfp_pipeline.runtime.spark_operator.runner import Documents, SparkOperatorRunner
+from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.tracking import Limits
 from spark_jobs import object_store as door
 from spark_jobs.arguments import from_argv
@@ -70,7 +70,7 @@ class Bench:
 
     def __init__(self, server: FakeKubernetes, folder: Path, **limits: float) -> None:
         self.server, self.folder, self.store = server, folder, Store()
-        self.documents: Documents = self.store
+        self.documents: object_store.Documents = self.store
         self.said: list[str] = []
         template = (PROJECT / "spark-operator/base/spark-application.yaml").read_text()
         data = {"spark-application.yaml": template, "steps.yaml": "{}", "limits.yaml": yaml.safe_dump(FAST | limits)}

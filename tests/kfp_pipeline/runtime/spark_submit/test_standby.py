@@ -1,4 +1,4 @@
-"""StandbyDrivers as small programs: who claims one gets its exit code, and no one waits for one that is gone."""
+"""Standby drivers as small programs: a task that claims one gets its exit code, and never waits for one that has ended."""
 
 from __future__ import annotations
 
