@@ -73,7 +73,9 @@ def test_both_resolutions_are_installed_tested_and_told_in_a_line_each(folder: P
         "tests of locked",
         "tests of oldest",
     ]
-    assert all(call.endswith("-m not spark and not cluster and not slow") for call in calls if call.startswith("tests of"))
+    assert all(
+        call.endswith("-m not spark and not cluster and not slow") for call in calls if call.startswith("tests of")
+    )
 
 
 def test_the_oldest_are_what_every_extra_and_the_developers_group_allow_on_the_oldest_python(folder: Path) -> None:
