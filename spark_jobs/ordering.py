@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.dataset import check_order_by
+from spark_jobs.dialect import check_order_by
 from spark_jobs.errors import InputError
 from spark_jobs.table.source import number_from, position_columns, quoted
 

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from spark_jobs import object_store
-from spark_jobs.dataset import HEAD_BYTES, TEXT_SUFFIXES
+from spark_jobs.dialect import HEAD_BYTES, TEXT_SUFFIXES
 from spark_jobs.errors import InputError
 from spark_jobs.local_files import LocalFiles
 from spark_jobs.object_names import is_stored, scheme_of

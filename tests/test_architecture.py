@@ -32,6 +32,7 @@ GROUND = (
     "spark_jobs.cells",
     "spark_jobs.contract",
     "spark_jobs.dataset",
+    "spark_jobs.dialect",
     "spark_jobs.errors",
     "spark_jobs.result",
     *DOOR,

@@ -12,17 +12,8 @@ from pathlib import Path
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import (
-    HEAD_BYTES,
-    PARQUET,
-    TEXT_SUFFIXES,
-    Specification,
-    beside,
-    check_order_by,
-    find_dialect,
-    nearest,
-    read_specification,
-)
+from spark_jobs.dataset import Specification, beside, nearest, read_specification
+from spark_jobs.dialect import HEAD_BYTES, PARQUET, TEXT_SUFFIXES, check_order_by, find_dialect
 from spark_jobs.errors import InputError
 from spark_jobs.object_names import scheme_of
 

@@ -24,13 +24,13 @@ from spark_jobs.arguments import flag
 from spark_jobs.contract import LoadArgs, Step
 from spark_jobs.dataset import (
     MAX_CLASSES,
-    Dialect,
     Specification,
     equal_but_for_case,
     nearest,
     positive_value,
     read_specification,
 )
+from spark_jobs.dialect import Dialect
 from spark_jobs.errors import InputError
 from spark_jobs.result import Result
 from spark_jobs.table.inference import infer_specification

@@ -16,7 +16,8 @@ from pyspark.sql.types import DataType, DecimalType, FractionalType, LongType, S
 from spark_jobs import storage
 from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, whole
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import PARQUET, Dialect, check_width, differences, find_dialect, own_prefix
+from spark_jobs.dataset import own_prefix
+from spark_jobs.dialect import PARQUET, Dialect, check_width, differences, find_dialect
 from spark_jobs.errors import InputError
 
 POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.dataset import (
-    Specification,
-    equal_but_for_case,
-    nearest,
-    positive_value,
-    read_specification,
-)
+from spark_jobs.dataset import Specification, equal_but_for_case, nearest, positive_value, read_specification
 from spark_jobs.errors import InputError
 
 names = st.lists(st.text(min_size=1, max_size=12), min_size=4, max_size=8, unique=True)
