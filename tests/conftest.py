@@ -30,6 +30,7 @@ def pytest_configure() -> None:
 
     with contextlib.suppress(InputError):  # without Java or Spark the tests that need them say so
         options = SparkSubmitRunner("local[2]", Settings.from_environment()).java_options(short=True)
+        options.append("-XX:+UseSerialGC")  # tables are tiny, and the processors have other workers' tests to run
         words = ["--driver-java-options", shlex.join(options), "pyspark-shell"]
         os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(words)
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks the machine on which it runs for keys of a cloud,

@@ -35,6 +35,7 @@ def arrays(spark: Any, directory: Path, name: str) -> tuple[Any, Any]:
     return np.array([row["features"].toArray() for row in rows]), np.array([row["label"] for row in rows])
 
 
+@pytest.mark.slow
 def test_model_agrees_with_scikit_learn_and_scorecard_with_model(spark: Any, run: Path) -> None:
     directory = run
     scorecard = json.loads((directory / "train/scorecard.json").read_text())
