@@ -321,7 +321,7 @@ def test_what_was_taken_over_can_be_taken_over_when_the_first_is_gone(
     assert reuse_finished_step(tmp_path / "runs", "key", moved(earlier, tmp_path, "third")) is not None
 
 
-def test_what_an_earlier_attempt_left_in_the_output_is_gone_after_a_take_over(
+def test_what_an_earlier_attempt_left_in_the_output_is_gone_after_reuse(
     finished: Callable[[str], EvaluateArgs], tmp_path: Path
 ) -> None:
     later = moved(finished("earlier"), tmp_path)
@@ -338,7 +338,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"sub/file": "first"}
 
 
-def test_a_take_over_that_is_killed_leaves_nothing_that_looks_finished(
+def test_a_reuse_that_is_killed_leaves_nothing_that_looks_finished(
     finished: Callable[[str], EvaluateArgs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = moved(finished("earlier"), tmp_path)

@@ -132,7 +132,7 @@ def test_a_driver_has_a_log_once_its_own_container_has_started() -> None:
 def test_an_image_that_cannot_be_had_does_not_pass_by_itself(reason: str) -> None:
     found = start_problem(pod("Pending", {"waiting": {"reason": reason, "message": "not found"}}))
     assert found is not None
-    assert (found.passing, found.failure.kind, found.failure.type) == (False, "input", reason)
+    assert (found.transient, found.failure.kind, found.failure.type) == (False, "input", reason)
     assert "'spark:1' cannot be had (not found)" in found.failure.message
 
 
@@ -140,7 +140,7 @@ def test_an_image_that_cannot_be_had_does_not_pass_by_itself(reason: str) -> Non
 def test_a_container_that_cannot_be_made_does_not_pass_by_itself(reason: str) -> None:
     found = start_problem(pod("Pending", {"waiting": {"reason": reason, "message": 'secret "s" not found'}}))
     assert found is not None
-    assert not found.passing
+    assert not found.transient
     assert 'secret "s" not found; check: spark-kfp doctor' in found.failure.message
 
 
@@ -150,7 +150,7 @@ def test_a_full_cluster_may_pass_by_itself() -> None:
         {"metadata": {}, "status": {"phase": "Pending", "conditions": [{"type": "Ready"}, condition]}}
     )
     assert found is not None
-    assert (found.passing, found.failure.kind) == (True, "fault")
+    assert (found.transient, found.failure.kind) == (True, "fault")
     assert "0/1 nodes" in found.failure.message
 
 

@@ -45,7 +45,7 @@ def make(tmp_path: Path) -> Make:
 
 @pytest.fixture
 def tended(make: Make) -> Iterator[Callable[[str], StandbyDrivers]]:
-    """Standbys that a thread tends as the graph's child does."""
+    """Standby drivers that a thread keeps ready, as a child process of the run does."""
     over = threading.Event()
     threads = []
 
