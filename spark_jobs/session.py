@@ -14,6 +14,7 @@ SEMANTICS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",  # `Age` and `age` are two columns of a CSV
     "spark.sql.ansi.enabled": "true",
+    "spark.sql.variable.substitute": "false",  # a column may be called `${env:HOME}`
     "spark.sql.legacy.javaCharsets": "true",  # windows-1252 is common in spreadsheets' exports
 }
 PLANNING = {

@@ -30,14 +30,6 @@ def test_each_column_has_its_role_and_its_statistics(described: dict[str, Any]) 
     assert described["class_counts"] == {"no": 3, "yes": 1}
 
 
-def test_the_digest_is_of_the_rows_and_not_of_their_order(spark: Any, described: dict[str, Any]) -> None:
-    schema = "n double, c string, y string, d string"
-    turned = describe(spark.createDataFrame(ROWS[::-1], schema).repartition(3), SPECIFICATION, 4)
-    assert turned["digest"] == described["digest"]
-    other = [(1.0, "a", "yes", None), *ROWS[1:]]
-    assert describe(spark.createDataFrame(other, schema), SPECIFICATION, 4)["digest"] != described["digest"]
-
-
 def test_a_missing_value_and_its_neighbour_do_not_change_places_in_the_hash(spark: Any) -> None:
     table = spark.createDataFrame([(None, "a"), ("a", None)], "x string, y string")
     one, other = (row[0] for row in table.select(row_hash(["x", "y"])).collect())
