@@ -64,6 +64,7 @@ def test_too_many_categories_are_refused_by_name_or_the_rarest_count_as_one(spar
     assert kept.rare == {"job": 1}
 
 
+@pytest.mark.usefixtures("spark")  # a slicer is an object of the JVM
 def test_the_features_of_a_column_can_be_left_out() -> None:
     features = [{"column": "age"}, {"column": "job"}, {"column": "age"}]
     slicer = slicer_without(features, ["age"])
