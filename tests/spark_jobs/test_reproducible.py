@@ -52,19 +52,34 @@ def features(spark: Any, output: Path) -> list[Any]:
     return rows
 
 
-def test_split_and_features_do_not_depend_on_files_order_or_partitions(
-    spark: Any, run_step: Callable[..., Any], tmp_path: Path
-) -> None:
-    data, found = first_rows(tmp_path / "one.csv", 1000), []
-    layouts = [data, shuffled(data, tmp_path / "five"), partitioned(spark, data, tmp_path / "p.parquet", 16)]
-    for number, layout in enumerate(layouts):
-        output = tmp_path / f"run {number}"
-        loaded = run_step("load", data_uri=layout, specification_uri=SPECIFICATION, output_uri=output / "load")
+@pytest.fixture(scope="module")
+def read(spark: Any, run_step: Callable[..., Any]) -> Callable[[Path, Path], tuple[str, list[Any]]]:
+    """Loads and preprocesses a table below a directory: the digest of its rows, and its features."""
+
+    def run(data: Path, output: Path) -> tuple[str, list[Any]]:
+        loaded = run_step("load", data_uri=data, specification_uri=SPECIFICATION, output_uri=output / "load")
         run_step("preprocess", load_uri=output / "load", output_uri=output / "preprocess")
-        found.append((loaded.digest, features(spark, output / "preprocess")))
-    assert len(found[0][1]) == 1000
-    assert found[0] == found[1], "five files in another order"
-    assert found[0] == found[2], "sixteen partitions"
+        return loaded.digest, features(spark, output / "preprocess")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def of_one_file(read: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[Any]]:
+    """A file, its digest and its features."""
+    folder = tmp_path_factory.mktemp("one")
+    data = first_rows(folder / "one.csv", 1000)
+    return data, *read(data, folder)
+
+
+@pytest.mark.parametrize("layout", ["files", pytest.param("partitions", marks=pytest.mark.slow)])
+def test_split_and_features_do_not_depend_on_files_order_or_partitions(
+    spark: Any, read: Callable[..., Any], of_one_file: tuple[Path, str, list[Any]], tmp_path: Path, layout: str
+) -> None:
+    data, *expected = of_one_file
+    assert len(expected[1]) == 1000
+    turned = shuffled(data, tmp_path / "t") if layout == "files" else partitioned(spark, data, tmp_path / "t", 16)
+    assert [*read(turned, tmp_path)] == expected
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def test_small_classes_are_kept_apart_on_request(run_step: Callable[..., Any], s
     assert {row["reason"] for row in rejected} == {"its class has fewer than 5 rows"}
 
 
+@pytest.mark.slow
 def test_a_wine_table_runs_whole_once_its_rare_grade_is_left_out(run_steps: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "wine.csv").write_text(WINE.replace("sugar", "sweet") + "1,2,9\n")
     noisy = (tmp_path / "wine.csv").read_text().replace("\n3,", "\n3,1").replace("0,6\n", "0,5\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from serving.scorer import Scorer
 from spark_jobs.dataset import read_specification
@@ -74,23 +73,15 @@ def write(path: Path, table: Table) -> Path:
     return path
 
 
-def area(directory: Path) -> float:
-    document = json.loads((directory / "evaluate/result.json").read_text())
-    return float(document["metrics"]["areaUnderROC"])
-
-
 def test_columns_that_are_no_features_are_dropped_each_with_one_warning(
-    run_steps: Callable[..., Any], tmp_path: Path
+    run_step: Callable[..., Any], tmp_path: Path
 ) -> None:
-    table = no_features()
-    results = run_steps(tmp_path, data_uri=write(tmp_path / "t.csv", table), label="target", bootstrap_samples=50)
-    # No model can do better than what the label was made from, but by chance.
-    best = roc_auc_score([value == "yes" for value in table["target"]], scores(table))
-    assert area(tmp_path) == pytest.approx(best, abs=0.05)
+    data = write(tmp_path / "t.csv", no_features())
+    result = run_step("load", data_uri=data, label="target", output_uri=tmp_path / "load")
     written = (tmp_path / "load/specification.toml").read_text()
-    assert len(results["load"].warnings) == len(REASONS) + 1  # which value is positive
+    assert len(result.warnings) == len(REASONS) + 1  # which value is positive
     for name, why in REASONS.items():
-        (told,) = [warning for warning in results["load"].warnings if repr(name) in warning]
+        (told,) = [warning for warning in result.warnings if repr(name) in warning]
         assert f"column {name!r} {why}" in told
         assert f'# "{name}" {why}' in written
     found = read_specification(written, "")
