@@ -15,8 +15,8 @@ from spark_jobs.contract import TRAINING
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(PROJECT)  # spark-submit puts this folder there
 
-from spark_jobs.__main__ import perform  # noqa: E402
 from spark_jobs.session import build_session  # noqa: E402
+from spark_jobs.step_execution import run_in_session  # noqa: E402
 
 
 def main(data: str, out: str) -> None:
@@ -27,7 +27,7 @@ def main(data: str, out: str) -> None:
     metrics: dict[str, float] = {}
     for step in TRAINING.steps:
         began = time.perf_counter()
-        metrics |= perform(session, step, TRAINING.arguments_below(out, step, given), began).metrics
+        metrics |= run_in_session(session, step, TRAINING.arguments_below(out, step, given), began).metrics
         seconds[step] = time.perf_counter() - began
     session.stop()
     Path(out, "measured.json").write_text(json.dumps({"seconds": seconds, "metrics": metrics}), encoding="utf-8")

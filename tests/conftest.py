@@ -70,14 +70,14 @@ def run_step(spark: Any) -> Callable[..., Any]:
     """Runs a step in the shared session, as the command line does in its own."""
 
     def run(step: str, **arguments: Any) -> Any:
-        from spark_jobs.__main__ import clear, perform
         from spark_jobs.contract import ARGUMENTS, Step
+        from spark_jobs.step_execution import remove_outputs, run_in_session
 
         args = ARGUMENTS[Step(step)](
             **{name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
         )
-        clear(Step(step), args)
-        return perform(spark, Step(step), args, time.perf_counter())
+        remove_outputs(Step(step), args)
+        return run_in_session(spark, Step(step), args, time.perf_counter())
 
     return run
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from spark_jobs import storage
-from spark_jobs.__main__ import describe_failure
 from spark_jobs.contract import LoadArgs
 from spark_jobs.dialect import Dialect, find_dialect
 from spark_jobs.errors import InputError
+from spark_jobs.failure_reasons import describe_failure
 
 
 def zipped() -> bytes:

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.__main__ import describe_failure, java_cause, main
+from spark_jobs.__main__ import main
 from spark_jobs.__main__ import run as run_words
+from spark_jobs.failure_reasons import describe_failure, java_cause
 from spark_jobs.result import Result
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -123,6 +124,17 @@ def test_no_such_step_and_wrong_arguments_end_with_code_2() -> None:
         assert done.returncode == 2
         assert done.stderr.startswith("spark-kfp: error: ")
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("program", ["__main__.py", "rehearsal.py"])
+def test_spark_submit_needs_no_installed_package(program: str, tmp_path: Path) -> None:
+    """spark-submit hands the file to a Python that may never have heard of this project; -S leaves out what is installed here."""
+    done = subprocess.run(
+        [sys.executable, "-S", f"{PROJECT}/spark_jobs/{program}", "nope"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "No module named 'spark_jobs'" not in done.stderr
+    assert "there is no 'nope'" in done.stderr or "No module named 'pyspark'" in done.stderr
 
 
 def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:

@@ -1,0 +1,112 @@
+"""Why a step failed: turns an exception of Python or of the JVM into a `Failure` that says what to do next.
+
+PySpark reports a full disk, a missing S3A jar or a truncated Parquet file as a Java stack trace. A user needs the cause
+in one sentence, and the caller must know whether the input is wrong (exit code 2) or the program has a fault (1).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import unquote
+
+from spark_jobs.errors import InputError
+from spark_jobs.result import Failure
+
+log = logging.getLogger(__name__)
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""The file whose content Kubernetes shows as the container's termination message; it keeps at most 4,096 bytes."""
+STORAGE_ADVICE = {
+    "No space left on device": "the disk is full; free some space, then run again",
+    "Disk quota exceeded": "the disk quota is used up; free some space, then run again",
+    "Read-only file system": "the file system is read-only; name another output directory",
+    "Permission denied": "permission denied; check who may write there, or name another output directory",
+    "Mkdirs failed to create": "the directory cannot be made; check who may write there, or name another output directory",
+}
+"""Text of an operating system's error, which is also in the JVM's stack trace, and what the user can do about it."""
+STORE_STACK_LINES = (
+    "Caused by: software.amazon.awssdk",
+    "Caused by: java.net.",
+    "Caused by: org.apache.hadoop.fs.s3a",
+)
+"""Lines of a Java stack trace which show that the object store or the network failed, and not the file."""
+DAMAGED_FILE = re.compile(
+    r"\[FAILED_READ_FILE\.(CANNOT_READ_FILE_FOOTER|NO_HINT)\] Encountered error while reading file (.+?)\.\s+(Could not|SQLSTATE)"
+)
+"""Spark's error of a file that is not valid Parquet: https://spark.apache.org/docs/latest/sql-error-conditions.html."""
+
+
+def describe_failure(error: Exception) -> Failure:
+    """Converts an exception to a `Failure`.
+
+    Returns:
+        A failure of kind `input` if the user can mend it: an InputError, storage that refuses to write, missing S3A jars or a damaged file.
+        Any other exception is a `fault`, with the last frames of its stack trace.
+    """
+    text = str(error)
+    if advice := input_advice(error):
+        return Failure(kind="input", type=type(error).__name__, message=advice)
+    message = (java_cause(text) or text).strip()[:2000] or repr(error)
+    frames = tuple(traceback.format_exception(error)[-8:])
+    return Failure(kind="fault", type=type(error).__name__, message=message, frames=frames)
+
+
+def input_advice(error: Exception) -> str:
+    """Returns a sentence for the user if the user can mend the error; else an empty text."""
+    text = str(error)
+    if isinstance(error, InputError):
+        return text
+    if "S3AFileSystem not found" in text:
+        return "this Spark has no S3A; add the jars of images/pom.xml to its jars/, or give local paths"
+    for sign, advice in STORAGE_ADVICE.items():
+        if sign in text:
+            line = next(line for line in text.splitlines() if sign in line)
+            return f"{without_exception_classes(line)[:300]}: {advice}"
+    if path := damaged_file(text):
+        return f"{path}: Spark cannot read it; it is damaged or was cut off: write it again"
+    return ""
+
+
+def damaged_file(text: str) -> str:
+    """Returns the path of the file that Spark could not decode.
+
+    Returns:
+        An empty text if the error is another one, or if the object store failed while Spark read an intact file.
+    """
+    match = DAMAGED_FILE.search(text)
+    if not match or any(line in text for line in STORE_STACK_LINES):
+        return ""
+    # Spark writes an encoded URI into one of the two errors and a plain path into the other.
+    path = unquote(match[2]) if match[1] == "NO_HINT" else match[2]
+    return re.sub("^file:/+", "/", path)
+
+
+def without_exception_classes(line: str) -> str:
+    """Removes the names of exception classes from the start of a line of a Java stack trace."""
+    return re.sub(r"^(?:: |Caused by: |[\w.$]+\.[A-Z]\w*(?:Error|Exception): )+", "", line.strip())
+
+
+def java_cause(text: str) -> str:
+    """Extracts the first exception and its root cause from the text of an error that holds a Java stack trace.
+
+    Returns:
+        `EXCEPTION, caused by ROOT CAUSE`; an empty text if there is no Java stack trace.
+    """
+    lines = text.splitlines()
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    first = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
+    return ", caused by ".join(dict.fromkeys((*first[:1], *causes[-1:])))
+
+
+def write_termination_message(failure: Failure) -> None:
+    """Writes the failure to the container's termination log, where the runner finds it even if the object store is away."""
+    try:
+        with TERMINATION_LOG.open("r+", encoding="utf-8") as file:
+            file.write(json.dumps({**asdict(failure), "message": failure.message[:1000], "frames": []}))
+    except OSError:  # not in a container
+        log.debug("no %s", TERMINATION_LOG)
