@@ -32,20 +32,20 @@ def load(
     min_class_rows: int = 1,
     small_classes: str = "merge",
 ) -> NamedTuple("Loaded", [("uri", str), ("code_version", str)]):
-    """A CSV or Parquet table becomes typed Parquet.
+    """Reads a CSV or Parquet table and writes it as Parquet with types.
 
     Args:
-        data_uri: CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://.
-        specification_uri: data specification (TOML); empty: types are inferred and label is needed.
-        label: name of the label column, when there is no specification or to override its own.
-        positive: the label value that counts as positive; empty: from the specification, else inferred.
-        delimiter: column delimiter; empty: found in the data.
-        quote: quote character; empty: found in the data.
-        encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: found in the data.
-        header: whether the first row holds the column names.
-        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected.
-        min_class_rows: a class of fewer rows is small; 1: none is.
-        small_classes: merge: small classes become one class, named other; drop: their rows are kept apart with the rejected ones.
+        data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
+        specification_uri: data specification (TOML); empty: types are inferred, and label is required.
+        label: name of the label column; required without a specification, overrides that of one.
+        positive: value of the label that is the positive class; empty: taken from the specification, else inferred.
+        delimiter: column delimiter; empty: detected from the data.
+        quote: quote character; empty: detected from the data.
+        encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
+        header: whether the first row holds the column names; auto: detected.
+        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; load fails above it.
+        min_class_rows: classes with fewer rows are handled as small_classes says; 1: no class is.
+        small_classes: merge: all classes below min_class_rows become one class, other; drop: their rows go to the rejected rows.
         spark: where Spark runs: operator, or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         scheduled_time: when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in.
@@ -72,16 +72,16 @@ def preprocess(
     validation_fraction: float = 0.2,
     max_categories: int = 100,
 ) -> str:
-    """The typed table becomes train, validation and test features.
+    """Splits the table into train, validation and test rows and computes their feature vectors.
 
     Args:
         load_uri: output of load.
-        seed: seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly.
-        split: hash: by a hash of the row's values; ordered: the last rows are the test rows.
-        order_by: column of numbers or dates that an ordered split follows; empty: the order of the file.
+        seed: seed of the split, -2^53 to 2^53: KFP passes numbers as doubles, which hold these exactly.
+        split: hash: each row's values and the seed decide its set; ordered: the first rows are train, the last rows are test rows.
+        order_by: column of numbers or dates by which an ordered split sorts; empty: the order of the file.
         train_fraction: share of train rows, above 0 and below 1.
-        validation_fraction: share of validation rows, above 0 and below 1; what remains is test.
-        max_categories: most values of a categorical column that are features, at least 2.
+        validation_fraction: share of validation rows, above 0 and below 1; the remaining rows are test rows.
+        max_categories: largest number of values of a categorical column that become features, at least 2.
         spark: where Spark runs: operator, or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
@@ -113,20 +113,20 @@ def train(
     class_weights: str = "none",
     threshold_rule: str = "max_f1",
 ) -> str:
-    """An estimator is fitted on the train rows; its threshold is chosen on the validation rows.
+    """Fits an estimator on the train rows and chooses the decision threshold on the validation rows.
 
     Args:
         reg_param: regularisation strength, 0 or more.
         elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso).
-        max_iter: most iterations of the optimiser, 1 to 1000000.
+        max_iter: maximum number of iterations of the optimiser, 1 to 1000000.
         tol: convergence tolerance, above 0.
         fit_intercept: fit an intercept.
         standardization: scale features before the penalty is applied.
         family: auto: binomial for two classes, else multinomial.
         preprocess_uri: output of preprocess.
         estimator: kind of model.
-        class_weights: balanced: each class weighs the same in the fit.
-        threshold_rule: how the decision threshold is chosen on the validation rows; half: 0.5.
+        class_weights: balanced: rows are weighted so that all classes count the same in the fit.
+        threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
         spark: where Spark runs: operator, or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
@@ -153,13 +153,13 @@ def evaluate(
     title: str = "",
     bootstrap_samples: int = 500,
 ) -> str:
-    """The model is judged on the test rows.
+    """Evaluates the model on the test rows and writes the report.
 
     Args:
         preprocess_uri: output of preprocess.
         train_uri: output of train.
-        title: title of the report; empty: named after the label.
-        bootstrap_samples: bootstrap samples behind the intervals, 50 to 100000.
+        title: title of the report; empty: made from the name of the label.
+        bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
         spark: where Spark runs: operator, or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         task_config: filled in by KFP.

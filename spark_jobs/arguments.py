@@ -1,8 +1,9 @@
-"""How a step declares its arguments: what each one is, what it may be, and the command line that follows.
+"""Declares the arguments of a step as dataclass fields, and converts them to and from a command line.
 
-A step's arguments are a frozen dataclass whose fields are made by `setting`, `given`, `from_step` and `output`. Everything that must know
-which fields a person may set, which come from outside or from another step, and what a step writes asks the field itself; there is no
-second list of names. Standard library only; `spark_jobs.contract` holds the declarations.
+A step's arguments are a frozen dataclass whose fields are made by `setting`, `given`, `from_step` and `output`. The field itself records
+whether a user sets it, whether it comes from outside the run or from another step, and what the step writes. The command line, the KFP
+component and the edges of the graph are derived from these records, so there is no second list of names. `spark_jobs.contract` holds the
+declarations. This module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -18,28 +19,35 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 from spark_jobs.errors import InputError
 
 TYPES: Mapping[str, type] = types.MappingProxyType({"str": str, "int": int, "float": float, "bool": bool})
-"""The types that a field may have: a command line and KFP's inputs hold no other."""
+"""The types that a field may have: both a command line and the inputs of a KFP component can carry these."""
 OUTPUT_URI = "output_uri"
-"""Every step's main output: the directory in which the result document lies."""
+"""Name of every step's main output: the directory that holds the result document."""
 _KEY = "spark_kfp"
+"""Key of the `Argument` in a dataclass field's metadata."""
 
 
 class Role(StrEnum):
     """Where the value of an argument comes from."""
 
     SETTING = "setting"
-    """A person may set it; it has a default."""
+    """The user may set it; it has a default."""
     GIVEN = "given"
-    """Whoever starts the run names it, such as the data."""
+    """An input from outside the run, such as the URI of the data."""
     FROM_STEP = "from_step"
-    """The URI of what another step of the run has written."""
+    """The URI of another step's output: an edge of the pipeline's graph."""
     OUTPUT = "output"
     """The URI to which the step writes."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """The values that a tuner tries: `low` to `high`, both included, evenly on a logarithmic scale if `log`."""
+class SearchRange:
+    """The values that a hyperparameter search tries.
+
+    Attributes:
+        low: smallest value, included.
+        high: largest value, included.
+        log: whether values are drawn evenly on a logarithmic scale.
+    """
 
     low: float
     high: float
@@ -48,23 +56,23 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """What one argument of a step is.
+    """Describes one argument of a step.
 
     Attributes:
-        name: of the field.
-        type: str, int, float or bool.
-        default: None if it must be given.
-        about: what it means, with its range.
-        role: where its value comes from.
-        check: whether a value is allowed; None: any is.
-        allowed: what `check` or `choices` allow, in words.
-        choices: all values that are allowed, if they can be listed.
-        search: what a tuner tries; None for settings that are not tuned.
-        step: of an argument from a step, that step.
-        artifact: of an output, what the KFP component calls it.
-        kind: of an output, its type in KFP, such as `Dataset`.
-        parts: of an output that is a directory, what the step writes in it beside the result document; it touches nothing else there.
-        file: of an output that is a file, its usual name.
+        name: name of the field.
+        type: `str`, `int`, `float` or `bool`.
+        default: the default value; None if the argument is required.
+        about: what the argument means, with its range; the help of the command line and of the KFP component.
+        role: where the value comes from.
+        check: returns whether a value is allowed; None: every value is.
+        allowed: the values that `check` or `choices` allow, in words, for the error message.
+        choices: all allowed values, if they can be listed.
+        search: the values that a hyperparameter search tries; None for settings that are not tuned.
+        step: for the role FROM_STEP, the step whose output it is.
+        artifact: for the role OUTPUT, the name of the KFP output artifact.
+        kind: for the role OUTPUT, the type of the KFP artifact, such as `Dataset`.
+        parts: for an output directory, the files and folders that the step writes there beside the result document; it removes no others.
+        file: for an output file, its default name.
     """
 
     name: str = ""
@@ -75,7 +83,7 @@ class Argument:
     check: Callable[[Any], bool] | None = None
     allowed: str = ""
     choices: tuple[str, ...] = ()
-    search: Search | None = None
+    search: SearchRange | None = None
     step: str = ""
     artifact: str = ""
     kind: str = ""
@@ -84,11 +92,15 @@ class Argument:
 
     @property
     def needed(self) -> bool:
-        """Whether it has no default."""
+        """Whether the argument is required, as it has no default."""
         return self.default is None
 
-    def refuse_wrong(self, value: Any) -> None:
-        """Raises an InputError if the value is not allowed."""
+    def validate(self, value: Any) -> None:
+        """Checks a value.
+
+        Raises:
+            InputError: the value is not allowed.
+        """
         if (self.choices and value not in self.choices) or (self.check is not None and not self.check(value)):
             raise InputError(f"{flag(self.name)} is {value!r}; allowed: {self.allowed}")
 
@@ -100,9 +112,9 @@ def setting(
     check: Callable[[Any], bool] | None = None,
     allowed: str = "",
     choices: Sequence[str] = (),
-    search: Search | None = None,
+    search: SearchRange | None = None,
 ) -> Any:
-    """A field that a person may set; see `Argument`."""
+    """Declares a field that the user may set; for the parameters see `Argument`."""
     return _field(
         default,
         Argument(
@@ -117,17 +129,17 @@ def setting(
 
 
 def given(about: str, default: str | None = None) -> Any:
-    """A field that whoever starts the run names, a URI most often; with a default it may be left out."""
+    """Declares an input from outside the run, usually a URI; with a default it is optional."""
     return _field(default, Argument(about=about, role=Role.GIVEN))
 
 
 def from_step(step: str) -> Any:
-    """A field that is the URI of another step's main output."""
+    """Declares the URI of another step's main output as an input."""
     return _field(None, Argument(about=f"output of {step}", role=Role.FROM_STEP, step=str(step)))
 
 
 def output(kind: str, about: str, *, artifact: str, parts: Sequence[str] = (), file: str = "") -> Any:
-    """A field that is the URI to which the step writes: a directory with `parts`, or a `file`; see `Argument`."""
+    """Declares the URI of an output: a directory that gets `parts`, or a `file`; for the parameters see `Argument`."""
     return _field(
         None,
         Argument(about=about, role=Role.OUTPUT, kind=kind, artifact=artifact, parts=tuple(parts), file=file),
@@ -140,12 +152,12 @@ def _field(default: Any, argument: Argument) -> Any:
 
 
 class StepArgs:
-    """Base of every step's arguments: validates ranges and choices when an instance is made."""
+    """Base class of every step's arguments; checks all values when an instance is created."""
 
-    SHOWS: ClassVar[Mapping[str, str]] = {}
-    """Further artifacts of the step's KFP component, which the task fills from the result document: name to type in KFP."""
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {}
+    """Artifacts that KFP's UI shows and the task fills from the result document: name to KFP type. The step itself does not write them."""
     REUSED_BY_KFP: ClassVar[bool] = False
-    """Whether KFP's cache may take the step over from an earlier run with the same inputs and code."""
+    """Whether KFP's cache may replace the step by an earlier run's output, if inputs and code are the same."""
 
     def __init_subclass__(cls) -> None:
         for name, kind in inspect.get_annotations(cls).items():
@@ -155,7 +167,7 @@ class StepArgs:
 
     @classmethod
     def arguments(cls, *roles: Role) -> tuple[Argument, ...]:
-        """The arguments in the order of their declaration, of some roles only if they are named."""
+        """Returns the arguments in the order of their declaration; only those of the given roles, if there are any."""
         found = [
             replace(
                 item.metadata[_KEY],
@@ -169,31 +181,31 @@ class StepArgs:
 
     @classmethod
     def names(cls, *roles: Role) -> list[str]:
-        """The names of the arguments, of some roles only if they are named."""
+        """Returns the names of `arguments(*roles)`."""
         return [item.name for item in cls.arguments(*roles)]
 
     @classmethod
     def settings(cls) -> dict[str, Any]:
-        """What a person may set: name to default."""
+        """Returns the settings: name to default."""
         return {item.name: item.default for item in cls.arguments(Role.SETTING)}
 
     def __post_init__(self) -> None:
         for item in self.arguments():
-            item.refuse_wrong(getattr(self, item.name))
+            item.validate(getattr(self, item.name))
 
 
 Args = TypeVar("Args", bound=StepArgs)
 
 
 def flag(name: str) -> str:
-    """The command-line flag of a field: `reg_param` is `--reg-param`."""
+    """Returns the command-line flag of a field: `--reg-param` for `reg_param`."""
     return "--" + name.replace("_", "-")
 
 
 def to_argv(args: StepArgs) -> list[str]:
-    """The arguments as a command line; the inverse of `from_argv`."""
-    # One word for each, so that a value that starts with a dash stays a value.
-    return [f"{flag(name)}={text_of(getattr(args, name))}" for name in args.names()]
+    """Formats the arguments as a command line; the inverse of `from_argv`."""
+    # One word for flag and value: argparse takes a separate value that starts with a dash for a flag.
+    return [f"{flag(name)}={format_value(getattr(args, name))}" for name in args.names()]
 
 
 def from_argv(kind: type[Args], argv: Sequence[str], prog: str | None = None) -> Args:
@@ -207,14 +219,14 @@ def from_argv(kind: type[Args], argv: Sequence[str], prog: str | None = None) ->
 
 
 def argument_parser(kind: type[StepArgs], prog: str | None = None) -> argparse.ArgumentParser:
-    """A parser whose help shows each field's meaning, range and default."""
+    """Creates a parser for a step's command line; its help shows each field's meaning, range and default."""
     parser = _Parser(prog=prog, description=(kind.__doc__ or "").strip(), allow_abbrev=False)
     add_arguments(parser, kind.arguments())
     return parser
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[Argument]) -> None:
-    """Adds a flag for each argument."""
+    """Adds a flag to the parser for each argument."""
     for item in arguments:
         kind = TYPES[item.type]
         about = item.about.replace("%", "%%")
@@ -226,12 +238,12 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[Argument]
             default=None if item.needed else item.default,
             choices=item.choices or None,
             metavar=None if item.choices else kind.__name__.upper(),
-            help=about if item.needed or item.default == "" else f"{about} (default {text_of(item.default)})",
+            help=about if item.needed or item.default == "" else f"{about} (default {format_value(item.default)})",
         )
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of exiting, so that a caller can say where the argument came from."""
+    """Raises an InputError where argparse would end the process, so that the caller reports the error."""
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # argparse drops a lone `--` even where it is the value of a flag, as in `--title=--`.
@@ -243,8 +255,8 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def text_of(value: Any) -> str:
-    """A value as it is typed on a command line."""
+def format_value(value: Any) -> str:
+    """Formats a value as a user types it on a command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

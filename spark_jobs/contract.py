@@ -1,10 +1,10 @@
-"""What crosses between Kubeflow and Spark: the steps, their arguments, and the pipelines that they make up.
+"""The contract between Kubeflow and Spark: the steps, their arguments, and the pipelines that they form.
 
-This is the single truth behind the command line of a step, the inputs of its KFP component, the graph and the names that a tuner may
-set. Each field says what it is (`setting`, `given`, `from_step`, `output`); the edges of a pipeline follow from that. Standard library
-only, because both halves import it and neither may bring the other's packages along.
+The command line of a step, the inputs of its KFP component, the graph of a pipeline and the hyperparameters that a search may set are all
+derived from these declarations. Each field is declared by `setting`, `given`, `from_step` or `output`; the `from_step` fields are the edges
+of the graph. Both `spark_jobs` and `kfp_pipeline` import this module, so it imports only the standard library.
 
-A new hyperparameter is one `setting` here and one use in its estimator; then `make generate`.
+To add a hyperparameter, add one `setting` here, use it in its estimator, and run `make generate`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from spark_jobs.arguments import OUTPUT_URI, Argument, Role, Search, StepArgs, flag, from_step, given, output, setting
+from spark_jobs.arguments import (
+    OUTPUT_URI,
+    Argument,
+    Role,
+    SearchRange,
+    StepArgs,
+    flag,
+    from_step,
+    given,
+    output,
+    setting,
+)
 from spark_jobs.errors import InputError
 
 
 class Step(StrEnum):
-    """The steps. A step is the module of its name in `spark_jobs.steps`."""
+    """The steps; each is the module of the same name in `spark_jobs.steps`."""
 
     LOAD = "load"
     PREPROCESS = "preprocess"
@@ -29,11 +40,11 @@ class Step(StrEnum):
 
 
 LEAK = "leak"
-"""Kind of a suspicious column, in a profile and an evaluation, that all but tells the label."""
+"""Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 STANDBY = "standby"
-"""Word in a step's place: start Spark, and wait for what to run."""
+"""Argument of `spark_jobs.__main__` in place of a step: start Spark, then wait for the command line of a step."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
-"""Schemes of URIs that point into an object store; all three mean the same one."""
+"""URI schemes of the object store. All three mean the same store: S3's own, that of Hadoop's S3A, and that of KFP's artifacts."""
 SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
@@ -64,34 +75,39 @@ def _not_negative(value: float) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadArgs(StepArgs):
-    """A CSV or Parquet table becomes typed Parquet."""
+    """Reads a CSV or Parquet table and writes it as Parquet with types."""
 
     data_uri: str = given(
-        "CSV or Parquet: a file, a directory, a glob, gzip allowed; a path, file:, s3a:// or minio://"
+        "the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob"
     )
-    specification_uri: str = given("data specification (TOML); empty: types are inferred and label is needed", "")
-    label: str = setting("", "name of the label column, when there is no specification or to override its own")
-    positive: str = setting("", "the label value that counts as positive; empty: from the specification, else inferred")
+    specification_uri: str = given("data specification (TOML); empty: types are inferred, and label is required", "")
+    label: str = setting("", "name of the label column; required without a specification, overrides that of one")
+    positive: str = setting(
+        "", "value of the label that is the positive class; empty: taken from the specification, else inferred"
+    )
     delimiter: str = setting(
-        "", "column delimiter; empty: found in the data", check=_character, allowed="one character, such as ';'"
+        "", "column delimiter; empty: detected from the data", check=_character, allowed="one character, such as ';'"
     )
     quote: str = setting(
-        "", "quote character; empty: found in the data", check=_character, allowed="one character, such as '\"'"
+        "", "quote character; empty: detected from the data", check=_character, allowed="one character, such as '\"'"
     )
-    encoding: str = setting("", "text encoding, such as UTF-8 or ISO-8859-1; empty: found in the data")
-    header: str = setting("auto", "whether the first row holds the column names", choices=HEADERS)
+    encoding: str = setting("", "text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data")
+    header: str = setting("auto", "whether the first row holds the column names; auto: detected", choices=HEADERS)
     max_rejected_fraction: float = setting(
-        0.01, "largest share of rows, 0 to 1, that may be rejected", check=_fraction, allowed="0 to 1"
+        0.01,
+        "largest share of rows, 0 to 1, that may be rejected; load fails above it",
+        check=_fraction,
+        allowed="0 to 1",
     )
     min_class_rows: int = setting(
         1,
-        "a class of fewer rows is small; 1: none is",
+        "classes with fewer rows are handled as small_classes says; 1: no class is",
         check=lambda value: value >= 1,
         allowed="a whole number of rows, at least 1",
     )
     small_classes: str = setting(
         "merge",
-        "merge: small classes become one class, named other; drop: their rows are kept apart with the rejected ones",
+        "merge: all classes below min_class_rows become one class, other; drop: their rows go to the rejected rows",
         choices=SMALL_CLASSES,
     )
     output_uri: str = output(
@@ -104,35 +120,37 @@ class LoadArgs(StepArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessArgs(StepArgs):
-    """The typed table becomes train, validation and test features."""
+    """Splits the table into train, validation and test rows and computes their feature vectors."""
 
     REUSED_BY_KFP: ClassVar[bool] = True
 
     load_uri: str = from_step(Step.LOAD)
     seed: int = setting(
         42,
-        "seed of the split, -2^53 to 2^53: what KFP's numbers hold exactly",
+        "seed of the split, -2^53 to 2^53: KFP passes numbers as doubles, which hold these exactly",
         check=lambda value: abs(value) <= 2**53,
         allowed="-2^53 to 2^53",
     )
     split: str = setting(
-        "hash", "hash: by a hash of the row's values; ordered: the last rows are the test rows", choices=SPLITS
+        "hash",
+        "hash: each row's values and the seed decide its set; ordered: the first rows are train, the last rows are test rows",
+        choices=SPLITS,
     )
     order_by: str = setting(
-        "", "column of numbers or dates that an ordered split follows; empty: the order of the file"
+        "", "column of numbers or dates by which an ordered split sorts; empty: the order of the file"
     )
     train_fraction: float = setting(
         0.6, "share of train rows, above 0 and below 1", check=_inner_fraction, allowed="above 0 and below 1"
     )
     validation_fraction: float = setting(
         0.2,
-        "share of validation rows, above 0 and below 1; what remains is test",
+        "share of validation rows, above 0 and below 1; the remaining rows are test rows",
         check=_inner_fraction,
         allowed="above 0 and below 1",
     )
     max_categories: int = setting(
         100,
-        "most values of a categorical column that are features, at least 2",
+        "largest number of values of a categorical column that become features, at least 2",
         check=lambda value: value >= 2,
         allowed="a whole number, at least 2",
     )
@@ -158,25 +176,25 @@ class PreprocessArgs(StepArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticRegressionArgs(StepArgs):
-    """Settings of Spark's LogisticRegression."""
+    """Settings of Spark's LogisticRegression; names and meanings are Spark's."""
 
     reg_param: float = setting(
         0.0,
         "regularisation strength, 0 or more",
         check=_not_negative,
         allowed="0 or more",
-        search=Search(1e-6, 10.0, log=True),
+        search=SearchRange(1e-6, 10.0, log=True),
     )
     elastic_net_param: float = setting(
         0.0,
         "share of L1 in the penalty, 0 (ridge) to 1 (lasso)",
         check=_fraction,
         allowed="0 to 1",
-        search=Search(0.0, 1.0),
+        search=SearchRange(0.0, 1.0),
     )
     max_iter: int = setting(
         100,
-        "most iterations of the optimiser, 1 to 1000000",
+        "maximum number of iterations of the optimiser, 1 to 1000000",
         check=lambda value: 1 <= value <= 1_000_000,
         allowed="1 to 1000000",
     )
@@ -187,21 +205,26 @@ class LogisticRegressionArgs(StepArgs):
 
 
 ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType({"logistic_regression": LogisticRegressionArgs})
-"""The estimators and their settings. Each is the module of its name in `spark_jobs.estimators`, and a base of `TrainArgs`."""
+"""The estimators and their settings. Each is the module of the same name in `spark_jobs.estimators`; its settings are a base class of
+`TrainArgs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainArgs(LogisticRegressionArgs):
-    """An estimator is fitted on the train rows; its threshold is chosen on the validation rows."""
+    """Fits an estimator on the train rows and chooses the decision threshold on the validation rows."""
 
-    SHOWS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
     REUSED_BY_KFP: ClassVar[bool] = True
 
     preprocess_uri: str = from_step(Step.PREPROCESS)
     estimator: str = setting("logistic_regression", "kind of model", choices=tuple(ESTIMATORS))
-    class_weights: str = setting("none", "balanced: each class weighs the same in the fit", choices=CLASS_WEIGHTS)
+    class_weights: str = setting(
+        "none", "balanced: rows are weighted so that all classes count the same in the fit", choices=CLASS_WEIGHTS
+    )
     threshold_rule: str = setting(
-        "max_f1", "how the decision threshold is chosen on the validation rows; half: 0.5", choices=THRESHOLD_RULES
+        "max_f1",
+        "what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5",
+        choices=THRESHOLD_RULES,
     )
     output_uri: str = output(
         "Model",
@@ -220,7 +243,7 @@ class TrainArgs(LogisticRegressionArgs):
                     )
 
     def hyperparameters(self) -> dict[str, Any]:
-        """What the fit depends on beside the rows: name to value; settings of other estimators are left out."""
+        """Returns the settings that the fit depends on, without those of other estimators: name to value."""
         others = {name for kind in ESTIMATORS.values() for name in kind.settings()}
         own = ESTIMATORS[self.estimator].settings()
         return {name: getattr(self, name) for name in self.settings() if name in own or name not in others}
@@ -228,10 +251,10 @@ class TrainArgs(LogisticRegressionArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArgs(StepArgs):
-    """The model is judged on the test rows."""
+    """Evaluates the model on the test rows and writes the report."""
 
-    # Never reused by KFP's cache: every run has an evaluation and a report of its own.
-    SHOWS: ClassVar[Mapping[str, str]] = {
+    # KFP's cache never replaces this step: every run needs its own evaluation and report.
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {
         "metrics": "Metrics",
         "curves": "ClassificationMetrics",
         "summary": "Markdown",
@@ -239,10 +262,10 @@ class EvaluateArgs(StepArgs):
 
     preprocess_uri: str = from_step(Step.PREPROCESS)
     train_uri: str = from_step(Step.TRAIN)
-    title: str = setting("", "title of the report; empty: named after the label")
+    title: str = setting("", "title of the report; empty: made from the name of the label")
     bootstrap_samples: int = setting(
         500,
-        "bootstrap samples behind the intervals, 50 to 100000",
+        "number of bootstrap samples for the confidence intervals, 50 to 100000",
         check=lambda value: 50 <= value <= 100_000,
         allowed="50 to 100000",
     )
@@ -267,14 +290,14 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A pipeline as data: everything that runs, compiles or shows one walks its steps.
+    """A pipeline as data: its name and its steps, from which the KFP graph, local runs and cluster runs are derived.
 
     Attributes:
-        name: of its module in `kfp_pipeline.pipelines`.
-        title: its name for people.
-        about: what it does, in one sentence.
-        group: what KFP's UI calls the group of its tasks.
-        steps: each after those whose output it reads.
+        name: name of its module in `kfp_pipeline.pipelines`.
+        title: name that the UI shows.
+        about: what the pipeline does, in one sentence.
+        group: name of the group of tasks in KFP's UI.
+        steps: the steps in topological order: each follows those whose output it reads.
     """
 
     name: str
@@ -291,13 +314,13 @@ class Pipeline:
 
     @property
     def kfp_name(self) -> str:
-        """Its name on a KFP server, and of the folder of its runs' outputs."""
+        """The pipeline's name on a KFP server, and the name of the folder that holds the outputs of its runs."""
         return f"spark-kfp-{self.name}"
 
     def inputs(self, *roles: Role) -> dict[str, Argument]:
-        """What a run is given, by name: what comes from outside and the settings, or of the named roles only.
+        """Returns the inputs of a run by name: those from outside and the settings, or only those of the given roles.
 
-        Steps that share a name share the input.
+        If two steps have an input of the same name, the run passes one value to both.
         """
         wanted = roles or (Role.GIVEN, Role.SETTING)
         found: dict[str, Argument] = {}
@@ -307,13 +330,13 @@ class Pipeline:
         return found
 
     def check_settings(self, values: Mapping[str, Any]) -> None:
-        """Checks the steps' settings before it is known where their outputs will lie.
+        """Checks the settings of all steps before the run starts, when the URIs of the outputs are not known yet.
 
         Args:
-            values: settings by name; those that are missing keep their defaults, and what is no setting is passed over.
+            values: settings by name; missing ones have their defaults, and names that are no settings are ignored.
 
         Raises:
-            InputError: a setting is out of range, or two do not go together.
+            InputError: a setting is out of range, or two settings contradict each other.
         """
         for step in self.steps:
             kind = ARGUMENTS[step]
@@ -321,12 +344,12 @@ class Pipeline:
             kind(**{name: values.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
 
     def arguments_below(self, root: str, step: Step, values: Mapping[str, Any]) -> Any:
-        """A step's arguments in a run whose outputs all lie below one URI, each step's in a folder of its name.
+        """Returns the arguments of a step in a run that keeps all outputs below one URI, in a folder for each step.
 
         Args:
-            root: the URI.
-            step: one of the pipeline's.
-            values: the run's inputs by name; settings that are missing keep their defaults.
+            root: the URI of the run's folder.
+            step: a step of this pipeline.
+            values: the inputs of the run by name; missing settings have their defaults.
 
         Raises:
             InputError: a value is not allowed.
@@ -349,7 +372,7 @@ PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipel
 
 
 def outputs_of(step: str) -> list[str]:
-    """The names of the arguments that say where a step writes, the main output among them."""
+    """Returns the names of a step's output arguments, including the main output."""
     return ARGUMENTS[Step(step)].names(Role.OUTPUT)
 
 

@@ -1,18 +1,21 @@
-"""What may go wrong in a step or a command, as classes and exit codes that both halves of the project know."""
+"""The exceptions and exit codes that `spark_jobs` and `kfp_pipeline` share.
+
+The class of an exception says whether a retry can help: never after an InputError, perhaps after an UnavailableError.
+"""
 
 from __future__ import annotations
 
 EXIT_FAULT = 1
-"""Exit code of a step that failed for any reason but its input."""
+"""Exit code of a step that failed for any reason other than its input."""
 EXIT_INPUT = 2
-"""Exit code of a step whose input or settings are wrong: repeating it as it is cannot help."""
+"""Exit code of a step whose input or settings are wrong: a retry cannot help."""
 EXIT_INTERRUPTED = 130
-"""Exit code of a command that was interrupted: what a shell gives for SIGINT."""
+"""Exit code of a command that was interrupted: the shell's convention for SIGINT, 128 + 2."""
 
 
 class InputError(ValueError):
-    """The data, a specification or a setting is wrong; the text names which one and the next thing to do."""
+    """The data, a specification or a setting is wrong; the message names which one and says what to do."""
 
 
 class UnavailableError(OSError):
-    """Something that a step needs, such as the object store, does not answer; repeating the step may help."""
+    """A service that a step needs, such as the object store, does not answer; a retry may help."""

@@ -1,6 +1,7 @@
-"""The result document: what a step leaves for the next one, for the task that started it and for people.
+"""The result document, `result.json`: the outcome of a step, read by the next step, by the KFP task and by users.
 
-A step writes it last and whole, so that its presence means that the step has done its work.
+A step writes this document last and atomically. So if the document is there and its status is `succeeded`, the step's outputs are complete;
+an exit code or the state of a SparkApplication alone does not prove that.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 CONTRACT_VERSION = 1
-"""Changes when a document of an older version can no longer be read."""
+"""Is raised when the code can no longer read the documents of the version before."""
 RESULT_NAME = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a step failed, as data, so that it can cross a process or a cluster.
+    """Why a step failed, in a form that can be written as JSON and passed from the driver pod to the task.
 
     Attributes:
-        kind: `input` when the caller must change something, else `fault`.
-        type: name of the exception's class.
-        message: what, where and the next thing to do.
-        frames: the last frames of the stack, outermost first; empty for `input`.
+        kind: `input` if the user must change the data or a setting, else `fault`.
+        type: class name of the exception.
+        message: what is wrong, where, and what to do.
+        frames: the last frames of the stack trace, outermost first; empty for `input`.
     """
 
     kind: str
@@ -34,24 +35,25 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The result document: written last and whole. A step has done its work only if this document says so.
+    """The content of a result document.
 
     Attributes:
-        step: the step's name.
-        arguments: the step's arguments as they were given.
+        step: name of the step.
         status: `succeeded` or `failed`.
-        rows_in: rows read.
-        rows_out: rows written or judged, by name (`rows`, `rejected`, `train`, ...).
-        metrics: plain finite numbers by name.
-        seconds: wall seconds by phase; `total` counts from the process's start.
+        contract_version: version of this document's format.
+        arguments: the step's arguments by name.
+        rows_in: number of rows read.
+        rows_out: number of rows written or evaluated, by name (`rows`, `rejected`, `train`, ...).
+        metrics: metrics by name; finite numbers only.
+        seconds: wall-clock seconds by phase: `startup` (until the step's module runs), `work` and `total`.
         columns: name and Spark type of the columns of the main output.
         inputs: content digest of each input, by argument name.
-        digest: digest of what the output means (not of its bytes): equal for equal rows in any order or layout.
-        uris: where the parts of the output are, by name.
-        warnings: sentences that a person should read.
-        facts: further plain values that the next task or the UI shows.
-        failure: set if and only if `status` is `failed`.
-        reused_from: URI of the earlier output when the step was not run again.
+        digest: digest of the output's content, not of its bytes: equal rows have equal digests in any order and file layout.
+        uris: URIs of the parts of the output by name.
+        warnings: sentences for the user.
+        facts: further plain values for later steps and for KFP's UI.
+        failure: why the step failed; set if and only if `status` is `failed`.
+        reused_from: URI of the earlier output, if that was reused and the step was not run.
     """
 
     step: str
@@ -76,10 +78,10 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """Reads a result document.
+        """Parses a result document.
 
         Raises:
-            ValueError: it is not one, or is of another contract version.
+            ValueError: the text is no result document, or one of another contract version.
         """
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("contract_version") != CONTRACT_VERSION:

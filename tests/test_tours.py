@@ -140,7 +140,7 @@ class DecisionTreeArgs(StepArgs):
         "most questions from the root to a leaf, 1 to 30",
         check=lambda value: 1 <= value <= 30,
         allowed="1 to 30",
-        search=Search(2, 12),
+        search=SearchRange(2, 12),
     )
 
 
@@ -258,7 +258,7 @@ COUNT_ARGS = '''@dataclass(frozen=True, kw_only=True)
 class CountArgs(StepArgs):
     """The rows of a table are counted."""
 
-    SHOWS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
 
     load_uri: str = from_step(Step.LOAD)
     output_uri: str = output("Artifact", "directory for result.json", artifact="count")

@@ -54,7 +54,7 @@ def component(step: Step) -> str:
     """A component's function: the contract's fields in, the artifacts and a URI out."""
     kind = ARGUMENTS[step]
     inputs, platform = inputs_of(kind), platform_inputs_of(kind)
-    artifacts = {item.artifact: item.kind for item in kind.arguments(Role.OUTPUT)} | dict(kind.SHOWS)
+    artifacts = {item.artifact: item.kind for item in kind.arguments(Role.OUTPUT)} | dict(kind.UI_ARTIFACTS)
     given = [
         *parameters(item for item in inputs if item.needed),
         *(f"{name}: {type_}" for name, (type_, _) in platform.items()),

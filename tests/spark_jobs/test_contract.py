@@ -139,7 +139,7 @@ def test_what_a_tuner_tries_is_allowed() -> None:
         assert item.search is not None
         assert item.search.low < item.search.high
         for value in (item.search.low, item.search.high):
-            item.refuse_wrong(value)
+            item.validate(value)
 
 
 def test_every_role_is_told_by_the_field_itself() -> None:
