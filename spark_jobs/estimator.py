@@ -1,7 +1,8 @@
-"""What a kind of model must say of itself, so that train, evaluate and the report can use it; and how it is found by its name.
+"""The interface of an estimator: what train, evaluate and the report need from a kind of model.
 
-A new kind is one module in `spark_jobs.estimators` with what `Estimator` lists, and its settings in `spark_jobs.contract`: a dataclass
-that `ESTIMATORS` and the bases of `TrainArgs` name. `spark_jobs.estimators.logistic_regression` is the example to copy.
+To add an estimator, write one module in `spark_jobs.estimators` with the attributes and functions of `Estimator`, and declare its settings
+in `spark_jobs.contract`: a dataclass that is listed in `ESTIMATORS` and is a base class of `TrainArgs`.
+`spark_jobs.estimators.logistic_regression` is the example to copy.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from spark_jobs.contract import TrainArgs
 
 
 @dataclass(frozen=True)
-class Optimised:
-    """How an iterative fit went.
+class Convergence:
+    """Whether an iterative fit has converged.
 
     Attributes:
-        iterations: of the optimiser.
-        converged: False if it stopped because it may do no more iterations.
+        iterations: number of iterations of the optimiser.
+        converged: False if the optimiser stopped at its maximum number of iterations.
     """
 
     iterations: int
@@ -31,12 +32,12 @@ class Optimised:
 
 
 class Estimator(Protocol):
-    """A module of `spark_jobs.estimators`.
+    """The attributes and functions of a module in `spark_jobs.estimators`.
 
     Attributes:
-        TITLE: what people call this kind of model, such as `logistic regression`.
-        MODEL: the class of the fitted model, by which a saved one is loaded.
-        WHEN_TOO_SURE: what to change when its probabilities are too near to 0 and 1; a sentence for the report.
+        TITLE: name of this kind of model in the report, such as `logistic regression`.
+        MODEL: class of the fitted model; a saved model is loaded by it.
+        WHEN_TOO_SURE: what to change if the probabilities are too close to 0 and 1; a sentence for the report.
     """
 
     TITLE: str
@@ -44,13 +45,17 @@ class Estimator(Protocol):
     WHEN_TOO_SURE: str
 
     def check(self, args: TrainArgs, labels: Sequence[str]) -> None:
-        """Raises an InputError if these settings do not go with these classes."""
+        """Checks the settings against the classes of the label.
+
+        Raises:
+            InputError: the estimator cannot be fitted to these classes with these settings.
+        """
 
     def build(self, args: TrainArgs) -> ProbabilisticClassifier:
-        """The estimator with its settings; `train` sets the columns."""
+        """Returns the MLlib estimator with its settings; train sets the names of the columns."""
 
-    def optimised(self, model: Any, args: TrainArgs) -> Optimised | None:
-        """How the fit went; None for a model that is not fitted by iterations."""
+    def convergence(self, model: Any, args: TrainArgs) -> Convergence | None:
+        """Returns whether the fit has converged; None for a model that is not fitted by iterations."""
 
     def explain(
         self,
@@ -59,21 +64,24 @@ class Estimator(Protocol):
         labels: Sequence[str],
         deviations: Mapping[str, float],
     ) -> dict[str, Any]:
-        """What drives the model, as the report shows it: `coefficients` (see `coefficient_rows`) or `importances` (see `importance_rows`).
+        """Returns how the features influence the model, for the report.
 
         Args:
-            model: fitted.
-            features: the places of the feature vector, as features.json tells them.
-            labels: in the order of their index.
+            model: the fitted model.
+            features: the elements of the feature vector, as described in features.json.
+            labels: the label values in the order of their index.
             deviations: standard deviation of each numeric column over the train rows.
+
+        Returns:
+            `coefficients` (see `coefficient_rows`) or `importances` (see `importance_rows`).
         """
 
     def scorecard(self, model: Any) -> dict[str, Any] | None:
-        """The model as plain numbers, from which `serving.scorer` scores; None if it has none: then only Spark scores it."""
+        """Returns the model as plain numbers for `serving.scorer`; None if the model has no such form and only Spark can score it."""
 
 
-def find(name: str) -> Estimator:
-    """The estimator of a name that the contract allows."""
+def find_estimator(name: str) -> Estimator:
+    """Returns the estimator with a name from the contract's `ESTIMATORS`."""
     return cast(Estimator, importlib.import_module(f"spark_jobs.estimators.{name}"))
 
 
@@ -83,17 +91,17 @@ def coefficient_rows(
     labels: Sequence[str],
     deviations: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Each coefficient of a linear model as odds ratio: by how much the odds are multiplied when the feature grows by one.
+    """Describes each coefficient of a linear model and its odds ratio: the factor of the odds when the feature grows by one.
 
     Args:
-        coefficients: one row for two classes, else a row for each class; shape (rows, features).
-        features: what each place is; `features`, `labels` and `deviations` as for `Estimator.explain`.
-        labels: in the order of their index.
-        deviations: of each numeric column.
+        coefficients: one row for two classes, else one row per class; shape (rows, features).
+        features: as for `Estimator.explain`.
+        labels: as for `Estimator.explain`.
+        deviations: as for `Estimator.explain`.
 
     Returns:
-        `class` (None for two classes), `feature`, `column`, `category`, `kind`, `coefficient`, `deviation`, `odds_ratio` and
-        `odds_ratio_per_sd` of each.
+        One row per coefficient: `class` (None for two classes), `feature`, `column`, `category`, `kind`, `coefficient`, `deviation`,
+        `odds_ratio` and `odds_ratio_per_sd` (the factor when the feature grows by one standard deviation).
     """
     found = []
     classes: list[str | None] = [None] if len(labels) == 2 else list(labels)
@@ -117,7 +125,11 @@ def coefficient_rows(
 
 
 def importance_rows(importances: Sequence[float], features: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`feature`, `column` and `importance` (0 to 1, all together 1) of each place of the feature vector, the largest first."""
+    """Describes the importance of each element of the feature vector, for the report.
+
+    Returns:
+        One row per feature, the most important first: `feature`, `column` and `importance` (0 to 1, with the sum 1).
+    """
     rows = [
         {"feature": feature["name"], "column": feature["column"], "importance": float(importance)}
         for feature, importance in zip(features, importances, strict=True)
@@ -126,5 +138,5 @@ def importance_rows(importances: Sequence[float], features: Sequence[Mapping[str
 
 
 def bounded_exp(value: float) -> float:
-    """exp, but the largest double where that would overflow."""
+    """Returns exp(value), but at most exp(709): exp(710) overflows a double, and JSON has no infinity."""
     return float(np.exp(min(value, 709.0)))

@@ -1,8 +1,8 @@
-"""From typed columns to one vector: what a feature is, and the model that computes it.
+"""The feature vector: fits the MLlib pipeline that computes it from the raw columns, and describes its elements.
 
-A categorical column becomes one feature for each of its values but the commonest, which is the reference, and one for values that are
-missing or were never met. A number that is missing becomes the mean of the train rows, and a feature says that it was missing. Everything
-is fitted on the rows that are passed in; pass the train rows. Knows nothing of files or of labels.
+A categorical column is one-hot encoded: one feature per value, except the most frequent one, which is the reference category, and one
+feature for values that are missing or did not occur in the train rows. A missing number is replaced by the mean of the train rows, and an
+indicator feature marks it. `fit_encoding` fits on the rows that it gets, so callers must pass the train rows only.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from spark_jobs.cells import BLANKS, EXACT, LARGEST, NUMBER, how_typed_values_ar
 from spark_jobs.errors import InputError
 
 FEATURES = "features"
-KEPT = "kept_features"
+KEPT_FEATURES = "kept_features"
+"""Column of the shorter feature vector, without the columns known only afterwards."""
 PREDICTED_LABEL = "predicted_label"
 PREDICTIONS = ("rawPrediction", "probability", "prediction", PREDICTED_LABEL)
-"""Columns that a saved model adds; the first three have MLlib's names."""
+"""Columns that a saved model adds to a table; the first three have MLlib's default names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumericColumn:
-    """A numeric column.
+    """How a numeric column becomes features.
 
     Attributes:
-        name: the raw column.
-        mean: mean of the train rows, put in the place of a missing value.
-        indicator: whether a feature says that the value was missing, because some train rows miss it.
+        name: name of the raw column.
+        mean: mean over the train rows, which replaces missing values.
+        indicator: whether an indicator feature marks missing values; only if some train rows have none.
     """
 
     name: str
@@ -50,13 +51,13 @@ class NumericColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One place of the feature vector.
+    """One element of the feature vector.
 
     Attributes:
-        column: the raw column.
-        kind: `numeric`, `missing` (1 if the number is missing), `category` (1 if the column has this value) or `other` (1 if the
-            value is missing or was not met in the train rows).
-        category: the value, for `category`.
+        column: name of the raw column.
+        kind: `numeric`; `missing` (1 if the number is missing); `category` (1 if the column has this value); or `other` (1 if the
+            value is missing or did not occur in the train rows).
+        category: for the kind `category`, the value.
     """
 
     column: str
@@ -75,12 +76,15 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """The fitted features: `model` takes raw columns to `features`, behind the table's prefix, whose places `features` describes.
+    """The fitted encoding of raw columns as feature vectors.
 
     Attributes:
+        model: the MLlib pipeline that adds the column of feature vectors to a table with the raw columns.
         numeric: the numeric columns.
-        vocabularies: values of each categorical column, commonest in the train rows first, equals in the order of the alphabet.
-        rare: how many values of a column count as one, because it has more than the limit.
+        vocabularies: the values of each categorical column that are features, the most frequent in the train rows first; values of equal
+            frequency are in alphabetical order.
+        features: the elements of the feature vector, in order.
+        rare: for each column with too many values, the number of rare values that share the feature `other`.
     """
 
     model: PipelineModel
@@ -99,18 +103,18 @@ def fit_encoding(
     *,
     rare_as_other: bool = False,
 ) -> Encoding:
-    """Fits the features.
+    """Fits the encoding on the train rows.
 
     Args:
-        train: one row for each train row, with the raw columns.
+        train: the train rows, with the raw columns.
         numeric: the numeric columns with their means.
-        categorical: the categorical columns.
-        max_categories: most values of a categorical column.
-        prefix: with it begin the names of the columns that are added; no column of the table begins with it.
-        rare_as_other: whether the rarest values of a column that has more count as missing or never met.
+        categorical: names of the categorical columns.
+        max_categories: largest number of values of a categorical column that become features.
+        prefix: prefix of the names of the added columns; no column of the table has it.
+        rare_as_other: whether the rarest values of a column with more values share the feature `other`; else such a column is an error.
 
     Raises:
-        InputError: a categorical column has more values, and `rare_as_other` is not set.
+        InputError: a categorical column has too many values, and `rare_as_other` is False.
     """
     select = SQLTransformer(statement=select_statement(numeric, categorical, prefix))
     stages: list[Transformer] = [select]
@@ -121,7 +125,7 @@ def fit_encoding(
         indexer = StringIndexer(
             inputCols=[f"{prefix}category_{i}" for i in places],
             outputCols=[f"{prefix}index_{i}" for i in places],
-            handleInvalid="keep",  # the last index: missing, or not met in the train rows
+            handleInvalid="keep",  # missing and unknown values get the last index, which is the feature `other`
             stringOrderType="frequencyDesc",
         )
         encoder = OneHotEncoder(
@@ -132,12 +136,13 @@ def fit_encoding(
         every = {name: tuple(values) for name, values in zip(categorical, indexed.labelsArray, strict=True)}
         rare = {name: len(values) - max_categories for name, values in every.items() if len(values) > max_categories}
         if rare and not rare_as_other:
-            raise too_many(every, rare, max_categories)
+            raise too_many_categories(every, rare, max_categories)
         vocabularies = {name: values[:max_categories] for name, values in every.items()}
         if rare:
             indexed = indexer.fit(_without_rare(selected, indexer.getInputCols(), vocabularies.values()))
         written = {name: how_typed_values_are_written(values) for name, values in vocabularies.items()}
         stages[0] = SQLTransformer(statement=select_statement(numeric, categorical, prefix, written))
+        # OneHotEncoder takes the number of categories from the indexer's column metadata, so no row is needed to fit it.
         stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
     assembled, kept, features = _layout(numeric, vocabularies)
     encoded = f"{prefix}encoded"
@@ -153,28 +158,38 @@ def fit_encoding(
 
 
 def slicer_without(features: Sequence[Mapping[str, str]], columns: Sequence[str]) -> VectorSlicer | None:
-    """From `features` to `kept_features`, which lacks the features of some columns; None if there are no such columns or nothing is left.
+    """Returns the transformer that copies `features` to `kept_features` without the features of some columns.
 
     Args:
-        features: the places of `features`, as features.json tells them.
-        columns: the raw columns to leave out.
+        features: the elements of the feature vector, as described in features.json.
+        columns: names of the raw columns to leave out.
+
+    Returns:
+        None if there are no columns to leave out, or if no feature would be left.
     """
     kept = [place for place, feature in enumerate(features) if feature["column"] not in columns]
-    return VectorSlicer(inputCol=FEATURES, outputCol=KEPT, indices=kept) if columns and kept else None
+    return VectorSlicer(inputCol=FEATURES, outputCol=KEPT_FEATURES, indices=kept) if columns and kept else None
 
 
 def model_columns(table: Iterable[str], prefix: str) -> dict[str, str]:
-    """What the columns are called that a saved model reads and adds where a user's table has these columns.
+    """Returns the names of the feature and prediction columns of a model that is applied to a user's table.
 
-    The predictions keep their names unless the table has a column of that name, in any case, as Spark compares names.
+    A prediction column has MLlib's name, unless the table has a column of that name (in upper or lower case); then it gets the prefix.
+
+    Args:
+        table: names of the table's columns.
+        prefix: prefix of the names of columns that steps add; no column of the user has it.
+
+    Returns:
+        Actual name by usual name, for `features` and each of `PREDICTIONS`.
     """
     taken = {name.lower() for name in table}
     names = {name: prefix + name if name.lower() in taken else name for name in PREDICTIONS}
     return {FEATURES: prefix + FEATURES, **names}
 
 
-def name_columns(model: Any, names: Mapping[str, str]) -> Any:
-    """Lets a classifier read and add columns of these names; those that are not given have MLlib's own."""
+def set_column_names(model: Any, names: Mapping[str, str]) -> Any:
+    """Sets the names of the columns that a classifier reads and adds; a name that is missing in `names` becomes MLlib's default."""
     model = model.setFeaturesCol(names.get(FEATURES, FEATURES)).setPredictionCol(names.get("prediction", "prediction"))
     model = model.setProbabilityCol(names.get("probability", "probability"))
     return model.setRawPredictionCol(names.get("rawPrediction", "rawPrediction"))
@@ -186,13 +201,17 @@ def select_statement(
     prefix: str,
     written: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """SQL that adds to raw columns, of any name and type, the columns that the further stages read.
+    """Returns the SQL statement that adds the input columns of the further stages to a table with the raw columns.
+
+    The saved model is also applied to tables that load has not read. So the statement accepts raw columns of any type, and parses texts
+    as load does.
 
     Args:
-        numeric: the numeric columns; a cell that load would refuse counts as missing.
-        categorical: the categorical columns.
-        prefix: with it begin the names of the columns that are added.
-        written: how typed values of a categorical column are written, as `how_typed_values_are_written` says; text needs none.
+        numeric: the numeric columns; a cell that load would reject counts as missing.
+        categorical: names of the categorical columns.
+        prefix: prefix of the names of the added columns.
+        written: by column, how numbers and booleans are formatted as categories (see `how_typed_values_are_written`); a column that is
+            left out must hold text.
     """
     columns = ["*"]
     for place, column in enumerate(numeric):
@@ -206,7 +225,7 @@ def select_statement(
 
 
 def _number(raw: str) -> str:
-    """SQL for a raw column as double: null where it is missing, no number, infinite or too large."""
+    """Returns SQL that converts a raw column to double: null where it is missing, no number, infinite or too large."""
     text = _trimmed(f"CAST({raw} AS STRING)")
     number = f"CASE WHEN {text} RLIKE '{whole(NUMBER)}' THEN try_cast({text} AS DOUBLE) END"
     value = f"CASE WHEN typeof({raw}) = 'double' THEN try_cast({raw} AS DOUBLE) ELSE {number} END"  # Spark keeps the branch of the type
@@ -214,7 +233,7 @@ def _number(raw: str) -> str:
 
 
 def _category(raw: str, written: Mapping[str, Any] | None) -> str:
-    """SQL for a raw column as category."""
+    """Returns SQL that converts a raw column to the text of its category: null where it is missing."""
     text = f"CAST({raw} AS STRING)"
     category = f"nullif({_trimmed(text)}, '')"
     if written is None:
@@ -242,21 +261,21 @@ def _trimmed(text: str) -> str:
 
 def _identifier(name: str) -> str:
     quoted = "`" + name.replace("`", "``") + "`"
-    if "__THIS__" in name or "${" in name:  # SQLTransformer and Spark SQL would put something else in their place
+    if "__THIS__" in name or "${" in name:  # SQLTransformer and Spark SQL would substitute these
         return f"IDENTIFIER(CAST(X'{quoted.encode().hex()}' AS STRING))"
     return quoted
 
 
 def _without_rare(rows: DataFrame, names: Sequence[str], kept: Iterable[Sequence[str]]) -> DataFrame:
-    """The rows with null for each value that is not kept: an indexer that is fitted on them does not know it."""
-    # Not `StringIndexerModel.from_arrays_of_labels`: it fills columns with fewer labels than others up with nulls, and fails on these.
+    """Replaces rare values by null, so that an indexer that is fitted on these rows does not know them."""
+    # `StringIndexerModel.from_arrays_of_labels` would be simpler, but it pads shorter label arrays with nulls and then fails on these.
     return rows.withColumns(
         {name: F.when(F.col(name).isin(*values), F.col(name)) for name, values in zip(names, kept, strict=True)}
     )
 
 
-def too_many(every: Mapping[str, Sequence[str]], names: Iterable[str], most: int) -> InputError:
-    """Why columns with too many values are refused, and what to do with each kind of them."""
+def too_many_categories(every: Mapping[str, Sequence[str]], names: Iterable[str], most: int) -> InputError:
+    """Returns the error that names the columns with too many values and says what to do with each kind of column."""
     counted = ", ".join(f"{name!r} ({len(every[name]):,})" for name in names)
     return InputError(
         f"categorical columns with more values in the train rows than --max-categories={most}: {counted}; in the specification list "
@@ -268,7 +287,7 @@ def too_many(every: Mapping[str, Sequence[str]], names: Iterable[str], most: int
 def _layout(
     numeric: Sequence[NumericColumn], vocabularies: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], list[int], tuple[Feature, ...]]:
-    """Columns to assemble, places of the assembled vector to keep, and what each kept place is."""
+    """Returns the columns to assemble, the indices of the assembled vector to keep, and the feature at each kept index."""
     assembled: list[str] = []
     places: list[Feature | None] = []
     for index, column in enumerate(numeric):
@@ -279,7 +298,8 @@ def _layout(
             places.append(Feature(column=column.name, kind="missing"))
     for index, (name, values) in enumerate(vocabularies.items()):
         assembled.append(f"onehot_{index}")
-        # Without a reference the features of a column add up to 1 and the coefficients would not be unique.
+        # The most frequent value has no feature: it is the reference. Else the features of a column would always add up to 1,
+        # and the coefficients would not be unique.
         places += [None, *(Feature(column=name, kind="category", category=value) for value in values[1:])]
         places.append(Feature(column=name, kind="other"))
     kept = [index for index, feature in enumerate(places) if feature is not None]

@@ -1,8 +1,8 @@
-"""What an ordered split sorts by: the place in the file, or a column of numbers or of dates.
+"""The sort key of an ordered split: the position in the file, or a column of numbers or dates.
 
-Rows in time order judge a model as it will be used: fitted on the past, applied to what comes after. A date sorted as text gives another
-order (`02/01/2024` before `15/12/2023`), and the "last rows" would be no last rows; so a text column is read as dates in the one format
-that fits every row, or refused. Knows nothing of sets or shares.
+An ordered split evaluates a model as it will be used: fitted on the past and applied to later rows. Dates must not be sorted as text
+(`02/01/2024` would come before `15/12/2023`). So a text column is parsed as dates if exactly one format fits all its rows; any other
+text column is refused.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from spark_jobs.errors import InputError
 from spark_jobs.table.source import number_from, position_columns, quoted
 
 TIMES = "[' ']['T'][H:m[:s[.SSSSSS][.SSS]]][XXX]"
-"""May follow each date: a time of day, and a zone (UTC if none). Brackets are optional parts in Spark's datetime patterns."""
+"""Optional suffix of every date pattern: a time of day and a time zone (UTC if there is none). Brackets mark optional parts."""
 SEPARATORS = ("/", ".", "-")
 DATE_FORMATS: Mapping[str, tuple[str, ...]] = {
     "year, month, day": ("yyyy-M-d", "yyyy/M/d", "yyyy.M.d"),
     "day, month, year": (*(f"d{sign}M{sign}yyyy" for sign in SEPARATORS), "d MMM yyyy", "d-MMM-yyyy"),
     "month, day, year": (*(f"M{sign}d{sign}yyyy" for sign in SEPARATORS), "MMM d, yyyy"),
 }
-"""How a date may be read, and the patterns of it, in which all rows of a column must be written alike.
+"""Orders of day, month and year, each with its Spark datetime patterns. All rows of a column must fit the same pattern.
 
 https://spark.apache.org/docs/latest/sql-ref-datetime-pattern.html
 """
 
 
 def order_key(table: DataFrame, order_by: str, prefix: str) -> Column:
-    """The value that an ordered split sorts by: the column as a number or as microseconds since 1970, or the place in the file.
+    """Returns the sort key of each row: the column as a number, its date in microseconds since 1970, or the position in the file.
 
     Args:
-        table: the typed rows with the columns of `POSITION`.
-        order_by: name of a column; empty for the order of the file.
-        prefix: with it begin the names of the columns that are not the user's.
+        table: the typed rows, with the columns of `POSITION`.
+        order_by: name of the column; empty for the order of the file.
+        prefix: prefix of the names of columns that steps add; no column of the user has it.
 
     Raises:
-        InputError: there is no such column, it has no value in some rows, or its texts are not dates that can be read in one way only.
+        InputError: the column does not exist, some rows have no value, or its texts are not dates of exactly one format.
     """
     if not order_by:
         return F.struct(*position_columns(prefix))
@@ -47,21 +47,21 @@ def order_key(table: DataFrame, order_by: str, prefix: str) -> Column:
     check_order_by(order_by, columns)
     column = quoted(order_by)
     number = column if dict(table.dtypes)[order_by] == "double" else number_from(column)
-    found = table.agg(
+    counts = table.agg(
         F.count(F.lit(1)).alias("rows"), F.count(column).alias("values"), F.count(number).alias("numbers")
     ).first()
-    assert found is not None
-    if found["values"] < found["rows"]:
+    assert counts is not None
+    if counts["values"] < counts["rows"]:
         raise InputError(
-            f"--order-by: column {order_by!r} has no value in {found['rows'] - found['values']:,} rows; name another column"
+            f"--order-by: column {order_by!r} has no value in {counts['rows'] - counts['values']:,} rows; name another column"
         )
-    return number if found["numbers"] == found["rows"] else _date_key(table, order_by, found["rows"])
+    return number if counts["numbers"] == counts["rows"] else _date_key(table, order_by, counts["rows"])
 
 
 def _date_key(table: DataFrame, order_by: str, rows: int) -> Column:
-    """The dates of a text column as microseconds since 1970."""
+    """Returns the dates of a text column as microseconds since 1970, if exactly one pattern fits all rows."""
     text = quoted(order_by).cast("string")
-    patterns = [pattern for found in DATE_FORMATS.values() for pattern in found]
+    patterns = [pattern for of_one_order in DATE_FORMATS.values() for pattern in of_one_order]
     counts = [F.count(_date(text, pattern)).alias(pattern) for pattern in patterns]
     counted = table.agg(*counts, F.min(text).alias("example")).first()
     assert counted is not None

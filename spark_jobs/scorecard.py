@@ -1,7 +1,7 @@
-"""The scorecard: a fitted model as plain numbers, which anyone can score with a few additions.
+"""The scorecard, `scorecard.json`: a fitted model as plain numbers, so that `serving.scorer` can score rows without Spark or a JVM.
 
-For each class, the margin is the intercept plus, for each feature, its coefficient times its value; the probability is the logistic
-function (two classes) or the softmax (more) of the margins. Knows nothing of files; `serving.scorer` reads what this writes.
+The margin of a class is its intercept plus the sum of coefficient times value over all features. The probability is the logistic function
+of the margin for two classes, and the softmax of the margins for more. This module only builds the document; train writes it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from spark_jobs import cells
 
 SCORECARD_VERSION = 2
+"""Version of the document's format; `serving.scorer` refuses any other."""
 
 
 def build_scorecard(
@@ -25,16 +26,19 @@ def build_scorecard(
     settings: Mapping[str, Any],
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The scorecard of a model.
+    """Builds the scorecard of a model.
 
     Args:
-        features: the document that preprocess wrote (`features.json`).
-        model: which kind it is.
-        numbers: the model itself, as its estimator gives it; of a logistic regression `coefficients`, one row for two classes, else a row
-            for each class, shape (rows, features), in units of the raw features, and `intercepts`, one for each row.
-        threshold: two classes: the positive one is predicted above this probability; None for more classes.
+        features: the document `features.json` of preprocess.
+        model: title of the estimator.
+        numbers: the fitted model as its estimator's `scorecard` returns it. For a logistic regression: `coefficients`, one row for two
+            classes, else one row per class, shape (rows, features), in units of the raw features; and `intercepts`, one per row.
+        threshold: for two classes, the probability above which the positive class is predicted; None for more classes.
         settings: the hyperparameters.
-        digests: of the data and of the features.
+        digests: digests of the inputs of the fit.
+
+    Returns:
+        The document, with its own digest under `digest`.
     """
     scorecard: dict[str, Any] = {
         "scorecard_version": SCORECARD_VERSION,

@@ -1,7 +1,7 @@
-"""Train, validation and test rows: which row is in which set, and what each set holds.
+"""The split into train, validation and test rows: assigns each row to a set, and counts the classes of each set.
 
-The split is a function of the row (or of an order), never of the cluster: equal rows fall on one side, on any machine. Knows nothing of
-features.
+A row's set depends on its values and the seed, or on its place in an order, and never on partitions or on the number of executors, as it
+would with `DataFrame.randomSplit`. So a split can be repeated on any cluster, and equal rows are always in the same set.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from spark_jobs.table.source import position_columns, quoted
 
 SETS = ("train", "validation", "test")
 SET, LABEL, ROW_HASH = "set", "label", "row_hash"
-"""Columns of the features' tables, which hold nothing of the user's; beside the user's columns they have the table's own prefix."""
+"""Columns of the feature tables. In a table with the user's columns, these names get a prefix that no column of the user has."""
 ONE_TASK_ROWS = 200_000
-"""Up to so many rows, one task sorts and writes all: sums over them are then the same to the last bit on any machine."""
+"""Tables of at most this many rows are kept in one partition, as floating-point sums depend on the order of addition: the result of a fit
+is then the same to the last bit on any machine."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of `table` with the columns `row_hash` and `set`.
+    """The split rows and their statistics.
 
     Attributes:
-        prefix: with it begin the names of the columns that are not the user's.
-        counts: rows by set and label value.
-        means: mean of each numeric column over the train rows.
-        deviations: standard deviation of each numeric column over the train rows, missing values left out.
-        missing: train rows in which a numeric column is missing.
+        table: the rows, with the added columns `row_hash` and `set`.
+        prefix: prefix of the names of columns that steps add; no column of the user has it.
+        counts: number of rows by set and label value.
+        means: mean of each numeric column over the train rows, without missing values.
+        deviations: standard deviation of each numeric column over the train rows, without missing values.
+        missing: number of train rows in which a numeric column is missing.
     """
 
     table: DataFrame
@@ -52,48 +54,49 @@ class Split:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows by set."""
+        """Number of rows by set."""
         return {name: sum(by_label.values()) for name, by_label in self.counts.items()}
 
 
 def assign_sets(table: DataFrame, args: PreprocessArgs, prefix: str) -> DataFrame:
-    """Adds `row_hash` (long) and `set` (train, validation or test), their names behind the prefix.
+    """Adds the columns `row_hash` (long) and `set` (train, validation or test); the prefix precedes both names.
 
     Args:
-        table: the typed rows with the columns of `POSITION`.
-        prefix: with it begin the names of the columns that are not the user's.
+        table: the typed rows, with the columns of `POSITION`.
+        args: the arguments of preprocess: the kind of split, the seed and the fractions.
+        prefix: prefix of the names of columns that steps add; no column of the user has it.
 
     Raises:
-        InputError: the column of an ordered split is not there or has no value in some rows.
+        InputError: the column of an ordered split does not exist, has missing values or too few distinct values.
     """
     columns = [name for name in table.columns if name not in position_columns(prefix)]
     hashed = table.withColumn(prefix + ROW_HASH, row_hash(columns, args.seed))
     if args.split == "hash":
-        # 53 bits of the hash as a number from 0 to 1.
-        place = F.shiftrightunsigned(prefix + ROW_HASH, 11) / F.lit(float(1 << 53))
+        # The upper 53 bits of the hash, which a double holds exactly, as a number from 0 to 1.
+        share = F.shiftrightunsigned(prefix + ROW_HASH, 11) / F.lit(float(1 << 53))
         return hashed.withColumn(
-            prefix + SET, _set_of(place < args.train_fraction, place < args.train_fraction + args.validation_fraction)
+            prefix + SET, _set_of(share < args.train_fraction, share < args.train_fraction + args.validation_fraction)
         )
     key = order_key(table, args.order_by, prefix)
-    train_end, validation_end = _cuts(table.select(key.alias("key")), args)
+    train_end, validation_end = _last_keys(table.select(key.alias("key")), args)
     return hashed.withColumn(prefix + SET, _set_of(key <= train_end, key <= validation_end))
 
 
-def _cuts(keys: DataFrame, args: PreprocessArgs) -> tuple[Column, Column]:
-    """The largest keys of the train and of the validation rows; rows of one key stay together."""
+def _last_keys(keys: DataFrame, args: PreprocessArgs) -> tuple[Column, Column]:
+    """Returns the largest sort key of the train rows and of the validation rows; rows of equal keys are in the same set."""
     running = F.sum("count").over(Window.orderBy("key")) / F.sum("count").over(Window.partitionBy())
     cumulated = keys.groupBy("key").count().select("key", running.alias("share"))
     last = [
         F.max(F.when(F.col("share") <= F.lit(share + 1e-12), F.col("key")))
         for share in (args.train_fraction, args.train_fraction + args.validation_fraction)
     ]
-    found = cumulated.agg(last[0].alias("train"), last[1].alias("validation")).first()
-    assert found is not None
-    if found["train"] is None or found["validation"] is None or found["train"] == found["validation"]:
+    ends = cumulated.agg(last[0].alias("train"), last[1].alias("validation")).first()
+    assert ends is not None
+    if ends["train"] is None or ends["validation"] is None or ends["train"] == ends["validation"]:
         raise InputError(
             "an ordered split needs more distinct values in its column; name another --order-by, or use --split=hash"
         )
-    return _literal(found["train"]), _literal(found["validation"])
+    return _literal(ends["train"]), _literal(ends["validation"])
 
 
 def _literal(value: Any) -> Column:
@@ -109,10 +112,15 @@ def _set_of(is_train: Column, is_train_or_validation: Column) -> Column:
 
 
 def summarise(table: DataFrame, specification: Specification, prefix: str) -> Split:
-    """Counts the classes of each set and averages the numbers of the train rows, in one pass.
+    """Counts the classes of each set and computes means and deviations over the train rows, in one Spark job.
+
+    Args:
+        table: the rows, with the columns that `assign_sets` has added.
+        specification: names the label and the numeric columns.
+        prefix: prefix of the names of columns that steps add.
 
     Raises:
-        InputError: a set is empty, or the train rows lack a class or every value of a numeric column.
+        InputError: a set is empty or lacks a class, or a numeric column has no value in the train rows.
     """
     sums = [F.sum(quoted(name)).alias(f"sum_{i}") for i, name in enumerate(specification.numeric)]
     squares = [F.sum(quoted(name) ** 2).alias(f"square_{i}") for i, name in enumerate(specification.numeric)]
@@ -157,19 +165,33 @@ def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:
 
 
 def is_small(rows: int) -> bool:
-    """Whether a table of so many rows is one task's work."""
+    """Returns whether a table of so many rows is kept in one partition; see `ONE_TASK_ROWS`."""
     return rows <= ONE_TASK_ROWS
 
 
 def write_sets(table: DataFrame, rows: int, uri: str) -> None:
-    """Writes one directory for each set; small tables in one file, in the order of their hashes."""
+    """Writes a table partitioned by set; a small table as one file per set, sorted by row hash.
+
+    Args:
+        table: the columns of the feature tables, with `set`.
+        rows: number of rows.
+        uri: where to write.
+    """
     if is_small(rows):
         table = table.coalesce(1).sortWithinPartitions(SET, ROW_HASH)
     storage.write_table(table, uri, partition_by=[SET])
 
 
 def read_set(session: SparkSession, uri: str, name: str, rows: int) -> DataFrame:
-    """The rows of one set, as `write_sets` left them; a schema that is given costs no job to find."""
+    """Reads the rows of one set that `write_sets` has written.
+
+    Args:
+        session: the Spark session.
+        uri: the URI of the table.
+        name: the set.
+        rows: number of rows in all sets.
+    """
+    # With an explicit schema, Spark needs no job to infer one.
     schema = StructType(
         [StructField(FEATURES, VectorUDT()), StructField(LABEL, DoubleType()), StructField(ROW_HASH, LongType())]
     )

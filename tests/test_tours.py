@@ -171,7 +171,7 @@ def build(args: TrainArgs) -> DecisionTreeClassifier:
     return DecisionTreeClassifier(maxDepth=args.max_depth)
 
 
-def optimised(model: DecisionTreeClassificationModel, args: TrainArgs) -> None:
+def convergence(model: DecisionTreeClassificationModel, args: TrainArgs) -> None:
     """It is not fitted by iterations."""
 
 

@@ -1,6 +1,6 @@
 """Logistic regression: Spark's `LogisticRegression`, binomial for two classes and multinomial for more.
 
-See `spark_jobs.estimator.Estimator` for what each function is.
+This module implements `spark_jobs.estimator.Estimator`, which describes each function.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pyspark.ml.classification import LogisticRegression, LogisticRegressionMode
 from spark_jobs.arguments import flag
 from spark_jobs.contract import TrainArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Optimised, coefficient_rows
+from spark_jobs.estimator import Convergence, coefficient_rows
 
 TITLE = "logistic regression"
 MODEL = LogisticRegressionModel
@@ -21,13 +21,13 @@ WHEN_TOO_SURE = "Fit with a penalty, for example reg_param 0.01."
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
-    """A binomial regression knows two classes."""
+    """Refuses a binomial family if the label has more than two classes."""
     if args.family == "binomial" and len(labels) > 2:
         raise InputError(f"{flag('family')}=binomial is for two classes, the label has {len(labels)}; use auto")
 
 
 def build(args: TrainArgs) -> LogisticRegression:
-    """The estimator with the settings of the contract."""
+    """Returns Spark's estimator with the settings of the contract."""
     return LogisticRegression(
         regParam=args.reg_param,
         elasticNetParam=args.elastic_net_param,
@@ -39,10 +39,10 @@ def build(args: TrainArgs) -> LogisticRegression:
     )
 
 
-def optimised(model: LogisticRegressionModel, args: TrainArgs) -> Optimised:
-    """How many iterations it took."""
+def convergence(model: LogisticRegressionModel, args: TrainArgs) -> Convergence:
+    """Returns the number of iterations and whether it is below the maximum."""
     iterations = int(model.summary.totalIterations)
-    return Optimised(iterations, iterations < args.max_iter)
+    return Convergence(iterations, iterations < args.max_iter)
 
 
 def explain(
@@ -51,8 +51,8 @@ def explain(
     labels: Sequence[str],
     deviations: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Its coefficients as odds ratios, and its intercepts."""
-    coefficients, intercepts = as_rows(model)
+    """Returns the coefficients with their odds ratios, and the intercepts."""
+    coefficients, intercepts = coefficients_and_intercepts(model)
     return {
         "coefficients": coefficient_rows(coefficients, features, labels, deviations),
         "intercepts": intercepts,
@@ -60,14 +60,15 @@ def explain(
 
 
 def scorecard(model: LogisticRegressionModel) -> dict[str, Any]:
-    """Coefficients, shape (rows, features), in units of the raw features, and an intercept for each row."""
-    coefficients, intercepts = as_rows(model)
+    """Returns the coefficients, shape (rows, features), in units of the raw features, and one intercept per row."""
+    coefficients, intercepts = coefficients_and_intercepts(model)
     return {"intercepts": intercepts, "coefficients": coefficients}
 
 
-def as_rows(model: LogisticRegressionModel) -> tuple[list[list[float]], list[float]]:
-    """Coefficients and intercepts: one row for two classes, whichever family was fitted, else a row for each class."""
+def coefficients_and_intercepts(model: LogisticRegressionModel) -> tuple[list[list[float]], list[float]]:
+    """Returns coefficients and intercepts: one row for two classes, else one row per class."""
     coefficients, intercepts = model.coefficientMatrix.toArray(), model.interceptVector.toArray()
     if model.numClasses == 2 and len(coefficients) == 2:
+        # A multinomial fit has a row for each of the two classes; the softmax of two margins is the logistic function of their difference.
         coefficients, intercepts = coefficients[1:] - coefficients[:1], intercepts[1:] - intercepts[:1]
     return coefficients.tolist(), intercepts.tolist()

@@ -1,4 +1,7 @@
-"""Draws the charts of the report as SVG text. Takes plain numbers; knows nothing of where they came from."""
+"""Draws the charts of the report as SVG text with matplotlib.
+
+The functions take plain numbers and texts. They use matplotlib's `Figure` without pyplot, which keeps all figures in global state.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, INK = "#1f5fa8", "#c65a11", "#9aa3ad", "#26323d"
-"""Two colours that stay apart for every kind of colour blindness, and two greys."""
+"""Two colours that people with any kind of colour blindness can tell apart, and two greys."""
 STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: small files, the page's own font
-    "svg.hashsalt": "spark-kfp",  # the same numbers draw the same bytes
-    "text.parse_math": False,  # a dollar sign in a label is a dollar sign
+    "svg.fonttype": "none",  # write text as text, not as paths: smaller files, and the font of the page
+    "svg.hashsalt": "spark-kfp",  # else ids are random, and equal numbers give different bytes
+    "text.parse_math": False,  # else matplotlib takes text between dollar signs for a formula
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.edgecolor": GREY,
@@ -33,21 +36,23 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 LARGEST_RATIO = 1000.0
-"""The axis of odds ratios ends here: an effect beyond would press all others together."""
+"""Largest odds ratio on the axis; a larger one would leave hardly any space to the others."""
 LEAST_GAP = 0.1
-"""Least distance of two ticks as a share of the axis: their labels do not touch."""
+"""Smallest distance of two ticks as a share of the axis, so that their labels do not overlap."""
 LONGEST_NAME = 34
+"""Largest number of characters of a feature's name on an axis."""
 MOST_CLASSES_WITH_NUMBERS = 10
+"""Up to this many classes, the cells of the effects chart are wide enough for numbers."""
 Points = Sequence[Sequence[float]]
 
 
 def curve_chart(curves: Mapping[str, Points], labels: tuple[str, str], diagonal: Sequence[float] | None) -> str:
-    """Curves in the unit square.
+    """Draws one or two curves in the unit square, such as ROC curves.
 
     Args:
-        curves: name to points, each (x, y, ...); the first is drawn strongest.
-        labels: of the axes.
-        diagonal: y at x = 0 and x = 1 of the line of guessing.
+        curves: name to points (x, y, ...).
+        labels: labels of the x and the y axis.
+        diagonal: y at x = 0 and at x = 1 of the line that shows random guessing; None: no line.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.2, 3.8)
@@ -63,10 +68,10 @@ def curve_chart(curves: Mapping[str, Points], labels: tuple[str, str], diagonal:
 
 
 def calibration_chart(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Observed share against predicted probability, with 95 % intervals.
+    """Draws the observed share of positives against the predicted probability, with 95 % intervals.
 
     Args:
-        groups: name of a series to its groups (`predicted`, `observed`, `low`, `high`).
+        groups: name of a series to its points (`predicted`, `observed`, `low`, `high`).
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.2, 3.8)
@@ -94,11 +99,11 @@ def calibration_chart(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> st
 
 
 def bar_chart(bars: Sequence[tuple[str, float]], label: str, line: float) -> str:
-    """Upright bars, with a line to compare them to.
+    """Draws vertical bars and a horizontal line to compare them with.
 
     Args:
-        bars: name and height.
-        label: of the upright axis.
+        bars: name and height of each bar.
+        label: label of the y axis.
         line: height of the line.
     """
     with mpl.rc_context(STYLE):
@@ -112,10 +117,11 @@ def bar_chart(bars: Sequence[tuple[str, float]], label: str, line: float) -> str
 
 
 def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
-    """Odds ratios on a log scale, one line each, around 1.
+    """Draws odds ratios on a logarithmic axis, one line per feature, starting from 1.
 
     Args:
-        effects: name and log odds ratio, strongest first; one beyond `LARGEST_RATIO` is an arrow at the edge, with its ratio beside it.
+        effects: name and logarithm of the odds ratio of each feature, the largest effect first. A ratio beyond `LARGEST_RATIO` is drawn as
+            an arrow at the edge, with the ratio as text.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(6.4, 0.9 + 0.3 * len(effects))
@@ -145,10 +151,10 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
 
 
 def importance_chart(bars: Sequence[tuple[str, float]]) -> str:
-    """Importances of features, one lying bar each.
+    """Draws the importances of features as horizontal bars.
 
     Args:
-        bars: name and importance, 0 to 1, the largest first.
+        bars: name and importance (0 to 1) of each feature, the largest first.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(6.4, 0.9 + 0.3 * len(bars))
@@ -162,20 +168,20 @@ def importance_chart(bars: Sequence[tuple[str, float]]) -> str:
 
 
 def _ratio(effect: float) -> str:
-    """exp(effect) to two digits, however large."""
+    """Formats exp(effect) with two digits, also where it overflows a double."""
     exponent = effect / math.log(10)
     return f"{math.exp(effect):.2g}" if abs(exponent) < 300 else f"1e{exponent:+.0f}"
 
 
 def _odds_limits(effects: Sequence[float]) -> tuple[float, float]:
-    """Ends of the axis: all effects, and 1, with a little room."""
+    """Returns the ends of the axis: they include all effects and the ratio 1, with a margin."""
     low, high = min(0.0, *effects), max(0.0, *effects)
     room = 0.06 * max(high - low, 0.1)
     return math.exp(low - room), math.exp(high + room)
 
 
 def _odds_ticks(low: float, high: float) -> list[float]:
-    """Round ratios between the ends, as many as stand apart; 1 is one of them."""
+    """Returns round ratios between the ends, including 1, as many as their labels have space for."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     least = LEAST_GAP * math.log(high / low)
     for mantissas in (
@@ -190,11 +196,11 @@ def _odds_ticks(low: float, high: float) -> list[float]:
 
 
 def effects_chart(rows: Sequence[tuple[str, Sequence[float]]], classes: Sequence[str]) -> str:
-    """What speaks for and against each of more than two classes: a coloured cell for each feature and class.
+    """Draws the effects of features on more than two classes as a heat map: one cell per feature and class.
 
     Args:
-        rows: name of a feature and its effect on the log-odds of each class, strongest first; shape (features, classes).
-        classes: their names.
+        rows: name of each feature and its effects on the log-odds of the classes, the largest effect first; shape (features, classes).
+        classes: names of the classes.
     """
     with mpl.rc_context(STYLE):
         cell = 0.72 if len(classes) <= MOST_CLASSES_WITH_NUMBERS else 0.34
@@ -229,12 +235,12 @@ def effects_chart(rows: Sequence[tuple[str, Sequence[float]]], classes: Sequence
 
 
 def _signed(value: float) -> str:
-    """A number in two digits with its sign, short enough for a cell."""
+    """Formats a number with its sign and two digits, short enough for a cell of the heat map."""
     return f"{value:+.2g}" if abs(value) < 1000 else f"{value:+.0e}"
 
 
 def _shortened(name: str, most: int = LONGEST_NAME) -> str:
-    """A name whose middle is left out if it is long: names that begin alike, such as values of one column, differ at the end."""
+    """Shortens a long name in its middle, as names of one column's categories begin alike and differ at their ends."""
     return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
 
 

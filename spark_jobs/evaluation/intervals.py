@@ -1,7 +1,8 @@
-"""95 % intervals, each with the name of its method, from counts.
+"""95 % confidence intervals of metrics, each with the name of its method.
 
-The usual methods learn how far a number may be off from the rows that the model got wrong. Where there are hardly any, as with a perfect
-score, they end in an interval of no width. There, others are used that learn from the number of rows alone.
+The usual methods (DeLong, bootstrap) estimate the variance of a metric from the rows that the model predicts wrong. If there are hardly
+any, as with a perfect score, their interval has no width, which would pass for certainty. In these cases other methods are used, whose
+width depends on the number of rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
+"""The 97.5 % quantile of the standard normal distribution."""
 DELONG = "DeLong, DeLong & Clarke-Pearson 1988"
 NEWCOMBE = "Newcombe 2006, method 5"
 WILSON = "Wilson 1927"
@@ -26,12 +27,13 @@ WILSON_ROWS = "Wilson 1927 with the rows as trials"
 WILSON_TENTH = "bootstrap percentiles, widened by Wilson 1927 of the positives in the best-ranked tenth"
 WILSON_LOSSES = "Wilson 1927 with the largest variance of bounded losses (Bhatia & Davis 2000)"
 ROUNDING = 1e-9
+"""Numbers that differ by less count as equal."""
 FEW_WRONG = 5
-"""With fewer wrong rows than this, a bootstrap of the losses has too little to draw from."""
+"""With fewer wrong rows than this, most bootstrap samples of the losses hold too few of them."""
 
 
 class Interval(NamedTuple):
-    """The ends of a 95 % interval and the method that gave them."""
+    """The ends of a 95 % interval and the name of the method that computed them."""
 
     low: float
     high: float
@@ -39,7 +41,7 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """The 95 % interval of a proportion, Wilson 1927; 0 to 1 where there is no trial."""
+    """Computes the 95 % interval of a proportion by Wilson 1927; without trials it is 0 to 1."""
     if not trials:
         return 0.0, 1.0
     share, square = successes / trials, Z95**2
@@ -49,22 +51,22 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
 
 
 def of_proportion(successes: float, trials: float) -> Interval:
-    """The interval of a proportion."""
+    """Returns the interval of a proportion by Wilson 1927."""
     return Interval(*wilson(successes, trials), WILSON)
 
 
 def is_inside(ends: tuple[float, float]) -> bool:
-    """Whether an interval reaches neither 0 nor 1."""
+    """Returns whether both ends of an interval lie strictly between 0 and 1."""
     return ends[0] > ROUNDING and ends[1] < 1 - ROUNDING
 
 
 def of_area_under_roc(area: float, negatives: Array, positives: Array) -> Interval:
-    """By DeLong, or by Newcombe where DeLong's would reach 0 or 1.
+    """Returns the interval of an area under the ROC curve: by DeLong, or by Newcombe if DeLong's would reach 0 or 1.
 
     Args:
-        area: the area under ROC.
-        negatives: rows of each margin, margins rising; shape (margins,).
-        positives: the same for positives.
+        area: the area under the ROC curve.
+        negatives: number of negatives of each margin, in ascending order of the margin; shape (margins,).
+        positives: number of positives of each margin; shape (margins,).
     """
     half = Z95 * delong_deviation(negatives, positives)
     if is_inside((area - half, area + half)):
@@ -73,7 +75,10 @@ def of_area_under_roc(area: float, negatives: Array, positives: Array) -> Interv
 
 
 def delong_deviation(negatives: Array, positives: Array) -> float:
-    """Standard deviation of the area under ROC by DeLong, DeLong & Clarke-Pearson 1988 (placement values, ties counted half)."""
+    """Computes the standard deviation of an area under the ROC curve by DeLong, DeLong & Clarke-Pearson 1988.
+
+    It follows from the variances of the placement values, in which a tie counts as one half. For the arguments see `of_area_under_roc`.
+    """
     n_negative, n_positive = negatives.sum(), positives.sum()
     of_positives = (np.cumsum(negatives) - negatives / 2) / n_negative
     of_negatives = 1 - (np.cumsum(positives) - positives / 2) / n_positive
@@ -91,10 +96,11 @@ def _variance(values: Array, counts: Array) -> float:
 
 
 def newcombe(area: float, n_negative: float, n_positive: float) -> tuple[float, float]:
-    """The 95 % interval of an area under ROC by Newcombe 2006 (Statistics in Medicine 25:559), method 5.
+    """Computes the 95 % interval of an area under the ROC curve by Newcombe 2006 (Statistics in Medicine 25:559), method 5.
 
-    The ends are the areas whose own standard deviation, that of Hanley & McNeil 1982 with both counts replaced by their mean, makes the
-    measured area lie 1.96 of them away. So the interval has a width even at 0 and 1, and stays between them.
+    Each end is the area from which the measured area is 1.96 standard deviations away. The standard deviation is that at the end, by
+    Hanley & McNeil 1982 with both counts replaced by their mean. So the interval has a width even for an area of 0 or 1, and stays
+    between 0 and 1.
     """
     more = (n_negative + n_positive) / 2 - 1
 
@@ -106,7 +112,7 @@ def newcombe(area: float, n_negative: float, n_positive: float) -> tuple[float, 
 
 
 def _edge(is_too_far: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Where between two numbers the condition ends, by halving."""
+    """Finds the boundary between `outside`, where the condition holds, and `inside`, where it does not, by bisection."""
     for _ in range(60):
         middle = (outside + inside) / 2
         outside, inside = (middle, inside) if is_too_far(middle) else (outside, middle)
@@ -114,13 +120,13 @@ def _edge(is_too_far: Callable[[float], bool], outside: float, inside: float) ->
 
 
 def of_f1(confusion: Array, drawn: tuple[float, float]) -> Interval:
-    """By the bootstrap, or by Wilson where that reaches 0 or 1.
+    """Returns the interval of f1: by the bootstrap, or by Wilson if the bootstrap's reaches 0 or 1.
 
-    f1 is 2 j / (1 + j), where j is the share of true positives among all rows that are positive or predicted so: a proportion.
+    f1 is 2 j / (1 + j), where j is the share of true positives among all rows that are positive or predicted positive. j is a proportion.
 
     Args:
         confusion: [[true negatives, false positives], [false negatives, true positives]].
-        drawn: the bootstrap's percentiles.
+        drawn: the 2.5 % and 97.5 % percentiles of the bootstrap samples.
     """
     if is_inside(drawn):
         return Interval(*drawn, BOOTSTRAP)
@@ -130,13 +136,13 @@ def of_f1(confusion: Array, drawn: tuple[float, float]) -> Interval:
 
 
 def of_share(value: float, trials: float, drawn: tuple[float, float], method: str) -> Interval:
-    """By the bootstrap, or where that reaches 0 or 1 as if the value were a share of so many trials.
+    """Returns the interval of a metric between 0 and 1: by the bootstrap, or if that reaches 0 or 1, by Wilson as for a proportion.
 
     Args:
-        value: from 0 to 1.
-        trials: how many rows it is a kind of mean of.
-        drawn: the bootstrap's percentiles.
-        method: what Wilson's interval is called here.
+        value: the metric.
+        trials: number of rows over which the metric is an average.
+        drawn: the 2.5 % and 97.5 % percentiles of the bootstrap samples.
+        method: name of the method if Wilson's interval is used.
     """
     if is_inside(drawn):
         return Interval(*drawn, BOOTSTRAP)
@@ -144,13 +150,15 @@ def of_share(value: float, trials: float, drawn: tuple[float, float], method: st
 
 
 def of_lift(found: float, positives: float, rows: float, drawn: tuple[float, float]) -> Interval:
-    """By the bootstrap, and wider where the best-ranked tenth holds no positive, or as many as it can.
+    """Returns the interval of the lift of the best-ranked tenth of the rows.
+
+    It is the bootstrap's; if the tenth holds no positives, or as many as it can, that one is widened to Wilson's.
 
     Args:
-        found: positives in that tenth.
-        positives: among all rows.
-        rows: all rows.
-        drawn: the bootstrap's percentiles.
+        found: number of positives in the best-ranked tenth.
+        positives: number of positives in all rows.
+        rows: number of all rows.
+        drawn: the 2.5 % and 97.5 % percentiles of the bootstrap samples.
     """
     most = min(rows / 10, positives)
     if ROUNDING < found < most - ROUNDING:
@@ -162,16 +170,17 @@ def of_lift(found: float, positives: float, rows: float, drawn: tuple[float, flo
 
 
 def of_losses(mean: float, rows: float, largest: float, wrong: float, usual: Interval) -> Interval:
-    """The usual interval of a mean loss, and if hardly a row was predicted wrong, one for losses from 0 to the largest.
+    """Returns the interval of a mean loss: the usual one, or a wider one if hardly any row was predicted wrong.
 
-    A loss in that range varies most if it is always one end or the other (Bhatia & Davis 2000): a proportion, times the largest.
+    The wider one holds for any losses between 0 and the largest. Losses of a given mean vary most if each is either 0 or the largest
+    (Bhatia & Davis 2000); the mean is then a proportion times the largest loss.
 
     Args:
-        mean: of the rows' losses.
-        rows: how many.
-        largest: a row could have had with the probabilities that the model gives.
-        wrong: rows that were predicted wrong.
-        usual: the interval for more wrong rows.
+        mean: mean of the rows' losses.
+        rows: number of rows.
+        largest: largest loss that is possible with the probabilities that the model gives.
+        wrong: number of rows that were predicted wrong.
+        usual: the interval to return if enough rows were predicted wrong.
     """
     if wrong >= FEW_WRONG or not largest:
         return usual
@@ -182,13 +191,16 @@ def of_losses(mean: float, rows: float, largest: float, wrong: float, usual: Int
 def bootstrap(
     rows: Array, metrics: Callable[[Array], Mapping[str, float]], samples: int, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals over multinomial resamples of the rows.
+    """Computes 95 % percentile intervals of metrics from multinomial samples of the rows (Efron 1979).
 
     Args:
-        rows: row counts of the cells; shape (cells,).
-        metrics: metrics of resampled counts.
-        samples: how many; one in which a class is missing is drawn again in effect by being left out.
-        seed: of the generator.
+        rows: number of rows of each bin; shape (bins,).
+        metrics: computes the metrics of sampled row counts.
+        samples: number of samples. A sample in which a metric is not finite, as a class has no rows, is ignored for that metric.
+        seed: seed of the random generator.
+
+    Returns:
+        By metric, the 2.5 % and 97.5 % percentiles.
     """
     generator = np.random.default_rng(seed)
     total = int(rows.sum())

@@ -1,6 +1,7 @@
-"""From predictions to an evaluation: counts them with Spark, and turns the counts into what the report shows.
+"""Evaluates predictions: counts them with Spark, and computes from the counts the metrics, curves and tables of the report.
 
-Pure functions over DataFrames and plain values; `evaluate` reads and writes, `metrics` holds the formulas.
+Spark only counts; all formulas are in `metrics` and `intervals` and run in the driver on a few thousand counts. The functions take and
+return DataFrames and plain values; the step evaluate reads the inputs and writes the results.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from spark_jobs.evaluation.metrics import SMALLEST
 from spark_jobs.split import LABEL, ROW_HASH, is_small
 
 MARGIN_STEP = 0.001
-"""Rows whose log-odds are the same to this are counted together."""
+"""Width of a bin of log-odds: rows in the same bin are counted together."""
 GROUPS = 20
-"""Parts of the test rows that are left out one after another, so that two models can be compared on the same rows."""
+"""Number of groups of test rows; each is left out once, so that two models can be compared on the same rows (see `leave_each_out`)."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What the earlier steps left.
+class Training:
+    """How a model was training, from the outputs of the earlier steps.
 
     Attributes:
-        features: features.json of preprocess.
-        args: of train.
+        features: the document features.json of preprocess.
+        args: the arguments of train.
+        specification: the data specification.
     """
 
     features: dict[str, Any]
@@ -48,134 +50,145 @@ class Trained:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Rows by set and label value."""
+        """Number of rows by set and label value."""
         counts: dict[str, dict[str, int]] = self.features["split"]["counts"]
         return counts
 
 
-def count_cells(predictions: DataFrame, groups: int = 1) -> list[metrics.Cells]:
+def count_predictions(predictions: DataFrame, groups: int = 1) -> list[metrics.PredictionCounts]:
     """Counts the predictions of two classes.
 
     Args:
-        predictions: one row for each test row; columns label, probability, prediction and, for groups, row_hash.
-        groups: into how many parts the rows are divided, by their hash.
+        predictions: the predicted test rows, with the columns label, probability, prediction and, for more than one group, row_hash.
+        groups: number of groups into which the rows are divided by their hash.
 
     Returns:
-        The cells of each part; a part without rows is left out.
+        The counts of each group that has rows.
     """
     positive = F.col(LABEL) == 1.0
     probability = vector_to_array(F.col("probability"))[1]
-    given = F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0])
-    own = F.greatest(given, F.lit(SMALLEST))
-    place = F.round(log_odds(probability) / MARGIN_STEP).cast("long")
+    of_own_class = F.when(positive, probability).otherwise(vector_to_array(F.col("probability"))[0])
+    clipped = F.greatest(of_own_class, F.lit(SMALLEST))
+    margin_bin = F.round(log_odds(probability) / MARGIN_STEP).cast("long")
     predicted = F.col("prediction") == 1.0
     counted = (
         predictions.groupBy(
-            group_of(groups), place.alias("place"), positive.alias("positive"), predicted.alias("predicted")
+            group_of(groups), margin_bin.alias("bin"), positive.alias("positive"), predicted.alias("predicted")
         )
         .agg(
             F.count(F.lit(1)).alias("rows"),
-            F.sum(-F.log(own)).alias("log_loss"),
+            F.sum(-F.log(clipped)).alias("log_loss"),
             F.sum((probability - F.col(LABEL)) ** 2).alias("squared_error"),
             F.sum(probability).alias("probability"),
-            F.count_if(given < SMALLEST).alias("clipped"),
+            F.count_if(of_own_class < SMALLEST).alias("clipped"),
         )
         .collect()
     )
-    counted.sort(key=lambda row: (row["group"], row["place"], row["positive"], row["predicted"]))
-    return [_cells(list(rows)) for _, rows in itertools.groupby(counted, key=lambda row: row["group"])]
+    # Spark returns groups in no order; sums of floating-point numbers must be added in the same order every time.
+    counted.sort(key=lambda row: (row["group"], row["bin"], row["positive"], row["predicted"]))
+    return [_counts_of(list(rows)) for _, rows in itertools.groupby(counted, key=lambda row: row["group"])]
 
 
 def log_odds(probability: Column) -> Column:
-    """ln(p / (1 - p)), bounded where p is nearly 0 or 1; from the probability alone, as a tree's rawPrediction is no log-odds."""
+    """Returns ln(p / (1 - p)), with p clipped to `SMALLEST` and 1 - `SMALLEST`.
+
+    It is computed from the probability, as MLlib's rawPrediction is a log-odds for logistic regression only, and not for trees.
+    """
     clipped = F.greatest(F.least(probability, F.lit(1 - SMALLEST)), F.lit(SMALLEST))
     return F.log(clipped / (1 - clipped))
 
 
 def group_of(groups: int) -> Column:
-    """The part, 0 to groups - 1, that a test row belongs to; the same for equal rows, whatever the model."""
+    """Returns the group of a test row, 0 to groups - 1. It depends on the row only, so that two models have the same groups."""
     return (F.pmod(F.col(ROW_HASH), F.lit(groups)) if groups > 1 else F.lit(0)).alias("group")
 
 
-def _cells(counted: Sequence[Row]) -> metrics.Cells:
+def _counts_of(counted: Sequence[Row]) -> metrics.PredictionCounts:
     column = {name: np.array([row[name] for row in counted]) for name in ("positive", "predicted")}
     sums = {
         name: np.array([row[name] for row in counted], dtype=float)
         for name in ("rows", "log_loss", "squared_error", "probability", "clipped")
     }
-    return metrics.Cells(margin=np.array([row["place"] * MARGIN_STEP for row in counted]), **column, **sums)
+    margin = np.array([row["bin"] * MARGIN_STEP for row in counted])
+    return metrics.PredictionCounts(margin=margin, **column, **sums)
 
 
-def judge_binary(cells: metrics.Cells, trained: Trained, samples: int) -> dict[str, Any]:
-    """Metrics, curves, confusion matrix, calibration and deciles of two classes."""
-    margins, negatives, positives = cells.by_margin()
+def judge_binary(counts: metrics.PredictionCounts, training: Training, samples: int) -> dict[str, Any]:
+    """Computes metrics, curves, confusion matrix, calibration and deciles for two classes; for the arguments see `judge`."""
+    margins, negatives, positives = counts.by_margin()
     tenths = metrics.gains(negatives, positives)
     size, share = (negatives + positives).sum() / 10, positives.sum() / (negatives + positives).sum()
     return {
-        "metrics": metrics.binary_metrics(cells, samples),
-        "clipped": metrics.clipping(float(cells.clipped.sum()), float(cells.rows.sum())),
-        "baseline": baseline(trained),
-        "curves": curves(cells),
-        "confusion": {"labels": trained.labels, "matrix": metrics.confusion_of(cells).astype(int).tolist()},
+        "metrics": metrics.binary_metrics(counts, samples),
+        "clipped": metrics.clipping(float(counts.clipped.sum()), float(counts.rows.sum())),
+        "baseline": baseline(training),
+        "curves": curves(counts),
+        "confusion": {"labels": training.labels, "matrix": metrics.confusion_of(counts).astype(int).tolist()},
         "calibration": metrics.calibration(metrics.logistic(margins), negatives, positives),
-        "correction": correction(cells, trained),
+        "correction": correction(counts, training),
         "deciles": [
             {
                 "decile": i + 1,
                 "rows": size,
-                "positives": float(met),
-                "rate": float(met / size),
-                "lift": float(met / size / share),
+                "positives": float(hits),
+                "rate": float(hits / size),
+                "lift": float(hits / size / share),
             }
-            for i, met in enumerate(tenths)
+            for i, hits in enumerate(tenths)
         ],
         "per_class": [],
     }
 
 
-def curves(cells: metrics.Cells) -> dict[str, list[list[float]]]:
-    """ROC and precision-recall curves, each point with its threshold."""
-    margins, negatives, positives = cells.by_margin()
+def curves(counts: metrics.PredictionCounts) -> dict[str, list[list[float]]]:
+    """Returns the ROC and the precision-recall curve; each point is (x, y, threshold)."""
+    margins, negatives, positives = counts.by_margin()
     falling = np.concatenate([[1.0], metrics.logistic(margins)[::-1]])
     false, true = metrics.roc_curve(negatives, positives)
     recall, precision = metrics.precision_recall_curve(negatives, positives)
-    return {"roc": metrics.thin(false, true, falling), "pr": metrics.thin(recall, precision, falling)}
+    return {"roc": metrics.thin_curve(false, true, falling), "pr": metrics.thin_curve(recall, precision, falling)}
 
 
-def baseline(trained: Trained) -> dict[str, Any]:
-    """The model that knows no feature: predicts the commonest class of the train rows, with the classes' shares as probabilities."""
-    train, test = trained.counts["train"], trained.counts["test"]
+def baseline(training: Training) -> dict[str, Any]:
+    """Returns the metrics of a model without features, to compare with.
+
+    It always predicts the most frequent class of the train rows, with the shares of the classes in the train rows as probabilities.
+    """
+    train, test = training.counts["train"], training.counts["test"]
     common = max(sorted(train), key=lambda label: train[label])
     rows, train_rows = sum(test.values()), sum(train.values())
     loss = -sum(count * np.log(train[label] / train_rows) for label, count in test.items()) / rows
     found = {"accuracy": test.get(common, 0) / rows, "logLoss": float(loss), "areaUnderROC": 0.5}
-    if len(trained.labels) == 2:
-        positive = trained.labels[1]
-        share, met = train[positive] / train_rows, test.get(positive, 0) / rows
+    if len(training.labels) == 2:
+        positive = training.labels[1]
+        share, observed = train[positive] / train_rows, test.get(positive, 0) / rows
         confusion = np.array([[rows - test.get(positive, 0), 0.0], [test.get(positive, 0), 0.0]])
         found |= {
             **metrics.rates(confusion if common != positive else confusion[:, ::-1]),
-            "areaUnderPR": met,
+            "areaUnderPR": observed,
             "liftTopDecile": 1.0,
         }
-        found["brierScore"] = met * (1 - share) ** 2 + (1 - met) * share**2
+        found["brierScore"] = observed * (1 - share) ** 2 + (1 - observed) * share**2
     return {"label": common, "metrics": found}
 
 
-def correction(cells: metrics.Cells, trained: Trained) -> dict[str, Any] | None:
-    """Probabilities for the population whose share of positives the specification states.
+def correction(counts: metrics.PredictionCounts, training: Training) -> dict[str, Any] | None:
+    """Corrects the probabilities for a population whose share of positives (base rate) is stated in the specification.
 
-    The intercept moves by the difference of the log-odds, ln(b / (1 - b)) - ln(s / (1 - s)), where b is the population's share and s
-    the share in the fit (King & Zeng 2001, section 4.2: prior correction). The test rows are weighted to the population to judge it.
+    The log-odds are shifted by ln(b / (1 - b)) - ln(s / (1 - s)), where b is the base rate of the population and s the share of positives
+    in the fit (King & Zeng 2001, section 4.2: prior correction). For the calibration, the test rows are weighted to the population.
+
+    Returns:
+        None if the specification states no base rate.
     """
-    base_rate = trained.specification.base_rate
+    base_rate = training.specification.base_rate
     if base_rate is None:
         return None
-    train = trained.counts["train"]
-    balanced = trained.args.class_weights == "balanced"
-    sample_rate = 0.5 if balanced else train[trained.labels[1]] / sum(train.values())
+    train = training.counts["train"]
+    balanced = training.args.class_weights == "balanced"
+    sample_rate = 0.5 if balanced else train[training.labels[1]] / sum(train.values())
     shift = float(np.log(base_rate / (1 - base_rate)) - np.log(sample_rate / (1 - sample_rate)))
-    margins, negatives, positives = cells.by_margin()
+    margins, negatives, positives = counts.by_margin()
     share = positives.sum() / (negatives + positives).sum()
     weighted = negatives * (1 - base_rate) / (1 - share), positives * base_rate / share
     before, after = metrics.logistic(margins), metrics.logistic(margins + shift)
@@ -191,20 +204,22 @@ def correction(cells: metrics.Cells, trained: Trained) -> dict[str, Any] | None:
     }
 
 
-def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int, groups: int = 1) -> dict[str, Any]:
-    """Metrics, confusion matrix and classes, for more than two classes.
+def judge_multiclass(predictions: DataFrame, training: Training, samples: int, groups: int = 1) -> dict[str, Any]:
+    """Computes metrics, confusion matrix and metrics by class, for more than two classes.
 
     Args:
-        predictions: columns label, probability, prediction and, for groups, row_hash.
-        groups: as for `count_cells`.
+        predictions: the predicted test rows, with the columns label, probability, prediction and, for more than one group, row_hash.
+        training: how the model was training.
+        samples: number of bootstrap samples.
+        groups: number of groups into which the rows are divided by their hash.
     """
-    classes = len(trained.labels)
-    given = vector_to_array(F.col("probability"))
-    mine = given[F.col(LABEL).cast("int")]
-    own = F.greatest(mine, F.lit(SMALLEST))
+    classes = len(training.labels)
+    probabilities = vector_to_array(F.col("probability"))
+    of_own_class = probabilities[F.col(LABEL).cast("int")]
+    clipped_own = F.greatest(of_own_class, F.lit(SMALLEST))
     grouped = predictions.groupBy(LABEL, "prediction", group_of(groups)).agg(
-        F.count(F.lit(1)).alias("rows"), F.sum(-F.log(own)).alias("loss"), F.sum(F.log(own) ** 2).alias("square"),
-        F.count_if(mine < SMALLEST).alias("clipped"), F.min(F.array_min(given)).alias("least"),
+        F.count(F.lit(1)).alias("rows"), F.sum(-F.log(clipped_own)).alias("loss"), F.sum(F.log(clipped_own) ** 2).alias("square"),
+        F.count_if(of_own_class < SMALLEST).alias("clipped"), F.min(F.array_min(probabilities)).alias("least"),
     )  # fmt: skip
     parts, losses_of_parts, counted = np.zeros((groups, classes, classes)), np.zeros(groups), grouped.collect()
     ordered = sorted(counted, key=lambda row: (row["group"], row[LABEL], row["prediction"]))
@@ -219,37 +234,43 @@ def judge_multiclass(predictions: DataFrame, trained: Trained, samples: int, gro
     each = metrics.per_class(confusion)
     return {
         "metrics": multiclass_metrics(confusion, areas, Losses(loss / rows, square / rows, largest), samples),
-        "left_out": metrics.without_each(
+        "left_out": metrics.leave_each_out(
             [part for part in range(groups) if parts[part].any()],
             lambda kept: {
-                **metrics.multiclass_point(parts[kept].sum(axis=0)),
+                **metrics.multiclass_estimates(parts[kept].sum(axis=0)),
                 "logLoss": float(losses_of_parts[kept].sum() / parts[kept].sum()),
             },
         ),
         "clipped": metrics.clipping(float(clipped), float(rows)),
-        "baseline": baseline(trained),
+        "baseline": baseline(training),
         "curves": None,
-        "confusion": {"labels": trained.labels, "matrix": confusion.astype(int).tolist()},
+        "confusion": {"labels": training.labels, "matrix": confusion.astype(int).tolist()},
         "calibration": [],
         "correction": None,
         "deciles": [],
         "per_class": [
             {"label": label, **{name: float(values[i]) for name, values in each.items()}, "rows": int(confusion[i].sum()),
              "areaUnderROC": areas[i].value}
-            for i, label in enumerate(trained.labels)
+            for i, label in enumerate(training.labels)
         ],
     }  # fmt: skip
 
 
 class Area(NamedTuple):
-    """The area under ROC of one class against the others."""
+    """The area under the ROC curve of one class against all others, and its interval."""
 
     value: float
     interval: Interval
 
 
 class Losses(NamedTuple):
-    """The rows' -ln(probability of the own class): mean, mean of the squares, and the largest that the model's probabilities allow."""
+    """Statistics of the rows' log losses, -ln(probability of the row's own class).
+
+    Attributes:
+        mean: their mean.
+        square: mean of their squares.
+        largest: the largest loss that is possible with the probabilities that the model gives.
+    """
 
     mean: float
     square: float
@@ -257,19 +278,19 @@ class Losses(NamedTuple):
 
 
 def one_against_rest(predictions: DataFrame, classes: int) -> list[Area]:
-    """Area under ROC of each class against the others, in the order of the classes."""
+    """Computes the area under the ROC curve of each class against all others, in the order of the classes."""
     exploded = predictions.select(LABEL, F.posexplode(vector_to_array(F.col("probability"))).alias("class", "p"))
-    place = F.round(log_odds(F.col("p")) / MARGIN_STEP).cast("long").alias("place")
-    counted = exploded.groupBy("class", place).agg(
+    margin_bin = F.round(log_odds(F.col("p")) / MARGIN_STEP).cast("long").alias("bin")
+    counted = exploded.groupBy("class", margin_bin).agg(
         F.count_if(F.col(LABEL) == F.col("class")).alias("positives"),
         F.count_if(F.col(LABEL) != F.col("class")).alias("negatives"),
     )
-    rows = sorted(counted.collect(), key=lambda row: (row["class"], row["place"]))
+    rows = sorted(counted.collect(), key=lambda row: (row["class"], row["bin"]))
     found = []
     for index in range(classes):
-        mine = [row for row in rows if row["class"] == index]
+        of_class = [row for row in rows if row["class"] == index]
         negatives, positives = (
-            np.array([row[name] for row in mine], dtype=float) for name in ("negatives", "positives")
+            np.array([row[name] for row in of_class], dtype=float) for name in ("negatives", "positives")
         )
         area = metrics.area_under_roc(negatives, positives)
         found.append(Area(area, intervals.of_area_under_roc(area, negatives, positives)))
@@ -279,55 +300,62 @@ def one_against_rest(predictions: DataFrame, classes: int) -> list[Area]:
 def multiclass_metrics(
     confusion: intervals.Array, areas: Sequence[Area], losses: Losses, samples: int
 ) -> list[dict[str, Any]]:
-    """Every metric of more than two classes with its 95 % interval."""
+    """Computes every metric of more than two classes, with its 95 % interval."""
     rows, right = confusion.sum(), np.trace(confusion)
-    point = metrics.multiclass_point(confusion)
+    point = metrics.multiclass_estimates(confusion)
     drawn = intervals.bootstrap(
-        confusion.ravel(), lambda counts: metrics.multiclass_point(counts.reshape(confusion.shape)), samples
+        confusion.ravel(), lambda counts: metrics.multiclass_estimates(counts.reshape(confusion.shape)), samples
     )
     found = {
         name: intervals.of_share(point[name], rows, drawn[name], intervals.WILSON_ROWS)
         for name in ("weightedPrecision", "f1")
     }
-    # The recalls weighted by the classes' rows are the rows predicted right.
+    # The mean of the recalls, weighted by the rows of the classes, equals the accuracy.
     found |= dict.fromkeys(("accuracy", "weightedRecall"), intervals.of_proportion(right, rows))
+    # The mean of many losses is about normal: its standard deviation is that of the losses divided by the root of the rows.
     half = intervals.Z95 * float(np.sqrt(max(losses.square - losses.mean**2, 0.0) / rows))
     usual = Interval(max(0.0, losses.mean - half), losses.mean + half, "normal")
     found["logLoss"] = intervals.of_losses(losses.mean, rows, losses.largest, rows - right, usual)
     found["areaUnderROC"] = interval_of_mean([area.interval for area in areas])
     mean = float(np.mean([area.value for area in areas]))
-    return metrics.listed({"areaUnderROC": mean, **point, "logLoss": losses.mean}, found)
+    return metrics.metric_rows({"areaUnderROC": mean, **point, "logLoss": losses.mean}, found)
 
 
 def interval_of_mean(each: Sequence[Interval]) -> Interval:
-    """An interval of the mean of several numbers: the means of their ends, right if they go up and down together, else too wide."""
+    """Returns an interval of the mean of several estimates: the means of the lower and of the upper ends.
+
+    It is exact if the estimates are perfectly correlated, and else too wide, which is the safe side.
+    """
     methods = dict.fromkeys(interval.method for interval in each)
     low, high = (float(np.mean(ends)) for ends in list(zip(*each, strict=True))[:2])
     return Interval(low, high, f"bound from {' and '.join(methods)}")
 
 
-def judge(predictions: DataFrame, trained: Trained, samples: int, most_groups: int = GROUPS) -> dict[str, Any]:
-    """The evaluation of a model on test rows: metrics with intervals, and what the report draws.
+def judge(predictions: DataFrame, training: Training, samples: int, most_groups: int = GROUPS) -> dict[str, Any]:
+    """Evaluates a model on the test rows: metrics with intervals, and the data of the report's charts and tables.
 
     Args:
-        predictions: one row for each test row; columns label, probability, prediction and row_hash.
-        trained: what the model was made from.
-        samples: bootstrap samples.
-        most_groups: parts of the rows that are left out one after another; 1: none, where no other model is compared.
+        predictions: the predicted test rows, with the columns label, probability, prediction and row_hash.
+        training: how the model was training.
+        samples: number of bootstrap samples.
+        most_groups: number of groups of rows that are left out one after another; 1 if no other model is compared on these rows.
+
+    Returns:
+        The part of evaluation.json that depends on the predictions.
     """
-    # The parts of a large table would be many cells for the driver, and its intervals are narrow anyway.
-    groups = most_groups if is_small(sum(trained.counts["test"].values())) else 1
-    if len(trained.labels) > 2:
-        return judge_multiclass(predictions, trained, samples, groups)
-    parts = count_cells(predictions, groups)
-    left_out = metrics.without_each(
-        range(len(parts)), lambda kept: metrics.binary_point(metrics.merged([parts[part] for part in kept]))
+    # Groups multiply the number of counts in the driver; and on a large table the intervals are narrow anyway.
+    groups = most_groups if is_small(sum(training.counts["test"].values())) else 1
+    if len(training.labels) > 2:
+        return judge_multiclass(predictions, training, samples, groups)
+    parts = count_predictions(predictions, groups)
+    left_out = metrics.leave_each_out(
+        range(len(parts)), lambda kept: metrics.binary_estimates(metrics.merge_counts([parts[part] for part in kept]))
     )
-    return {**judge_binary(metrics.merged(parts), trained, samples), "left_out": left_out}
+    return {**judge_binary(metrics.merge_counts(parts), training, samples), "left_out": left_out}
 
 
-def judge_without(predictions: DataFrame, trained: Trained, samples: int) -> dict[str, Any]:
-    """The part of an evaluation that the model without the columns known only afterwards is compared by."""
-    judged = judge(predictions, trained, samples, most_groups=1)
+def judge_without(predictions: DataFrame, training: Training, samples: int) -> dict[str, Any]:
+    """Evaluates the model without the columns known only afterwards; returns its metrics and its ROC curve."""
+    judged = judge(predictions, training, samples, most_groups=1)
     roc = judged["curves"]["roc"] if judged["curves"] else []
-    return {"columns": list(trained.specification.known_afterwards), "metrics": judged["metrics"], "roc": roc}
+    return {"columns": list(training.specification.known_afterwards), "metrics": judged["metrics"], "roc": roc}

@@ -1,6 +1,6 @@
-"""The report: one self-contained HTML file that says how good a model is, compared with what, and what to beware of.
+"""Renders evaluation.json as the report: one HTML file with metrics, charts and warnings that needs no other file and no network.
 
-Takes the evaluation document and returns text; every number in the page comes from that document.
+All numbers of the page are in evaluation.json, so a user can check them and a program need not parse HTML.
 """
 
 from __future__ import annotations
@@ -17,24 +17,30 @@ from spark_jobs.evaluation import charts
 
 TEMPLATE = "report.html.j2"
 MOST_EFFECTS = 15
+"""Largest number of features in a chart."""
 KEY_FIGURES = ("areaUnderROC", "accuracy", "f1", "logLoss")
+"""The metrics that are shown large at the top."""
 MEANINGS = {
     "areaUnderROC": "how often a random positive ranks above a random negative",
     "areaUnderPR": "mean precision over all recalls",
-    "accuracy": "share of rows predicted right",
+    "accuracy": "share of rows predicted correctly",
     "precision": "share of predicted positives that are positive",
     "recall": "share of positives that are found",
     "f1": "harmonic mean of precision and recall",
-    "logLoss": "mean surprise in nats, lower is better",
+    "logLoss": "mean of -ln(probability of the actual class), lower is better",
     "brierScore": "mean squared error of the probability, lower is better",
-    "liftTopDecile": "positives in the best-ranked tenth, against a random tenth",
+    "liftTopDecile": "share of positives in the best-ranked tenth, relative to all rows",
     "weightedPrecision": "precision of the classes, weighted by their rows",
     "weightedRecall": "recall of the classes, weighted by their rows",
 }
 
 
 def render_report(evaluation: Mapping[str, Any]) -> str:
-    """The report of an evaluation, as `evaluate` makes it."""
+    """Renders the report as HTML text.
+
+    Args:
+        evaluation: the content of evaluation.json.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -42,7 +48,7 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["share"] = share
+    environment.filters["share"] = percentage
     environment.filters["number"] = number
     metrics = {item["name"]: item for item in evaluation["metrics"]}
     without = evaluation["without_known_afterwards"]
@@ -55,30 +61,30 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         leaks=[item["column"] for item in evaluation["data"]["suspicious"] if item.get("kind") == LEAK],
         verdict=verdict(evaluation, metrics),
         cautions=cautions(evaluation, metrics),
-        charts={name: Markup(svg) for name, svg in draw(evaluation).items()},  # noqa: S704 - matplotlib escapes its text
-        effects=strongest(evaluation["explanation"].get("coefficients", [])),
+        charts={name: Markup(svg) for name, svg in draw_charts(evaluation).items()},  # noqa: S704 - matplotlib escapes its text
+        effects=by_size_of_effect(evaluation["explanation"].get("coefficients", [])),
     )
 
 
-def share(value: float) -> str:
-    """A share as percentage."""
+def percentage(value: float) -> str:
+    """Formats a share as percentage."""
     return f"{value * 100:.1f} %"
 
 
 def number(value: float | None) -> str:
-    """A number in four digits, or a dash."""
+    """Formats a number with four decimal places, one of 100 or more as an integer, and None as a dash."""
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def verdict(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """What a reader should remember."""
+    """Returns the sentence at the top of the page: how well the model ranks rows, compared with the baseline."""
     right, guessed = metrics["accuracy"], evaluation["baseline"]["metrics"]["accuracy"]
-    always = f"always saying “{evaluation['baseline']['label']}” gets {share(guessed)}"
-    compared = f"It predicts {share(right['value'])} of unseen rows right; {always}."
+    always = f"always saying “{evaluation['baseline']['label']}” gets {percentage(guessed)}"
+    compared = f"It predicts {percentage(right['value'])} of unseen rows correctly; {always}."
     area = metrics["areaUnderROC"]
-    interval = f"{share(area['value'])} of the time (95 % interval {share(area['low'])} to {share(area['high'])})"
+    interval = f"{percentage(area['value'])} of the time (95 % interval {percentage(area['low'])} to {percentage(area['high'])})"
     if evaluation["binary"]:
         return f"The model ranks a random “{evaluation['positive']}” above a random “{evaluation['labels'][0]}” {interval}. {compared}"
     classes = f"On average over the {len(evaluation['labels'])} classes"
@@ -86,27 +92,27 @@ def verdict(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, An
 
 
 def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What to beware of, each with its number."""
+    """Returns the sentences of the section "What to beware of"."""
     found = []
     without, correction = evaluation["without_known_afterwards"], evaluation["correction"]
     if without:
         other = next(item for item in without["metrics"] if item["name"] == "areaUnderROC")
         found.append(
-            f"Known only after the outcome: {', '.join(without['columns'])}. A decision made beforehand cannot use it: without it "
+            f"Known only after the outcome: {', '.join(without['columns'])}. A decision before the outcome cannot use this; without, "
             f"areaUnderROC is {number(other['value'])} instead of {number(metrics['areaUnderROC']['value'])}."
         )
     if correction:
         found.append(
-            f"The rows are rebalanced: {share(correction['sample_rate'])} are “{evaluation['positive']}”, in the population "
-            f"{share(correction['base_rate'])}. Raw probabilities average {share(correction['mean_before'])} there; corrected they "
-            f"average {share(correction['mean_after'])}."
+            f"The rows are rebalanced: {percentage(correction['sample_rate'])} are “{evaluation['positive']}”, in the population "
+            f"{percentage(correction['base_rate'])}. There the mean of the probabilities is {percentage(correction['mean_before'])} before "
+            f"the correction and {percentage(correction['mean_after'])} after it."
         )
     if metrics["areaUnderROC"]["low"] <= 0.5:
         found.append("The interval of areaUnderROC reaches 0.5: the model may be no better than guessing.")
     if metrics["logLoss"]["value"] > evaluation["baseline"]["metrics"]["logLoss"]:
         found.append(
-            f"logLoss is {number(metrics['logLoss']['value'])}, worse than {number(evaluation['baseline']['metrics']['logLoss'])} of the "
-            f"classes' shares alone: the probabilities are far too sure. {evaluation['model']['when_too_sure']}"
+            f"logLoss is {number(metrics['logLoss']['value'])}, worse than the {number(evaluation['baseline']['metrics']['logLoss'])} of "
+            f"the baseline, which knows no feature: the probabilities are far too close to 0 and 1. {evaluation['model']['when_too_sure']}"
         )
     if evaluation["clipped"]["rows"]:
         found.append(
@@ -121,29 +127,33 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
 
 
 def clipped_rows(clipped: Mapping[str, float], log_loss: float, advice: str) -> str:
-    """What rows with a probability of nearly 0 for what happened do to logLoss."""
+    """Returns the sentence about test rows whose own class had a probability of nearly 0, which dominate logLoss."""
     count = int(clipped["rows"])
     rows = "1 test row" if count == 1 else f"{count:,} test rows"
     return (
-        f"In {rows} the model gave what happened a probability below {clipped['smallest']:g}; it counts as that, since logLoss would be "
-        f"infinite else. {number(clipped['of_log_loss'])} of the {number(log_loss)} of logLoss come from there: another limit would give "
-        f"another number. Judge by the other metrics. {advice}"
+        f"In {rows} the model gave the actual class a probability below {clipped['smallest']:g}; it counts as {clipped['smallest']:g}, as "
+        f"logLoss would be infinite otherwise. {number(clipped['of_log_loss'])} of the {number(log_loss)} of logLoss come from there: "
+        f"another limit would give another number. Judge by the other metrics. {advice}"
     )
 
 
-def strongest(coefficients: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Coefficients by the size of their effect, a number's over one standard deviation."""
+def by_size_of_effect(coefficients: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Sorts coefficients by the size of their effect, the largest first."""
     return sorted(coefficients, key=lambda item: -abs(effect(item)))
 
 
 def effect(item: Mapping[str, Any]) -> float:
-    """The log of the odds ratio: over a standard deviation for a number, else for the value against the reference."""
+    """Returns the logarithm of the odds ratio of a coefficient.
+
+    For a numeric feature it is that of a change by one standard deviation, so that features of different scales can be compared; for a
+    category, that against the reference category.
+    """
     coefficient = float(item["coefficient"])
     return coefficient if item["deviation"] is None else coefficient * float(item["deviation"])
 
 
-def draw(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """The charts by name."""
+def draw_charts(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Draws the charts for which the evaluation has data: SVG text by name."""
     drawn: dict[str, str] = {}
     without = evaluation["without_known_afterwards"]
     if evaluation["curves"]:
@@ -168,7 +178,7 @@ def draw(evaluation: Mapping[str, Any]) -> dict[str, str]:
             [(str(item["decile"]), item["lift"]) for item in evaluation["deciles"]], "lift", 1.0
         )
     coefficients = evaluation["explanation"].get("coefficients", [])
-    shown = [item for item in strongest(coefficients) if item["coefficient"]][:MOST_EFFECTS]
+    shown = [item for item in by_size_of_effect(coefficients) if item["coefficient"]][:MOST_EFFECTS]
     if evaluation["binary"] and shown:
         drawn["odds"] = charts.odds_chart([(item["feature"], effect(item)) for item in shown])
     if not evaluation["binary"] and shown:
@@ -183,7 +193,10 @@ def draw(evaluation: Mapping[str, Any]) -> dict[str, str]:
 
 
 def effects_by_class(coefficients: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[tuple[str, list[float]]]:
-    """The strongest features, each with its effect on every class; what moves all classes alike changes no probability and is taken off."""
+    """Returns the features with the largest effects, each with its effect on every class.
+
+    The mean effect over the classes is subtracted, as a shift of all classes alike changes no probability.
+    """
     found: dict[str, dict[str, float]] = {}
     for item in coefficients:
         found.setdefault(item["feature"], {})[item["class"]] = effect(item)

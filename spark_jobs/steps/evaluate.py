@@ -1,7 +1,9 @@
-"""Evaluate: judges the model on the test rows, which nothing before this has used, and writes the report.
+"""The step evaluate: computes the metrics of the model on the test rows and writes the report.
 
-spark-submit spark_jobs/__main__.py evaluate --preprocess-uri=out/preprocess --train-uri=out/train \
-    --report-uri=out/report.html --output-uri=out/evaluate
+    spark-submit spark_jobs/__main__.py evaluate --preprocess-uri=out/preprocess --train-uri=out/train \
+        --report-uri=out/report.html --output-uri=out/evaluate
+
+No step before this one reads the test rows, so the metrics say how the model does on new rows.
 """
 
 from __future__ import annotations
@@ -15,28 +17,28 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import storage
-from spark_jobs.beside import Beside
+from spark_jobs.background import BackgroundWork
 from spark_jobs.contract import EvaluateArgs, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import find
-from spark_jobs.evaluation.judging import Trained, judge, judge_without
+from spark_jobs.estimator import find_estimator
+from spark_jobs.evaluation.judging import Training, judge, judge_without
 from spark_jobs.evaluation.report import render_report
-from spark_jobs.features import name_columns, slicer_without
+from spark_jobs.features import set_column_names, slicer_without
 from spark_jobs.result import Result
 from spark_jobs.split import is_small, read_set
 
 
-def read_trained(args: EvaluateArgs, fitted: Result) -> Trained:
-    """What the earlier steps left: features.json, and the arguments of train."""
+def read_training(args: EvaluateArgs, fitted: Result) -> Training:
+    """Reads how the model was trained: features.json of preprocess and the arguments of train."""
     where = storage.join(args.preprocess_uri, "features.json")
     features = json.loads(storage.read_text(where))
-    return Trained(features, TrainArgs(**fitted.arguments), read_specification(features["specification"], where))
+    return Training(features, TrainArgs(**fitted.arguments), read_specification(features["specification"], where))
 
 
-def describe(trained: Trained, fitted: Result) -> dict[str, Any]:
-    """Data, split and model, as the report tells them."""
-    split, kind = trained.features["split"], find(trained.args.estimator)
+def describe(training: Training, fitted: Result) -> dict[str, Any]:
+    """Returns the parts of evaluation.json that describe the data, the split and the model."""
+    split, kind = training.features["split"], find_estimator(training.args.estimator)
     counts: dict[str, dict[str, int]] = split["counts"]
     rows = {name: sum(by_label.values()) for name, by_label in counts.items()}
     shares = {
@@ -44,7 +46,7 @@ def describe(trained: Trained, fitted: Result) -> dict[str, Any]:
     }
     iterations = fitted.metrics.get("iterations")
     return {
-        "data": trained.features["data"],
+        "data": training.features["data"],
         "split": {
             **{name: split[name] for name in ("method", "seed", "order_by")},
             "rows": rows,
@@ -52,19 +54,19 @@ def describe(trained: Trained, fitted: Result) -> dict[str, Any]:
         },
         "model": {
             "kind": kind.TITLE,
-            "settings": trained.args.hyperparameters(),
+            "settings": training.args.hyperparameters(),
             "iterations": None if iterations is None else int(iterations),
             "converged": fitted.facts["converged"],
             "threshold": fitted.metrics.get("threshold"),
-            "threshold_rule": trained.args.threshold_rule,
-            "features": len(trained.features["features"]),
+            "threshold_rule": training.args.threshold_rule,
+            "features": len(training.features["features"]),
             "when_too_sure": kind.WHEN_TOO_SURE,
         },
     }
 
 
 def versions(session: SparkSession) -> dict[str, str]:
-    """What made this result."""
+    """Returns the versions of the software that made this result."""
     try:
         own = version("spark-kfp")
     except PackageNotFoundError:  # run from a source folder that was never installed
@@ -72,47 +74,48 @@ def versions(session: SparkSession) -> dict[str, str]:
     return {"spark-kfp": own, "spark": session.version}
 
 
-def judge_other(test: DataFrame, trained: Trained, args: EvaluateArgs, fitted: bool) -> dict[str, Any] | None:
-    """Judges the model without the columns known only afterwards, if train has fitted one."""
-    slicer = slicer_without(trained.features["features"], trained.specification.known_afterwards)
+def judge_second_model(test: DataFrame, training: Training, args: EvaluateArgs, fitted: bool) -> dict[str, Any] | None:
+    """Evaluates the model without the columns known only afterwards; None if train has not fitted one."""
+    slicer = slicer_without(training.features["features"], training.specification.known_afterwards)
     if not slicer or not fitted:
         return None
     uri = storage.join(args.train_uri, "model_without_known_afterwards")
-    classifier = storage.read_classifier(find(trained.args.estimator).MODEL, uri)
-    return judge_without(classifier.transform(slicer.transform(test)), trained, args.bootstrap_samples)
+    classifier = storage.read_classifier(find_estimator(training.args.estimator).MODEL, uri)
+    return judge_without(classifier.transform(slicer.transform(test)), training, args.bootstrap_samples)
 
 
 def run(session: SparkSession, args: EvaluateArgs) -> Result:
-    """Judges the model; see `EvaluateArgs`."""
+    """Evaluates the model and writes evaluation.json and the report; for the arguments see `EvaluateArgs`."""
     preprocessed, fitted = storage.read_result(args.preprocess_uri), storage.read_result(args.train_uri)
     if fitted.inputs.get("preprocess_uri") != preprocessed.digest:
         raise InputError(
             f"the model in {args.train_uri} was not trained on {args.preprocess_uri}; name the two that belong together"
         )
-    trained = read_trained(args, fitted)
+    training = read_training(args, fitted)
     test = read_set(session, storage.join(args.preprocess_uri, "features"), "test", preprocessed.rows_in)
-    other = Beside(
-        partial(judge_other, test, trained, args, "without" in fitted.uris), small=is_small(preprocessed.rows_in)
+    second = BackgroundWork(
+        partial(judge_second_model, test, training, args, "without" in fitted.uris),
+        small=is_small(preprocessed.rows_in),
     )
-    kind = find(trained.args.estimator)
+    kind = find_estimator(training.args.estimator)
     classifier = storage.read_classifier(kind.MODEL, storage.join(args.train_uri, "model", fitted.facts["classifier"]))
-    judged = judge(name_columns(classifier, {}).transform(test), trained, args.bootstrap_samples)
-    without = other.value()
-    warnings = tuple(dict.fromkeys((*trained.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
+    judged = judge(set_column_names(classifier, {}).transform(test), training, args.bootstrap_samples)
+    without = second.value()
+    warnings = tuple(dict.fromkeys((*training.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
-        "title": args.title or f"Predicting {trained.specification.label}",
-        "binary": len(trained.labels) == 2,
-        "label": trained.specification.label,
-        "labels": trained.labels,
-        "positive": trained.labels[1] if len(trained.labels) == 2 else None,
-        **describe(trained, fitted),
+        "title": args.title or f"Predicting {training.specification.label}",
+        "binary": len(training.labels) == 2,
+        "label": training.specification.label,
+        "labels": training.labels,
+        "positive": training.labels[1] if len(training.labels) == 2 else None,
+        **describe(training, fitted),
         **judged,
         "without_known_afterwards": without,
         "explanation": kind.explain(
-            classifier, trained.features["features"], trained.labels, trained.features["deviations"]
+            classifier, training.features["features"], training.labels, training.features["deviations"]
         ),
         "reference_categories": {
-            item["name"]: item["values"][0] for item in trained.features["categorical"] if item["values"]
+            item["name"]: item["values"][0] for item in training.features["categorical"] if item["values"]
         },
         "warnings": list(warnings),
         "versions": versions(session),
@@ -121,7 +124,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     storage.write_text(storage.join(args.output_uri, "evaluation.json"), text)
     storage.write_text(args.report_uri, render_report(document))
-    rows = sum(trained.counts["test"].values())
+    rows = sum(training.counts["test"].values())
     return Result(
         step=Step.EVALUATE,
         status="succeeded",

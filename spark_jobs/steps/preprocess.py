@@ -1,9 +1,8 @@
-"""Preprocess: splits the rows into train, validation and test, and turns each into one vector of features.
+"""The step preprocess: splits the rows into train, validation and test rows, and computes the feature vector of each row.
 
     spark-submit spark_jobs/__main__.py preprocess --load-uri=out/load --output-uri=out/preprocess
 
-The split is a function of the row (or of an order), never of the cluster: equal rows fall on one side, on any machine. Everything that
-is fitted is fitted on the train rows only.
+The encoding is fitted on the train rows only, so that nothing of the validation and test rows reaches the model.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 from spark_jobs import storage
-from spark_jobs.beside import Beside
+from spark_jobs.background import BackgroundWork
 from spark_jobs.cells import how_typed_values_are_written
 from spark_jobs.contract import PreprocessArgs, Step
 from spark_jobs.dataset import Specification, read_specification
@@ -45,34 +44,34 @@ from spark_jobs.table.source import POSITION, quoted
 
 
 def class_labels(specification: Specification, classes: set[str]) -> list[str]:
-    """The label values in the order of their index: the positive one last for two classes, else the order of the alphabet."""
+    """Returns the label values in the order of their index: alphabetical, but of two classes the positive one is the last."""
     return sorted(classes, key=lambda value: (value == specification.positive, value))
 
 
 def index_label(label: str, labels: list[str]) -> Column:
-    """The label's index as double; a value that is not among `labels` raises an error, so that no class is gained in silence."""
-    place = F.array_position(F.array(*map(F.lit, labels)), quoted(label))
+    """Returns the label's index as double; the Spark job fails on a value that is not in `labels`, as it would become a new class."""
+    position = F.array_position(F.array(*map(F.lit, labels)), quoted(label))
     return F.when(
-        place == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))
-    ).otherwise((place - 1).cast("double"))
+        position == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))
+    ).otherwise((position - 1).cast("double"))
 
 
 def write_features(split: Split, encoding: Encoding, label: Column, uri: str) -> None:
-    """Writes features, label and row_hash, one directory for each set: nothing of the user's is in this table."""
+    """Writes the feature table, with the columns features, label and row_hash, partitioned by set."""
     encoded = encoding.model.transform(split.table.withColumn(split.prefix + LABEL, label))
     columns = [F.col(split.prefix + name).alias(name) for name in (FEATURES, LABEL, ROW_HASH, SET)]
     write_sets(encoded.select(*columns), sum(split.rows.values()), uri)
 
 
 def rows_schema(loaded: Result) -> StructType:
-    """The schema of the rows that load wrote; one that is given costs no job to find."""
+    """Returns the schema of the rows that load has written; with an explicit schema, Spark needs no job to infer one."""
     known = {"double": DoubleType(), "string": StringType()}
     users = [StructField(name, known[kind]) for name, kind in loaded.columns]
     return StructType([*users, *(StructField(loaded.facts["prefix"] + name, kind) for name, kind in POSITION.items())])
 
 
 def run(session: SparkSession, args: PreprocessArgs) -> Result:
-    """Splits and encodes; see `PreprocessArgs`."""
+    """Splits the rows, fits the encoding and writes the feature table; for the arguments see `PreprocessArgs`."""
     loaded = storage.read_result(args.load_uri)
     where = storage.join(args.load_uri, "specification.toml")
     specification = read_specification(storage.read_text(where), where)
@@ -94,11 +93,14 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     )
     labels = class_labels(specification, set(split.counts["train"]))
     model_uri = storage.join(args.output_uri, "features_model")
-    saved = Beside(partial(storage.write_model, encoding.model, model_uri), small=is_small(sum(split.rows.values())))
+    saved = BackgroundWork(
+        partial(storage.write_model, encoding.model, model_uri), small=is_small(sum(split.rows.values()))
+    )
     write_features(split, encoding, index_label(specification.label, labels), storage.join(args.output_uri, "features"))
     saved.value()
     document = describe(args, specification, labels, split, encoding)
     document["model_columns"] = model_columns((name for name, _ in loaded.columns), prefix)
+    # The digest covers what the features mean, but not the URI of the data: equal data in another place give an equal digest.
     meaning = json.dumps(document, ensure_ascii=False)
     profile = json.loads(storage.read_text(storage.join(args.load_uri, "profile.json")))
     document["data"] = {"uri": loaded.arguments["data_uri"], "warnings": list(loaded.warnings), **profile}
@@ -129,7 +131,7 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
 def describe(
     args: PreprocessArgs, specification: Specification, labels: list[str], split: Split, encoding: Encoding
 ) -> dict[str, Any]:
-    """What later steps and the report must know of the features, as plain values."""
+    """Returns features.json without the profile of the data: what the later steps and the report need to know of the features."""
     return {
         "labels": labels,
         "split": {"method": args.split, "seed": args.seed, "order_by": args.order_by, "counts": split.counts},

@@ -1,8 +1,9 @@
-"""Train: fits an estimator on the train rows and chooses its decision threshold on the validation rows.
+"""The step train: fits an estimator on the train rows and chooses the decision threshold on the validation rows.
 
     spark-submit spark_jobs/__main__.py train --preprocess-uri=out/preprocess --output-uri=out/train
 
-Which estimator is a setting: each is a module of `spark_jobs.estimators`. Never reads a test row.
+The setting `estimator` selects a module of `spark_jobs.estimators`. The step never reads the test rows. If the data have columns that are
+known only after the outcome, a second model without them is fitted, with which evaluate compares the first.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from pyspark.sql import functions as F
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
-from spark_jobs.beside import Beside
+from spark_jobs.background import BackgroundWork
 from spark_jobs.contract import Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Optimised, find
+from spark_jobs.estimator import Convergence, find_estimator
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
-    KEPT,
+    KEPT_FEATURES,
     PREDICTED_LABEL,
     PREDICTIONS,
-    name_columns,
+    set_column_names,
     slicer_without,
 )
 from spark_jobs.result import Result
@@ -42,48 +43,52 @@ from spark_jobs.scorecard import build_scorecard
 from spark_jobs.split import LABEL, is_small, read_set
 
 WEIGHT = "weight"
+"""Column with the weight of a train row."""
 THRESHOLD_BINS = 1000
-"""Thresholds tried are k / THRESHOLD_BINS."""
+"""The decision threshold is one of k / THRESHOLD_BINS."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fitted model.
+class FittedModel:
+    """A fitted model and its threshold.
 
     Attributes:
-        model: with its threshold set.
-        threshold: None for more than two classes.
-        optimised: how the fit went; None for a kind of model that is not fitted by iterations.
+        model: the classifier, with its threshold set.
+        threshold: the decision threshold; None for more than two classes.
+        convergence: whether the fit has converged; None for a model that is not fitted by iterations.
     """
 
     model: ProbabilisticClassificationModel
     threshold: float | None
-    optimised: Optimised | None
+    convergence: Convergence | None
 
 
-def fit(train: DataFrame, validation: DataFrame, args: TrainArgs, features: str = FEATURES) -> Fitted:
-    """Fits on the train rows, then chooses the threshold on the validation rows.
+def fit(train: DataFrame, validation: DataFrame, args: TrainArgs, features: str = FEATURES) -> FittedModel:
+    """Fits the estimator on the train rows, then chooses the threshold on the validation rows.
 
     Args:
-        train: columns `label`, `weight` and the features.
-        validation: the same columns.
-        features: name of the features' column.
+        train: the train rows, with the columns `label`, `weight` and the features.
+        validation: the validation rows, with the same columns.
+        args: the arguments of train.
+        features: name of the column of feature vectors.
     """
-    kind = find(args.estimator)
+    kind = find_estimator(args.estimator)
     estimator = kind.build(args).setFeaturesCol(features).setLabelCol(LABEL)
-    model = weighted(estimator, args).fit(train)
-    optimised = kind.optimised(model, args)  # asked before the threshold is set, which makes a model without a summary
+    model = with_class_weights(estimator, args).fit(train)
+    convergence = kind.convergence(
+        model, args
+    )  # before the threshold is set, as that returns a model without a summary
     if model.numClasses > 2:
-        return Fitted(model, None, optimised)
+        return FittedModel(model, None, convergence)
     threshold = choose_threshold(count_probabilities(model.transform(validation)), args.threshold_rule)
-    return Fitted(set_threshold(model, threshold), threshold, optimised)
+    return FittedModel(set_threshold(model, threshold), threshold, convergence)
 
 
-def weighted(estimator: Any, args: TrainArgs) -> Any:
-    """The estimator, with the weights of the rows if they are asked for.
+def with_class_weights(estimator: Any, args: TrainArgs) -> Any:
+    """Lets the estimator use the column of weights if `class_weights` asks for it.
 
     Raises:
-        InputError: this kind of model takes none.
+        InputError: this kind of model takes no weights.
     """
     if args.class_weights == "none":
         return estimator
@@ -95,7 +100,7 @@ def weighted(estimator: Any, args: TrainArgs) -> Any:
 
 
 def set_threshold(model: Any, threshold: float) -> Any:
-    """Lets a model of two classes predict the second one above this probability."""
+    """Lets a model of two classes predict the positive class above this probability."""
     if model.hasParam("threshold"):
         return model.setThreshold(threshold)
     # Spark predicts the class whose probability is largest relative to its threshold: p / t > (1 - p) / (1 - t), so p > t.
@@ -103,32 +108,33 @@ def set_threshold(model: Any, threshold: float) -> Any:
 
 
 def count_probabilities(predictions: DataFrame) -> np.ndarray[Any, Any]:
-    """How many negatives and positives fall between neighbouring thresholds.
+    """Counts the negatives and positives whose probability lies between neighbouring thresholds.
 
     Args:
-        predictions: columns `label` and `probability`.
+        predictions: the predicted rows, with the columns `label` and `probability`.
 
     Returns:
-        Shape (THRESHOLD_BINS + 1, 2): row k counts the rows whose positive probability is above k / THRESHOLD_BINS and not above the next.
+        Shape (THRESHOLD_BINS + 1, 2): row k counts the negatives and the positives with a probability of the positive class above
+        k / THRESHOLD_BINS and not above (k + 1) / THRESHOLD_BINS.
     """
     positive = vector_to_array(F.col("probability"))[1]
-    place = F.greatest(F.ceil(positive * THRESHOLD_BINS) - 1, F.lit(0)).alias("place")
-    counted = predictions.select(place, LABEL).groupBy("place", LABEL).count().collect()
+    place = F.greatest(F.ceil(positive * THRESHOLD_BINS) - 1, F.lit(0)).alias("bin")
+    counted = predictions.select(place, LABEL).groupBy("bin", LABEL).count().collect()
     counts = np.zeros((THRESHOLD_BINS + 1, 2))
     for row in counted:
-        counts[int(row["place"]), int(row[LABEL])] = row["count"]
+        counts[int(row["bin"]), int(row[LABEL])] = row["count"]
     return counts
 
 
 def class_weight(counts: dict[str, int], labels: list[str]) -> Column:
-    """The weight of a row that lets each class weigh the same: rows / (classes * rows of the class)."""
+    """Returns the weight of a row with which all classes count the same: rows / (classes * rows of the class)."""
     rows = sum(counts.values())
     weights = [rows / (len(labels) * counts[label]) for label in labels]
     return F.array(*map(F.lit, weights))[F.col(LABEL).cast("int")]
 
 
-def renamed(columns: dict[str, str]) -> list[str]:
-    """Sentences about the columns of the saved model that could not have their usual names."""
+def renamed_column_warnings(columns: dict[str, str]) -> list[str]:
+    """Returns a warning for each prediction column that got another name, as the user's table has a column of its usual name."""
     return [
         f"the table has a column like {name!r}; the saved model calls its own {columns[name]!r}"
         for name in PREDICTIONS
@@ -136,27 +142,29 @@ def renamed(columns: dict[str, str]) -> list[str]:
     ]
 
 
-def save_without(train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:
-    """Fits and saves the same classifier on fewer features; it takes what the slicer has kept to a probability."""
-    fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT)
+def fit_and_save_without(
+    train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str
+) -> None:
+    """Fits and saves a second classifier of the same kind, on the features that the slicer keeps."""
+    fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT_FEATURES)
     storage.write_model(fitted.model, uri)
 
 
-def write_scorecard(fitted: Fitted, features: dict[str, Any], args: TrainArgs, data_digest: str, uri: str) -> str:
+def write_scorecard(fitted: FittedModel, features: dict[str, Any], args: TrainArgs, data_digest: str, uri: str) -> str:
     """Writes the scorecard, if this kind of model has one.
 
     Returns:
-        A digest of what the model is: of the scorecard, else of all that the fit depends on.
+        A digest of the model: that of the scorecard, else a digest of all inputs of the fit.
     """
-    numbers = find(args.estimator).scorecard(fitted.model)
+    numbers = find_estimator(args.estimator).scorecard(fitted.model)
     settings = args.hyperparameters()
     if numbers is None:
         return hashlib.sha256(json.dumps([data_digest, settings], sort_keys=True).encode()).hexdigest()
-    if fitted.optimised:
-        settings |= {"iterations": fitted.optimised.iterations, "converged": fitted.optimised.converged}
+    if fitted.convergence:
+        settings |= {"iterations": fitted.convergence.iterations, "converged": fitted.convergence.converged}
     scorecard = build_scorecard(
         features,
-        model=find(args.estimator).TITLE,
+        model=find_estimator(args.estimator).TITLE,
         numbers=numbers,
         threshold=fitted.threshold,
         settings=settings,
@@ -167,12 +175,12 @@ def write_scorecard(fitted: Fitted, features: dict[str, Any], args: TrainArgs, d
 
 
 def run(session: SparkSession, args: TrainArgs) -> Result:
-    """Fits and saves the model; see `TrainArgs`."""
+    """Fits the model, chooses its threshold and saves it; for the arguments see `TrainArgs`."""
     preprocessed = storage.read_result(args.preprocess_uri)
     where = storage.join(args.preprocess_uri, "features.json")
     features: dict[str, Any] = json.loads(storage.read_text(where))
     labels, counts = features["labels"], features["split"]["counts"]
-    find(args.estimator).check(args, labels)
+    find_estimator(args.estimator).check(args, labels)
     uri = storage.join(args.preprocess_uri, "features")
     weight = class_weight(counts["train"], labels)
     train, validation = (
@@ -188,24 +196,24 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     without = None
     if slicer:
         uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
-        without = Beside(
-            partial(save_without, train, validation, args, slicer, uris["without"]),
+        without = BackgroundWork(
+            partial(fit_and_save_without, train, validation, args, slicer, uris["without"]),
             small=is_small(preprocessed.rows_in),
         )
     fitted = fit(train, validation, args)
     encoder = storage.read_model(storage.join(args.preprocess_uri, "features_model"))
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
-    model = PipelineModel(stages=[*encoder.stages, name_columns(fitted.model, columns), to_label])
+    model = PipelineModel(stages=[*encoder.stages, set_column_names(fitted.model, columns), to_label])
     storage.write_model(model, uris["model"])
     digest = write_scorecard(fitted, features, args, preprocessed.digest, uris["scorecard"])
     if without:
         without.value()
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
-    metrics, warnings = {}, renamed(columns)
-    if fitted.optimised:
-        metrics["iterations"] = float(fitted.optimised.iterations)
-        if not fitted.optimised.converged:
+    metrics, warnings = {}, renamed_column_warnings(columns)
+    if fitted.convergence:
+        metrics["iterations"] = float(fitted.convergence.iterations)
+        if not fitted.convergence.converged:
             warnings.append(
                 f"the optimiser stopped at --max-iter={args.max_iter} without converging; raise it, or scale or drop columns"
             )
@@ -223,7 +231,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         uris=uris,
         warnings=tuple(warnings),
         facts={
-            "converged": fitted.optimised.converged if fitted.optimised else None,
+            "converged": fitted.convergence.converged if fitted.convergence else None,
             "labels": labels,
             "model_columns": columns,
             "classifier": storage.stage_path(model, fitted.model),

@@ -14,7 +14,7 @@ from spark_jobs.contract import TrainArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.evaluation import intervals, metrics
 from spark_jobs.evaluation import judging as evaluation
-from spark_jobs.evaluation.judging import Area, Losses, Trained
+from spark_jobs.evaluation.judging import Area, Losses, Training
 from spark_jobs.table import profiling
 
 Check = Callable[[types.ModuleType], None]
@@ -30,11 +30,11 @@ def edited(module: types.ModuleType, old: str, new: str) -> types.ModuleType:
     return copy
 
 
-def trained(counts: dict[str, dict[str, int]], base_rate: float | None = None) -> Trained:
+def training(counts: dict[str, dict[str, int]], base_rate: float | None = None) -> Training:
     """What the steps before would have left for these counts of classes."""
     specification = Specification(label="label", positive="yes", base_rate=base_rate, numeric=("x",))
     args = TrainArgs(preprocess_uri="p", output_uri="o")
-    return Trained({"labels": ["no", "yes"], "split": {"counts": counts}}, args, specification)
+    return Training({"labels": ["no", "yes"], "split": {"counts": counts}}, args, specification)
 
 
 def check_correction(copy: types.ModuleType) -> None:
@@ -44,8 +44,8 @@ def check_correction(copy: types.ModuleType) -> None:
     positive = np.arange(98) >= 49
     rows = 1000 * np.where(positive, p[places], 1 - p[places])
     margin = np.log(p / (1 - p))[places]
-    cells = metrics.Cells(margin, positive, margin > 0, rows, rows, rows, rows, 0 * rows)
-    found = copy.correction(cells, trained({"train": {"no": 500, "yes": 500}}, base_rate=0.1))
+    counts = metrics.PredictionCounts(margin, positive, margin > 0, rows, rows, rows, rows, 0 * rows)
+    found = copy.correction(counts, training({"train": {"no": 500, "yes": 500}}, base_rate=0.1))
     assert found["shift"] == pytest.approx(np.log(0.1 / 0.9), abs=1e-12)
     assert found["mean_after"] == pytest.approx(0.1, abs=1e-3)
     assert found["mean_before"] > 0.3
@@ -73,7 +73,7 @@ def check_three_classes(copy: types.ModuleType) -> None:
 
 def check_baseline(copy: types.ModuleType) -> None:
     """The model to compare with knows the train rows' classes and is judged on the test rows, where here the other class is commoner."""
-    found = copy.baseline(trained({"train": {"no": 60, "yes": 40}, "test": {"no": 4, "yes": 16}}))
+    found = copy.baseline(training({"train": {"no": 60, "yes": 40}, "test": {"no": 4, "yes": 16}}))
     assert found["label"] == "no"
     assert found["metrics"]["accuracy"] == pytest.approx(0.2)
     assert found["metrics"]["logLoss"] == pytest.approx(-0.2 * np.log(0.6) - 0.8 * np.log(0.4))
@@ -84,12 +84,12 @@ PLANTS: list[tuple[Check, types.ModuleType, str, str]] = [
     (check_correction, evaluation, "metrics.logistic(margins + shift)", "metrics.logistic(margins - shift)"),
     (check_correction, evaluation, "shift = float(", "shift = -float("),
     (check_bootstrap, intervals, "[2.5, 97.5]", "[25, 75]"),
-    (check_three_classes, evaluation, "lambda counts: metrics.multiclass_point(counts.reshape(confusion.shape))",
-     "lambda counts: metrics.multiclass_point(confusion)"),
+    (check_three_classes, evaluation, "lambda counts: metrics.multiclass_estimates(counts.reshape(confusion.shape))",
+     "lambda counts: metrics.multiclass_estimates(confusion)"),
     (check_three_classes, evaluation, "half = intervals.Z95 * float(", "half = 0 * float("),
     (check_three_classes, evaluation, "list(zip(*each, strict=True))[:2]", "list(zip(*each, strict=True))[:1] * 2"),
     (check_three_classes, evaluation, "intervals.of_proportion(right, rows)", "Interval(right / rows, right / rows, '')"),
-    (check_baseline, evaluation, 'trained.counts["train"], trained.counts["test"]', 'trained.counts["test"], trained.counts["test"]'),
+    (check_baseline, evaluation, 'training.counts["train"], training.counts["test"]', 'training.counts["test"], training.counts["test"]'),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kfp_pipeline.local.comparison import compare
 from spark_jobs.errors import InputError
-from spark_jobs.evaluation.metrics import without_each
+from spark_jobs.evaluation.metrics import leave_each_out
 
 GROUPS = 20
 
@@ -22,7 +22,7 @@ def evaluation(right: Any = (True,) * GROUPS, groups: Any = range(GROUPS), **cha
         groups: the part of the test rows that each row is in.
     """
     right, groups = np.asarray(right, dtype=float), np.asarray(groups)
-    left_out = without_each(range(GROUPS), lambda kept: {"accuracy": float(right[np.isin(groups, kept)].mean())})
+    left_out = leave_each_out(range(GROUPS), lambda kept: {"accuracy": float(right[np.isin(groups, kept)].mean())})
     return {
         "label": "deposit",
         "labels": ["no", "yes"],

@@ -10,7 +10,7 @@ import pytest
 
 from spark_jobs.contract import ESTIMATORS, TrainArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Optimised, find, importance_rows
+from spark_jobs.estimator import Convergence, find_estimator, importance_rows
 from spark_jobs.steps.train import fit, set_threshold
 
 NAMES = list(ESTIMATORS)
@@ -71,7 +71,7 @@ def test_a_saved_model_is_loaded_by_the_class_that_the_module_names(
 ) -> None:
     name, _, rows, fitted = case
     fitted.model.write().overwrite().save(str(tmp_path / "model"))
-    loaded = find(name).MODEL.load(str(tmp_path / "model"))
+    loaded = find_estimator(name).MODEL.load(str(tmp_path / "model"))
     before, after = (
         [list(row[0]) for row in model.transform(rows).select("probability").collect()]
         for model in (fitted.model, loaded)
@@ -83,7 +83,7 @@ def test_what_drives_the_model_is_told_for_each_feature_and_the_strong_one_comes
     case: tuple[str, int, Any, Any],
 ) -> None:
     name, classes, _, fitted = case
-    told = find(name).explain(fitted.model, FEATURES, labels(classes), DEVIATIONS)
+    told = find_estimator(name).explain(fitted.model, FEATURES, labels(classes), DEVIATIONS)
     if "coefficients" in told:
         rows = told["coefficients"]
         assert {row["feature"] for row in rows} == {"strong", "weak", "noise"}
@@ -96,16 +96,16 @@ def test_what_drives_the_model_is_told_for_each_feature_and_the_strong_one_comes
 
 def test_how_the_fit_went_is_told_by_those_that_iterate(case: tuple[str, int, Any, Any]) -> None:
     name, _, rows, fitted = case
-    if fitted.optimised is None:
+    if fitted.convergence is None:
         return
-    assert fitted.optimised.converged
-    stopped = fit(rows, rows, args(name, max_iter=1)).optimised
-    assert stopped == Optimised(iterations=1, converged=False)
+    assert fitted.convergence.converged
+    stopped = fit(rows, rows, args(name, max_iter=1)).convergence
+    assert stopped == Convergence(iterations=1, converged=False)
 
 
 def test_the_words_for_people_are_there() -> None:
     for name in NAMES:
-        module = find(name)
+        module = find_estimator(name)
         assert module.TITLE
         assert module.TITLE.lower() == module.TITLE
         assert module.WHEN_TOO_SURE.endswith(".")
@@ -113,7 +113,7 @@ def test_the_words_for_people_are_there() -> None:
 
 def test_a_binomial_regression_of_three_classes_is_refused() -> None:
     with pytest.raises(InputError, match="--family=binomial is for two classes, the label has 3"):
-        find("logistic_regression").check(args("logistic_regression", family="binomial"), labels(3))
+        find_estimator("logistic_regression").check(args("logistic_regression", family="binomial"), labels(3))
 
 
 def test_importances_are_sorted_and_keep_their_features() -> None:

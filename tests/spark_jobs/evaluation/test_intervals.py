@@ -25,7 +25,7 @@ def counted(negative: intervals.Array, positive: intervals.Array) -> tuple[inter
     return 1 - positives, positives
 
 
-def cells(truth: intervals.Array, margin: intervals.Array) -> metrics.Cells:
+def counts(truth: intervals.Array, margin: intervals.Array) -> metrics.PredictionCounts:
     """One cell a row."""
     order = np.argsort(margin, kind="stable")
     truth, margin = truth[order].astype(bool), margin[order]
@@ -33,7 +33,9 @@ def cells(truth: intervals.Array, margin: intervals.Array) -> metrics.Cells:
     own = np.where(truth, p, 1 - p)
     loss = -np.log(np.maximum(own, metrics.SMALLEST))
     ones = np.ones(len(margin))
-    return metrics.Cells(margin, truth, p > 0.5, ones, loss, (p - truth) ** 2, p, (own < metrics.SMALLEST) * 1.0)
+    return metrics.PredictionCounts(
+        margin, truth, p > 0.5, ones, loss, (p - truth) ** 2, p, (own < metrics.SMALLEST) * 1.0
+    )
 
 
 def test_wilson_interval_of_a_textbook_case() -> None:
@@ -120,7 +122,7 @@ def test_the_intervals_of_losses_hold_them_when_wrong_rows_are_rare(wrong: float
     for _ in range(100):
         truth = np.repeat([0.0, 1.0], 50)
         guessed = np.where(generator.random(100) < wrong, 1 - truth, truth)
-        found = {item["name"]: item for item in metrics.binary_metrics(cells(truth, margin * (2 * guessed - 1)), 50)}
+        found = {item["name"]: item for item in metrics.binary_metrics(counts(truth, margin * (2 * guessed - 1)), 50)}
         for place, (name, true) in enumerate((("logLoss", truth_loss), ("brierScore", truth_square))):
             held[place] += found[name]["low"] <= true <= found[name]["high"]
     assert (held / 100 >= 0.9).all()
@@ -128,7 +130,7 @@ def test_the_intervals_of_losses_hold_them_when_wrong_rows_are_rare(wrong: float
 
 def test_a_perfect_score_of_two_classes_has_intervals_with_a_width_and_a_named_method() -> None:
     truth = np.repeat([0.0, 1.0], [40, 27])
-    found = {item["name"]: item for item in metrics.binary_metrics(cells(truth, 80.0 * truth - 40), 100)}
+    found = {item["name"]: item for item in metrics.binary_metrics(counts(truth, 80.0 * truth - 40), 100)}
     for name in ("areaUnderROC", "areaUnderPR", "accuracy", "precision", "recall", "f1"):
         assert found[name]["value"] == pytest.approx(1.0)
         assert 0.8 < found[name]["low"] < 0.97, name
@@ -163,7 +165,7 @@ def test_rows_at_the_clip_are_counted_with_what_they_add_to_log_loss() -> None:
     truth = np.repeat([0.0, 1.0], [40, 28])
     margin = 80.0 * truth - 40
     margin[0] = 40.0  # a negative row that the model is sure is positive
-    drawn = cells(truth, margin)
+    drawn = counts(truth, margin)
     told = metrics.clipping(float(drawn.clipped.sum()), float(drawn.rows.sum()))
     loss = next(item for item in metrics.binary_metrics(drawn, 50) if item["name"] == "logLoss")
     assert told["rows"] == 1

@@ -11,12 +11,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from spark_jobs.contract import TrainArgs
 from spark_jobs.dataset import Specification
-from spark_jobs.evaluation.judging import Trained, baseline, correction, count_cells, judge, log_odds
+from spark_jobs.evaluation.judging import Training, baseline, correction, count_predictions, judge, log_odds
 from spark_jobs.evaluation.metrics import SMALLEST
 
 
-def trained(labels: list[str], counts: dict[str, int], base_rate: float | None = None, **settings: Any) -> Trained:
-    return Trained(
+def training(labels: list[str], counts: dict[str, int], base_rate: float | None = None, **settings: Any) -> Training:
+    return Training(
         features={"labels": labels, "split": {"counts": {"train": counts, "validation": counts, "test": counts}}},
         args=TrainArgs(preprocess_uri="p", output_uri="o", **settings),
         specification=Specification(label="y", base_rate=base_rate),
@@ -46,7 +46,7 @@ def predictions(spark: Any, drawn: list[Any]) -> Any:
 def test_two_classes_are_judged_from_probabilities_alone(predictions: Any, drawn: list[Any]) -> None:
     label, p = [row[0] for row in drawn], [row[1][1] for row in drawn]
     positives = int(sum(label))
-    judged = judge(predictions, trained(["no", "yes"], {"no": 300 - positives, "yes": positives}), 50)
+    judged = judge(predictions, training(["no", "yes"], {"no": 300 - positives, "yes": positives}), 50)
     found = {item["name"]: item["value"] for item in judged["metrics"]}
     assert found["areaUnderROC"] == pytest.approx(roc_auc_score(label, p), abs=1e-12)
     assert found["logLoss"] == pytest.approx(log_loss(label, p), abs=1e-12)
@@ -57,9 +57,9 @@ def test_two_classes_are_judged_from_probabilities_alone(predictions: Any, drawn
     )
 
 
-def test_cells_hold_every_row_once_however_many_parts(predictions: Any) -> None:
-    whole = count_cells(predictions)
-    parts = count_cells(predictions, 20)
+def test_the_counts_hold_every_row_once_however_many_parts(predictions: Any) -> None:
+    whole = count_predictions(predictions)
+    parts = count_predictions(predictions, 20)
     assert len(whole) == 1
     assert sum(part.rows.sum() for part in parts) == whole[0].rows.sum() == 300
 
@@ -75,7 +75,7 @@ def test_log_odds_of_a_certain_probability_are_bounded(spark: Any) -> None:
 
 
 def test_the_baseline_is_made_of_the_train_rows() -> None:
-    known = trained(["no", "yes"], {"no": 30, "yes": 10})
+    known = training(["no", "yes"], {"no": 30, "yes": 10})
     known.features["split"]["counts"]["test"] = {"no": 5, "yes": 15}
     found = baseline(known)
     assert found["label"] == "no"
@@ -84,13 +84,13 @@ def test_the_baseline_is_made_of_the_train_rows() -> None:
 
 
 def test_the_correction_moves_the_log_odds_from_the_samples_share_to_the_populations(predictions: Any) -> None:
-    (cells,) = count_cells(predictions)
+    (predicted,) = count_predictions(predictions)
     counts = {"no": 60, "yes": 40}
-    found = correction(cells, trained(["no", "yes"], counts, base_rate=0.1))
+    found = correction(predicted, training(["no", "yes"], counts, base_rate=0.1))
     assert found is not None
     assert found["shift"] == pytest.approx(math.log(0.1 / 0.9) - math.log(0.4 / 0.6))
     assert found["mean_after"] < found["mean_before"]
-    balanced = correction(cells, trained(["no", "yes"], counts, base_rate=0.1, class_weights="balanced"))
+    balanced = correction(predicted, training(["no", "yes"], counts, base_rate=0.1, class_weights="balanced"))
     assert balanced is not None
     assert balanced["shift"] == pytest.approx(math.log(0.1 / 0.9)), "the fit saw as many positives as negatives"
-    assert correction(cells, trained(["no", "yes"], counts)) is None
+    assert correction(predicted, training(["no", "yes"], counts)) is None

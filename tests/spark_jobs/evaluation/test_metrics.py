@@ -79,7 +79,7 @@ def test_weighted_metrics_of_three_classes_are_scikit_learns() -> None:
     generator = np.random.default_rng(0)
     truth, predicted = generator.integers(0, 3, 200), generator.integers(0, 3, 200)
     confusion = reference.confusion_matrix(truth, predicted).astype(float)
-    found = metrics.multiclass_point(confusion)
+    found = metrics.multiclass_estimates(confusion)
     precision, recall, f1, _ = reference.precision_recall_fscore_support(truth, predicted, average="weighted")
     assert found == pytest.approx(
         {

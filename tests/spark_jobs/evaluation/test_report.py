@@ -24,12 +24,13 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
     margin = np.round(generator.normal(0, 1, 800) + 1.5 * truth - 0.6, 3)
     p = metrics.logistic(margin)
     loss = -np.log(np.where(truth, p, 1 - p))
-    cells = metrics.Cells(margin, truth, p > 0.45, np.ones(800), loss, (p - truth) ** 2, p, np.zeros(800))
-    margins, negatives, positives = cells.by_margin()
+    counts = metrics.PredictionCounts(margin, truth, p > 0.45, np.ones(800), loss, (p - truth) ** 2, p, np.zeros(800))
+    margins, negatives, positives = counts.by_margin()
     falling = np.concatenate([[1.0], metrics.logistic(margins)[::-1]])
-    roc = metrics.thin(*metrics.roc_curve(negatives, positives), falling)
+    roc = metrics.thin_curve(*metrics.roc_curve(negatives, positives), falling)
+    pr = metrics.thin_curve(*metrics.precision_recall_curve(negatives, positives), falling)
     calibration = metrics.calibration(metrics.logistic(margins), negatives, positives)
-    found = metrics.binary_metrics(cells, 50)
+    found = metrics.binary_metrics(counts, 50)
     counts = {"train": 2000, "validation": 700, "test": 800}
     classes = len(labels)
     return {
@@ -55,7 +56,7 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
         "clipped": {"rows": 0.0, "smallest": 1e-15, "of_log_loss": 0.0},
         "baseline": {"label": "no", "metrics": {"accuracy": 0.6, "logLoss": 0.67, "areaUnderROC": 0.5}},
         "without_known_afterwards": {"columns": [name], "metrics": found, "roc": roc} if binary else None,
-        "curves": {"roc": roc, "pr": metrics.thin(*metrics.precision_recall_curve(negatives, positives), falling)} if binary else None,
+        "curves": {"roc": roc, "pr": pr} if binary else None,
         "confusion": {"labels": labels, "matrix": (np.eye(classes, dtype=int) * 100 + 7).tolist()},
         "calibration": calibration if binary else [],
         "correction": {"base_rate": 0.117, "sample_rate": 0.4, "shift": -1.6, "calibration": calibration, "before": calibration,
@@ -130,7 +131,7 @@ def test_rows_at_the_clip_are_told_with_what_they_do_to_log_loss() -> None:
     assert "probability below" not in Page(render_report(document)).text
     document["clipped"] = {"rows": 1.0, "smallest": 1e-15, "of_log_loss": 0.5079}
     text = Page(render_report(document)).text
-    assert "In 1 test row the model gave what happened a probability below 1e-15" in text
+    assert "In 1 test row the model gave the actual class a probability below 1e-15" in text
     assert f"0.5079 of the {document['metrics'][6]['value']:.4f} of logLoss" in text
 
 
@@ -145,7 +146,7 @@ def test_a_leak_is_the_first_line_in_red_before_any_number() -> None:
     assert re.search(r"\.leak \{[^}]*color: var\(--red\)", html)
     text = re.sub(r"\s+", " ", Page(html[first:]).text).strip()
     assert text.startswith("This result is probably a leak. alive all but tells the label")
-    assert "Not to be believed before alive is explained: The model ranks" in text
+    assert "Do not trust this before alive is explained: The model ranks" in text
 
 
 @pytest.mark.parametrize("kind", ["constant", "identifier"])
