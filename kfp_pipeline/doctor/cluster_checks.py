@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kfp_pipeline.doctor.check_results import CheckResult, MissingError, run_check
-from kfp_pipeline.doctor.kubeflow_checks import CRD, katib, pipelines, repeats, store
+from kfp_pipeline.doctor.kubeflow_checks import CRD, pipelines, repeats, store
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import PODS, Cluster
 from kfp_pipeline.runtime.spark_operator.manifest import TEMPLATE_KEY, build_application, read_config
@@ -47,7 +47,6 @@ def examine(cluster: Cluster, config_map: str) -> Iterator[CheckResult]:
         ("Kubeflow Pipelines", lambda: pipelines(cluster), "needed for runs from KFP only"),
         ("what KFP repeats", lambda: repeats(cluster), "needed for runs from KFP only"),
         ("store's address", lambda: store(cluster), APPLY),
-        ("Katib", lambda: katib(cluster), "needed for tuning with Katib only"),
     ]
     for name, check, fix in checks:
         yield run_check(name, check, fix)

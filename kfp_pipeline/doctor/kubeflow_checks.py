@@ -1,8 +1,6 @@
-"""Checks of Kubeflow Pipelines and of Katib, which only some runs need. Changes nothing."""
+"""Checks of Kubeflow Pipelines, which only some runs need. Changes nothing."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import yaml
 from kubernetes.client.exceptions import ApiException
@@ -18,10 +16,6 @@ STORES = ("seaweedfs", "minio-service")
 """Services of KFP's own object store, both on port 9000: manifests/kustomize/third-party has seaweedfs/ from 2.16 on, minio/ in 2.15."""
 STORE_PORT = 9000
 ARGO_CONFIG = "workflow-controller-configmap"
-KATIB_CONFIG, KATIB_CONFIG_KEY = "katib-config", "katib-config.yaml"
-INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
-TRIAL = "Job.v1.batch"
-ALGORITHMS = ("random", "tpe")
 
 
 def pipelines(cluster: Cluster) -> str:
@@ -126,34 +120,6 @@ def _require_settings(cluster: Cluster, home: str) -> None:
                 f"its tasks run in namespace {home}, which has no {OBJECT_STORE} among its {kind}",
                 f"apply spark-operator/ to namespace {home}, see docs/kind.md",
             ) from error
-
-
-def katib(cluster: Cluster) -> str:
-    """Whether Katib is there and set up for trials that are Jobs of this namespace.
-
-    Raises:
-        MissingError: it is not, with the fix.
-    """
-    if not _defined(cluster, "experiments.kubeflow.org"):
-        raise MissingError("not installed", "needed for tuning with Katib only", ok=None)
-    found = cluster.text("/api/v1/configmaps", {"fieldSelector": f"metadata.name={KATIB_CONFIG}"})["items"]
-    if not found:
-        raise MissingError(f"there is no ConfigMap {KATIB_CONFIG}", "install Katib's controller")
-    settings: dict[str, Any] = yaml.safe_load((found[0].get("data") or {}).get(KATIB_CONFIG_KEY, "")) or {}
-    trials = ((settings.get("init") or {}).get("controller") or {}).get("trialResources") or []
-    if trials and TRIAL not in trials:
-        raise MissingError(f"its trials may be {', '.join(trials)}", f"add {TRIAL} to trialResources in {KATIB_CONFIG}")
-    known = {item["algorithmName"] for item in (settings.get("runtime") or {}).get("suggestions") or []}
-    lacking = [name for name in ALGORITHMS if name not in known]
-    if lacking:
-        raise MissingError(f"it knows no {', '.join(lacking)}", f"add them to suggestions in {KATIB_CONFIG}")
-    labels = cluster.text(f"/api/v1/namespaces/{cluster.namespace}")["metadata"].get("labels") or {}
-    if labels.get(INJECTION_LABEL) != "enabled":
-        raise MissingError(
-            "it does not collect metrics in this namespace",
-            f"kubectl label namespace {cluster.namespace} {INJECTION_LABEL}=enabled",
-        )
-    return f"trials may be {TRIAL}; {', '.join(ALGORITHMS)}; metrics are collected in this namespace"
 
 
 def _defined(cluster: Cluster, name: str) -> bool:
