@@ -44,10 +44,10 @@ def main() -> None:
     seconds, requests = {}, {}
     for step in TRAINING.steps:
         args = TRAINING.arguments_below(place, step, inputs)
-        before, began = counted(), time.time()
+        before, began = request_counts(), time.time()
         runner = SparkOperatorRunner(cluster, run=run, log_line=lambda _: None)
         result = runner.run(step, args, Path(settings.runs / run / f"{step}.log"))
-        ended, after = time.time(), counted()
+        ended, after = time.time(), request_counts()
         seconds[str(step)] = stages(cluster, application_name(step, vars(args)["output_uri"]), result, began, ended)
         requests[str(step)] = {api: after[api] - before.get(api, 0) for api in after if after[api] > before.get(api, 0)}
     print("| step | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
@@ -66,9 +66,12 @@ def stages(cluster: Cluster, name: str, result: Result, began: float, ended: flo
     driver = driver_pod_of(cluster, application)
     assert driver is not None
     container = driver["status"]["containerStatuses"][0]["state"]["terminated"]
-    created, pod = moment(application["metadata"]["creationTimestamp"]), moment(driver["metadata"]["creationTimestamp"])
-    started, finished = moment(container["startedAt"]), moment(container["finishedAt"])
-    told = moment(application["status"]["terminationTime"])
+    created, pod = (
+        unix_seconds(application["metadata"]["creationTimestamp"]),
+        unix_seconds(driver["metadata"]["creationTimestamp"]),
+    )
+    started, finished = unix_seconds(container["startedAt"]), unix_seconds(container["finishedAt"])
+    told = unix_seconds(application["status"]["terminationTime"])
     own = result.seconds
     return {
         "submission": max(0.0, created - began),
@@ -83,12 +86,12 @@ def stages(cluster: Cluster, name: str, result: Result, began: float, ended: flo
     }
 
 
-def moment(text: str) -> float:
+def unix_seconds(text: str) -> float:
     """Seconds since 1970."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def counted() -> dict[str, int]:
+def request_counts() -> dict[str, int]:
     """MinIO's count of requests by kind since it started; empty if the store does not tell."""
     settings = ObjectStoreSettings.from_environment()
     request = urllib.request.Request(f"{settings.endpoint_url}/minio/v2/metrics/cluster")

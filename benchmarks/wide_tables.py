@@ -23,7 +23,7 @@ from spark_jobs.steps import load
 ROWS = 1_000
 
 
-def table(path: Path, columns: int, rows: int = ROWS) -> Path:
+def write_table(path: Path, columns: int, rows: int = ROWS) -> Path:
     """A CSV: half of the columns numbers, half of them one of four letters."""
     chance = random.Random(columns)
     lines = [",".join([*(f"x{i}" for i in range(columns)), "label"])]
@@ -66,7 +66,7 @@ def main(widths: list[int]) -> None:
     print("columns    load: clock, processors    Spark alone: clock, processors    ratio of each", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for columns in (widths[0], *widths):
-            path = table(Path(folder, f"{columns}.csv"), columns)
+            path = write_table(Path(folder, f"{columns}.csv"), columns)
             args = LoadArgs(data_uri=str(path), label="label", output_uri=f"{folder}/out")
             ours = seconds(session, lambda args=args: load.run(session, args))  # type: ignore[misc]
             alone = seconds(session, lambda path=path: read_alone(session, path))  # type: ignore[misc]

@@ -23,7 +23,7 @@ PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
 """The inputs of every component beside those of the contract: type and meaning."""
 SCHEDULED_TIME, CODE_VERSION = "scheduled_time", "code_version"
 """A further input of the task that finds the data, and one of the tasks that KFP's cache may take over, which that one puts out."""
-PASSED_ON = [
+TASK_CONFIG_PASSTHROUGHS = [
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.RESOURCES),
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.KUBERNETES_TOLERATIONS),
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR),
@@ -32,14 +32,14 @@ PASSED_ON = [
 """What a pipeline's author sets on a task and its SparkApplication gets; see `runtime.spark_operator.task_config`."""
 
 
-def finds_data(kind: type[StepArgs]) -> bool:
+def reads_external_data(kind: type[StepArgs]) -> bool:
     """Whether a step reads what comes from outside the run: its task fills in the date and knows the data's version."""
     return bool(kind.arguments(Role.GIVEN))
 
 
 def platform_inputs_of(kind: type[StepArgs]) -> dict[str, tuple[str, str]]:
     """The inputs of a step's component that the contract does not have: type and meaning."""
-    if finds_data(kind):
+    if reads_external_data(kind):
         about = "when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in"
         return {**PLATFORM_INPUTS, SCHEDULED_TIME: ("str", about)}
     about = "version of the steps' code, so that KFP's cache knows it"

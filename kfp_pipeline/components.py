@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
+from kfp_pipeline.component_settings import TASK_CONFIG_PASSTHROUGHS, TASK_IMAGE
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def load(
     data_uri: str,
     spark: str,
@@ -57,7 +57,7 @@ def load(
     return run_load(inputs)
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def preprocess(
     load_uri: str,
     spark: str,
@@ -93,7 +93,7 @@ def preprocess(
     return run_task("preprocess", inputs)
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def train(
     preprocess_uri: str,
     spark: str,
@@ -138,7 +138,7 @@ def train(
     return run_task("train", inputs)
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def evaluate(
     preprocess_uri: str,
     train_uri: str,

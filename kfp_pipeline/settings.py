@@ -19,12 +19,12 @@ OBJECT_STORE = "spark-kfp-object-store"
 NODE_LOST_SECONDS = 350
 """Until the cluster gives a task's pod up whose node is gone: 50 s without a sign of the node (node-monitor-grace-period of the controller
 manager; 40 s before Kubernetes 1.32), then the 300 s for which every pod tolerates that (the admission plugin DefaultTolerationSeconds)."""
-COME_BACK_SECONDS = 250
+NEW_POD_SECONDS = 250
 """Until, after that and after the backoff, another pod follows the application: Argo's queue, the image, the start, and the time since the
 last renewal."""
 
 
-def lease_for(retries: int, backoff_seconds: int) -> int:
+def lease_seconds_for(retries: int, backoff_seconds: int) -> int:
     """How long an application outlives the task that follows it, in seconds: as long as KFP may take to bring the task back.
 
     Args:
@@ -32,7 +32,7 @@ def lease_for(retries: int, backoff_seconds: int) -> int:
         backoff_seconds: before the first repetition; Argo doubles it before each further one.
     """
     longest_backoff = backoff_seconds * 2 ** (retries - 1) if retries else 0
-    return NODE_LOST_SECONDS + longest_backoff + COME_BACK_SECONDS
+    return NODE_LOST_SECONDS + longest_backoff + NEW_POD_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Settings:
     namespace: str = ""
     config_map: str = "spark-kfp"
     patience_seconds: int = 300
-    lease_seconds: int = lease_for(retries=0, backoff_seconds=0)
+    lease_seconds: int = lease_seconds_for(retries=0, backoff_seconds=0)
     compile_tiers_bytes: int = 50_000_000
     debug: bool = False
 
@@ -133,7 +133,7 @@ class KfpSettings:
         )
 
 
-def where_java_is() -> dict[str, str]:
+def java_environment() -> dict[str, str]:
     """JAVA_HOME and PATH, as far as they are set: they say where Java is."""
     return {name: os.environ[name] for name in ("JAVA_HOME", "PATH") if name in os.environ}
 

@@ -16,7 +16,7 @@ from kfp import dsl, kubernetes
 
 from kfp_pipeline.component_settings import TASK_IMAGE
 from kfp_pipeline.finish import finish
-from kfp_pipeline.settings import OBJECT_STORE, PREFIX, lease_for
+from kfp_pipeline.settings import OBJECT_STORE, PREFIX, lease_seconds_for
 from spark_jobs.errors import InputError
 
 RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
@@ -65,7 +65,7 @@ class Platform:
         return dsl.PipelineConfig(**kept)
 
 
-THIS_MACHINE = Platform(cluster=False, cache=False)
+LOCAL_PLATFORM = Platform(cluster=False, cache=False)
 """For a run on one machine: who waits repeats it, and finished steps are reused."""
 
 
@@ -79,7 +79,7 @@ def read_platform(path: str, image: str = "") -> Platform:
     Raises:
         InputError: it is not there, holds no mapping, or a field is not known or not of its type; or the image is no name of one.
     """
-    given = _mapping(path) if path else {}
+    given = _read_mapping(path) if path else {}
     known: dict[str, type] = {item.name: type(item.default) for item in fields(Platform)}
     for name, value in given.items():
         if name not in known:
@@ -94,7 +94,7 @@ def read_platform(path: str, image: str = "") -> Platform:
     return platform
 
 
-def _mapping(path: str) -> dict[str, Any]:
+def _read_mapping(path: str) -> dict[str, Any]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -106,33 +106,35 @@ def _mapping(path: str) -> dict[str, Any]:
     return found
 
 
-def watched_over(platform: Platform, group: str) -> AbstractContextManager[Any]:
+def exit_handler(platform: Platform, group: str) -> AbstractContextManager[Any]:
     """The group of a pipeline's tasks, after which, however they end, a last task ends the run; on one machine whoever waits does that.
 
     Args:
         platform: what tasks get.
         group: what KFP's UI calls it.
     """
-    return dsl.ExitHandler(prepared(finish(), platform, "Finish"), name=group) if platform.cluster else nullcontext()
+    return (
+        dsl.ExitHandler(configure_task(finish(), platform, "Finish"), name=group) if platform.cluster else nullcontext()
+    )
 
 
-def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:
+def configure_task(task: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:
     """A task as the platform wants it: image, cache, retries, time limit, and what it needs to know in a pod."""
-    made.set_caching_options(cached and platform.cache).set_display_name(name).set_container_image(platform.image)
+    task.set_caching_options(cached and platform.cache).set_display_name(name).set_container_image(platform.image)
     if platform.retries:
-        made.set_retry(platform.retries, backoff_duration=f"{platform.backoff_seconds}s", backoff_factor=2.0)
+        task.set_retry(platform.retries, backoff_duration=f"{platform.backoff_seconds}s", backoff_factor=2.0)
     if platform.cluster:
         kubernetes.use_secret_as_env(
-            made, OBJECT_STORE, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+            task, OBJECT_STORE, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
         )
-        kubernetes.use_config_map_as_env(made, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
+        kubernetes.use_config_map_as_env(task, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
         # Not an input: it differs from run to run, and KFP's cache would never find a task again.
-        kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
+        kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, RUN_ID_LABEL)
         if not platform.cache:  # load decides by itself
-            made.set_env_variable(f"{PREFIX}REUSE", "false")
+            task.set_env_variable(f"{PREFIX}REUSE", "false")
         if platform.namespace:
-            made.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
-        lease = platform.lease_seconds or lease_for(platform.retries, platform.backoff_seconds)
-        made.set_env_variable(f"{PREFIX}LEASE_SECONDS", str(lease))
-        kubernetes.set_timeout(made, platform.time_limit_seconds)
-    return made
+            task.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
+        lease = platform.lease_seconds or lease_seconds_for(platform.retries, platform.backoff_seconds)
+        task.set_env_variable(f"{PREFIX}LEASE_SECONDS", str(lease))
+        kubernetes.set_timeout(task, platform.time_limit_seconds)
+    return task

@@ -15,17 +15,17 @@ from kfp_pipeline.component_settings import (
     CODE_VERSION,
     PLATFORM_INPUTS,
     SCHEDULED_TIME,
-    finds_data,
     platform_inputs_of,
+    reads_external_data,
 )
 from spark_jobs.arguments import Argument, Role, StepArgs
 from spark_jobs.contract import ARGUMENTS, PIPELINES, Pipeline, Step
 
 PROJECT = Path(__file__).parents[1]
-MADE = "Made from spark_jobs/contract.py by `make generate`: change that, not this file."
+NOTICE = "Made from spark_jobs/contract.py by `make generate`: change that, not this file."
 COMPONENTS = f'''"""The KFP components: one for each step, its inputs taken from the contract.
 
-{MADE}
+{NOTICE}
 Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
 and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
 postponed here: KFP reads them.
@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
+from kfp_pipeline.component_settings import TASK_CONFIG_PASSTHROUGHS, TASK_IMAGE
 '''
 LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
 """What the task that finds the data returns; see `runtime.loading.LoadedTable`. The others return a URI."""
@@ -43,14 +43,14 @@ DEFAULTS = {"spark": "operator", "spark_settings": {}}
 """Of the pipeline's inputs that the contract does not have."""
 
 
-def files() -> dict[str, str]:
+def generated_files() -> dict[str, str]:
     """Path, relative to the project, and text of each file, as `ruff format` leaves it."""
-    made = {"kfp_pipeline/components.py": "\n\n".join([COMPONENTS, *map(component, Step)])}
-    made |= {f"kfp_pipeline/pipelines/{name}.py": graph(pipeline) for name, pipeline in PIPELINES.items()}
-    return {path: formatted(text, path) for path, text in made.items()}
+    made = {"kfp_pipeline/components.py": "\n\n".join([COMPONENTS, *map(component_source, Step)])}
+    made |= {f"kfp_pipeline/pipelines/{name}.py": graph_module(pipeline) for name, pipeline in PIPELINES.items()}
+    return {path: ruff_format(text, path) for path, text in made.items()}
 
 
-def component(step: Step) -> str:
+def component_source(step: Step) -> str:
     """A component's function: the contract's fields in, the artifacts and a URI out."""
     kind = ARGUMENTS[step]
     inputs, platform = inputs_of(kind), platform_inputs_of(kind)
@@ -62,12 +62,12 @@ def component(step: Step) -> str:
         *(f"{name}: dsl.Output[dsl.{type_}]" for name, type_ in artifacts.items()),
         *parameters(item for item in inputs if not item.needed),
     ]
-    returned = LOADED if finds_data(kind) else "str"
-    call = "loading import run_load" if finds_data(kind) else "step import run_task"
-    words = "inputs" if finds_data(kind) else f"{str(step)!r}, inputs"
+    returned = LOADED if reads_external_data(kind) else "str"
+    call = "loading import run_load" if reads_external_data(kind) else "step import run_task"
+    words = "inputs" if reads_external_data(kind) else f"{str(step)!r}, inputs"
     about = {item.name: item.about for item in inputs} | {name: text for name, (_, text) in platform.items()}
     lines = [
-        "@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)",
+        "@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)",
         f"def {step}({', '.join(given)},) -> {returned}:",
         *docstring((kind.__doc__ or "").strip(), about | {"task_config": "filled in by KFP"}, indent=4),
         "    inputs = dict(locals())",
@@ -95,7 +95,7 @@ def docstring(first: str, about: dict[str, str], *, indent: int) -> list[str]:
     return [f'{space}"""{first}', "", f"{space}Args:", *helps, f'{space}"""']
 
 
-def graph(pipeline: Pipeline) -> str:
+def graph_module(pipeline: Pipeline) -> str:
     """The module of a pipeline."""
     inputs = list(pipeline.inputs().values())
     function = f"{pipeline.name}_pipeline"
@@ -104,7 +104,7 @@ def graph(pipeline: Pipeline) -> str:
     steps = ", ".join(pipeline.steps)
     head = f'''"""The {pipeline.name} pipeline as a KFP graph: {steps}.
 
-{MADE}
+{NOTICE}
 """
 
 from typing import Any
@@ -112,7 +112,7 @@ from typing import Any
 from kfp import dsl
 
 from kfp_pipeline import components
-from kfp_pipeline.task_settings import Platform, prepared, watched_over
+from kfp_pipeline.task_settings import Platform, configure_task, exit_handler
 
 
 def make_pipeline(platform: Platform) -> Any:
@@ -128,8 +128,8 @@ def make_pipeline(platform: Platform) -> Any:
 '''
     body = [
         *docstring(f"{pipeline.about}", about, indent=8),
-        f'        with watched_over(platform, "{pipeline.group}"):',
-        *(f"            {line}" for step in pipeline.steps for line in task(pipeline, step)),
+        f'        with exit_handler(platform, "{pipeline.group}"):',
+        *(f"            {line}" for step in pipeline.steps for line in task_statement(pipeline, step)),
         "",
         f"    return {function}",
         "",
@@ -139,29 +139,29 @@ def make_pipeline(platform: Platform) -> Any:
     return head + "\n".join(body) + "\n"
 
 
-def task(pipeline: Pipeline, step: Step) -> list[str]:
+def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
     """The statement that makes a step's task; its inputs are the pipeline's, or what earlier tasks return."""
     kind = ARGUMENTS[step]
-    sources = {item.name: source(item.step) for item in kind.arguments(Role.FROM_STEP)}
+    sources = {item.name: uri_expression(item.step) for item in kind.arguments(Role.FROM_STEP)}
     given = {name: sources.get(name, name) for name in [item.name for item in inputs_of(kind)]}
     given |= {name: name for name in PLATFORM_INPUTS}
-    if finds_data(kind):
+    if reads_external_data(kind):
         given[SCHEDULED_TIME] = "platform.scheduled_time"
     elif kind.REUSED_BY_KFP:
-        finder = next(each for each in pipeline.steps if finds_data(ARGUMENTS[each]))
+        finder = next(each for each in pipeline.steps if reads_external_data(ARGUMENTS[each]))
         given[CODE_VERSION] = f'{finder}.outputs["{CODE_VERSION}"]'
     call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
     cached = ", cached=True" if kind.REUSED_BY_KFP else ""
     read = any(item.step == step for each in pipeline.steps for item in ARGUMENTS[each].arguments(Role.FROM_STEP))
-    return [f'{f"{step} = " if read else ""}prepared({call}, platform, "{step.capitalize()}"{cached})']
+    return [f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})']
 
 
-def source(step: str) -> str:
+def uri_expression(step: str) -> str:
     """How the URI that a task returned is written."""
-    return f'{step}.outputs["{"uri" if finds_data(ARGUMENTS[Step(step)]) else "Output"}"]'
+    return f'{step}.outputs["{"uri" if reads_external_data(ARGUMENTS[Step(step)]) else "Output"}"]'
 
 
-def formatted(text: str, path: str) -> str:
+def ruff_format(text: str, path: str) -> str:
     """A text as the project's formatter leaves it."""
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PROJECT / path), "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=PROJECT)
@@ -170,7 +170,7 @@ def formatted(text: str, path: str) -> str:
 
 def main() -> None:
     """Writes the files."""
-    for path, text in files().items():
+    for path, text in generated_files().items():
         (PROJECT / path).write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.doctor.check_results import CheckResult
-from kfp_pipeline.doctor.cluster_checks import examine
+from kfp_pipeline.doctor.cluster_checks import run_checks
 from kfp_pipeline.local import runs
 from kfp_pipeline.local.submission import read_overrides, submit_pipeline, submit_step
 from kfp_pipeline.runtime import object_store
@@ -123,7 +123,7 @@ def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
 def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Prints a driver's log, live or as it was kept, and why the application failed."""
     cluster = _cluster(arguments, settings)
-    application = _one(cluster, arguments.name)
+    application = _find_application(cluster, arguments.name)
     driver = driver_pod_of(cluster, application)
     if driver and has_started(driver):
         with scratch_folder() as folder:
@@ -136,7 +136,7 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
         application = cluster.get(APPLICATIONS, application["metadata"]["name"]) or application
         driver = driver_pod_of(cluster, application)
     else:
-        told = _kept_log(application)
+        told = _archived_log(application)
         print(told or f"no log: the driver {driver_pod_name(application)} has not started")
     if state_of(application) in ("FAILED", "FAILING") and not is_alive(driver):
         error = explain_failure(application, driver, events_of(cluster, application), told)
@@ -145,7 +145,7 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _kept_log(application: dict[str, Any]) -> str:
+def _archived_log(application: dict[str, Any]) -> str:
     """The log beside the step's output; empty if there is none or it cannot be had."""
     uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, "")
     try:
@@ -160,7 +160,11 @@ def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
     cluster = _cluster(arguments, settings)
     if bool(arguments.name) == bool(arguments.run):
         raise InputError("name one SparkApplication, or a run with --run; spark-kfp status lists them")
-    found = [_one(cluster, arguments.name)] if arguments.name else _of_run(_applications(cluster), arguments.run)
+    found = (
+        [_find_application(cluster, arguments.name)]
+        if arguments.name
+        else _applications_of_run(_applications(cluster), arguments.run)
+    )
     for application in found:
         if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
@@ -172,7 +176,7 @@ def clean_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Deletes applications that have ended."""
     cluster = _cluster(arguments, settings)
     found = _applications(cluster)
-    for application in _of_run(found, arguments.run) if arguments.run else found:
+    for application in _applications_of_run(found, arguments.run) if arguments.run else found:
         if state_of(application) in TERMINAL_STATES and not is_alive(driver_pod_of(cluster, application)):
             if not arguments.dry_run:
                 cluster.delete(APPLICATIONS, application["metadata"]["name"], application["metadata"]["uid"])
@@ -192,7 +196,7 @@ def reap_command(arguments: argparse.Namespace, settings: Settings) -> int:
 def doctor_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Prints a line for each check; exit code 1 if something is missing."""
     console, found = Console(quiet=arguments.json), list[CheckResult]()
-    for finding in examine(_cluster(arguments, replace(settings, patience_seconds=5)), settings.config_map):
+    for finding in run_checks(_cluster(arguments, replace(settings, patience_seconds=5)), settings.config_map):
         found.append(finding)
         sign, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("unsure", "yellow")}[finding.ok]
         line = Text.assemble((f"{sign:8}", style), f"{finding.name}: {finding.detail}")
@@ -215,7 +219,7 @@ def _labels(application: dict[str, Any]) -> dict[str, str]:
     return dict(application["metadata"].get("labels") or {})
 
 
-def _of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
+def _applications_of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
     """The applications of a run, by its id or by the label that `status` shows."""
     found = [item for item in applications if _labels(item).get(RUN_LABEL) == label_value(run)]
     if not found:
@@ -223,7 +227,7 @@ def _of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]
     return found
 
 
-def _one(cluster: Cluster, name: str) -> dict[str, Any]:
+def _find_application(cluster: Cluster, name: str) -> dict[str, Any]:
     found = [item for item in _applications(cluster) if item["metadata"]["name"].endswith(name)]
     if len(found) != 1:
         several = (

@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
 def _command(commands: Any, name: str, about: str, run: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about.capitalize() + ".")
     parser.add_argument("--namespace", default="", help="(default: the kubeconfig's)")
-    parser.set_defaults(command=_later(run))
+    parser.set_defaults(command=_lazy_command(run))
     return parser
 
 
@@ -63,7 +63,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _later(name: str) -> Callable[[argparse.Namespace, Settings], int]:
+def _lazy_command(name: str) -> Callable[[argparse.Namespace, Settings], int]:
     """A command whose module, with Kubernetes' client, is imported only when it is called: that takes a second."""
 
     def run(arguments: argparse.Namespace, settings: Settings) -> int:

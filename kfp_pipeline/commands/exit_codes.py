@@ -21,7 +21,7 @@ REPORT = (
 )
 
 
-def exit_code(error: BaseException, *, debug: bool) -> int:
+def report_error(error: BaseException, *, debug: bool) -> int:
     """Says on stderr why a command ended, and returns its exit code.
 
     Args:
@@ -45,10 +45,10 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
-    return _of_the_users(error)
+    return _report_user_error(error)
 
 
-def _of_the_users(error: BaseException) -> int:
+def _report_user_error(error: BaseException) -> int:
     code, message = EXIT_INPUT, str(error)
     if isinstance(error, StepError):
         if error.log:

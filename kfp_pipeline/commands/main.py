@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser
 from kfp_pipeline.commands.bundled import bundled, write_manifests
-from kfp_pipeline.commands.exit_codes import exit_code
+from kfp_pipeline.commands.exit_codes import report_error
 from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.commands.parser import Parser, add_settings
 from kfp_pipeline.local import runs
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # so that a reader who has gone is noticed here, and not when Python ends
         return code
     except (Exception, KeyboardInterrupt) as error:
-        return exit_code(error, debug=settings.debug)
+        return report_error(error, debug=settings.debug)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -120,7 +120,7 @@ def _add_runs(commands: Any) -> None:
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs the pipeline and shows how it went."""
-    if server_parser.is_for_a_server(arguments):
+    if server_parser.is_server_run(arguments):
         return server_parser.run_command(arguments, settings)
     inputs = {name: getattr(arguments, name) for name in TRAINING.inputs(Role.SETTING)}
     inputs |= data_inputs(arguments)
@@ -139,7 +139,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
     if run.status != "succeeded":
-        return tell_failure(run, settings)
+        return print_failure(run, settings)
     console.print()
     console.print(display.metrics_table(evaluation))
     for warning in evaluation["warnings"]:
@@ -169,7 +169,7 @@ def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
     return {"data_uri": data_commands.absolute(str(sample)), "specification_uri": data_commands.absolute(chosen)}
 
 
-def tell_failure(run: runs.Run, settings: Settings) -> int:
+def print_failure(run: runs.Run, settings: Settings) -> int:
     """Prints why a run failed: the error, for a fault the driver's last lines, and where the whole log is."""
     failed: dict[str, Any] = next((event for event in run.steps.values() if event["state"] == "failed"), {})
     if failed.get("log"):

@@ -9,7 +9,7 @@ from typing import Any
 from kfp_pipeline.settings import Settings
 from spark_jobs.errors import InputError
 
-ONLY_ON_A_SERVER = {
+SERVER_ONLY_FLAGS = {
     "experiment": "",
     "service_account": "",
     "pipeline_root": "",
@@ -71,7 +71,7 @@ def add_runs_commands(actions: Any) -> None:
     terminate.add_argument("id", metavar="ID", help="of the run")
 
 
-def is_for_a_server(arguments: argparse.Namespace) -> bool:
+def is_server_run(arguments: argparse.Namespace) -> bool:
     """Whether `run` is meant for a KFP server.
 
     Raises:
@@ -79,7 +79,7 @@ def is_for_a_server(arguments: argparse.Namespace) -> bool:
     """
     if arguments.kfp:
         return True
-    given = [name for name, default in ONLY_ON_A_SERVER.items() if getattr(arguments, name) != default]
+    given = [name for name, default in SERVER_ONLY_FLAGS.items() if getattr(arguments, name) != default]
     if given:
         flag = "--" + given[0].replace("_", "-")
         raise InputError(f"{flag} is for a run on a KFP server; give --kfp URL, too, or leave it out")
@@ -88,14 +88,14 @@ def is_for_a_server(arguments: argparse.Namespace) -> bool:
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs the pipeline on a KFP server."""
-    return _later("server_commands", "run_command")(arguments, settings)
+    return _lazy_command("server_commands", "run_command")(arguments, settings)
 
 
 def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Lists or shows runs of a KFP server."""
     if arguments.action == "compare":
         raise InputError("runs compare is for runs on this machine; leave out --kfp")
-    return _later("server_commands", f"{arguments.action}_command")(arguments, settings)
+    return _lazy_command("server_commands", f"{arguments.action}_command")(arguments, settings)
 
 
 def _add_schedule(commands: Any) -> None:
@@ -190,11 +190,11 @@ def _command(commands: Any, name: str, about: str, run: str, module: str = "serv
         allow_abbrev=False,
     )
     add_server_flags(parser)
-    parser.set_defaults(command=_later(f"{module}_commands", run))
+    parser.set_defaults(command=_lazy_command(f"{module}_commands", run))
     return parser
 
 
-def _later(module: str, name: str) -> Callable[[argparse.Namespace, Settings], int]:
+def _lazy_command(module: str, name: str) -> Callable[[argparse.Namespace, Settings], int]:
     """A command whose module, with KFP's client, is imported only when it is called: that takes a second."""
 
     def run(arguments: argparse.Namespace, settings: Settings) -> int:

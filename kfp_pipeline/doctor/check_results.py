@@ -30,7 +30,7 @@ class CheckResult:
     fix: str = ""
 
 
-class MissingError(Exception):
+class CheckFailedError(Exception):
     """A check found that something is missing."""
 
     def __init__(self, detail: str, fix: str, *, ok: bool | None = False) -> None:
@@ -48,7 +48,7 @@ def run_check(name: str, check: Callable[[], str], fix: str) -> CheckResult:
     """
     try:
         return CheckResult(name, True, check())
-    except MissingError as error:
+    except CheckFailedError as error:
         return CheckResult(name, error.ok, str(error), error.fix or fix)
     except ApiException as error:
         known = {403: "this user may not look", 404: "not there"}.get(error.status, f"{error.status} {error.reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from kfp_pipeline.doctor.check_results import MissingError
+from kfp_pipeline.doctor.check_results import CheckFailedError
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.settings import OBJECT_STORE
 
@@ -18,35 +18,35 @@ STORE_PORT = 9000
 ARGO_CONFIG = "workflow-controller-configmap"
 
 
-def pipelines(cluster: Cluster) -> str:
+def kfp_api_server(cluster: Cluster) -> str:
     """Whether KFP answers, is new enough, and runs its tasks where this platform is set up.
 
     Raises:
         MissingError: it is not, with the fix.
     """
-    if not _defined(cluster, "workflows.argoproj.io"):
-        raise MissingError("not installed", "needed for runs from KFP only", ok=None)
-    home = _home(cluster)
+    if not _crd_exists(cluster, "workflows.argoproj.io"):
+        raise CheckFailedError("not installed", "needed for runs from KFP only", ok=None)
+    home = _kfp_namespace(cluster)
     if not home:
-        raise MissingError(
+        raise CheckFailedError(
             f"workflows are known, but there is no service {KFP_SERVICE}", "install the API server of KFP"
         )
     health = cluster.text(f"/api/v1/namespaces/{home}/services/{KFP_SERVICE}:{KFP_PORT}/proxy/apis/v2beta1/healthz")
     version = str(health.get("tag_name") or "unknown")
-    if _numbers(version) and _numbers(version) < OLDEST_KFP:
-        raise MissingError(f"version {version}", "upgrade it to 2.15 or newer")
+    if _version_numbers(version) and _version_numbers(version) < OLDEST_KFP:
+        raise CheckFailedError(f"version {version}", "upgrade it to 2.15 or newer")
     if not health.get("multi_user") and home != cluster.namespace:
-        _require_settings(cluster, home)
+        _check_object_store_settings(cluster, home)
     return f"API server {version} in namespace {home} answers"
 
 
-def _home(cluster: Cluster) -> str:
+def _kfp_namespace(cluster: Cluster) -> str:
     """The namespace of KFP; empty if it is not there."""
     services = cluster.text("/api/v1/services", {"fieldSelector": f"metadata.name={KFP_SERVICE}"})["items"]
     return str(services[0]["metadata"]["namespace"]) if services else ""
 
 
-def repeats(cluster: Cluster) -> str:
+def kfp_retries(cluster: Cluster) -> str:
     """What this KFP repeats of a pipeline's tasks, beside what they repeat by themselves.
 
     Argo merges its `workflowDefaults` into every workflow; KFP sets a limit and a backoff where a task asks for retries, and no policy
@@ -56,15 +56,15 @@ def repeats(cluster: Cluster) -> str:
     Raises:
         MissingError: it repeats what must not be repeated, or KFP is not there.
     """
-    home = _home(cluster)
+    home = _kfp_namespace(cluster)
     if not home:
-        raise MissingError("KFP is not there", "needed for runs from KFP only", ok=None)
+        raise CheckFailedError("KFP is not there", "needed for runs from KFP only", ok=None)
     data = cluster.text(f"/api/v1/namespaces/{home}/configmaps/{ARGO_CONFIG}").get("data") or {}
     defaults = yaml.safe_load(data.get("workflowDefaults", "")) or {}
     strategy = ((defaults.get("spec") or {}).get("templateDefaults") or {}).get("retryStrategy") or {}
     policy = strategy.get("retryPolicy") or ("Always" if strategy.get("expression") else "OnFailure")
     if policy == "Always":
-        raise MissingError(
+        raise CheckFailedError(
             f"retryPolicy Always in {home}/{ARGO_CONFIG} repeats whole graphs, and a user's errors too",
             "set it to OnError, as KFP 2.17 ships it",
         )
@@ -78,7 +78,7 @@ def repeats(cluster: Cluster) -> str:
     return "nothing, unless the platform's file sets retries: then every task that fails, a user's error too; none whose pod is gone"
 
 
-def store(cluster: Cluster) -> str:
+def object_store_address(cluster: Cluster) -> str:
     """Which object store KFP brought, and whether the tasks and drivers of this namespace are sent there.
 
     Raises:
@@ -87,7 +87,7 @@ def store(cluster: Cluster) -> str:
     told = str(
         (cluster.text(f"{_config_maps(cluster.namespace)}/{OBJECT_STORE}").get("data") or {}).get("endpoint", "")
     )
-    home = _home(cluster)
+    home = _kfp_namespace(cluster)
     if not home:
         return f"{told}; no KFP to compare with"
     there = [item["metadata"]["name"] for item in cluster.text(f"/api/v1/namespaces/{home}/services")["items"]]
@@ -95,7 +95,7 @@ def store(cluster: Cluster) -> str:
     host = told.partition("//")[2].partition(":")[0].split(".")
     if len(host) > 1 and host[1] == home and host[0] not in there:
         fix = f"set endpoint={found[0]} in spark-operator/base/kustomization.yaml" if found else "name your store there"
-        raise MissingError(f"ConfigMap {OBJECT_STORE} says {told}, and {home} has no service {host[0]}", fix)
+        raise CheckFailedError(f"ConfigMap {OBJECT_STORE} says {told}, and {home} has no service {host[0]}", fix)
     return f"{told}; KFP brought {', '.join(found) or 'none that is known'}"
 
 
@@ -103,12 +103,12 @@ def _config_maps(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/configmaps"
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     parts = version.lstrip("v").split(".")[:2]
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
-def _require_settings(cluster: Cluster, home: str) -> None:
+def _check_object_store_settings(cluster: Cluster, home: str) -> None:
     """Tasks run in the namespace of KFP: what they read by name must be there."""
     for kind in ("secrets", "configmaps"):
         try:
@@ -116,13 +116,13 @@ def _require_settings(cluster: Cluster, home: str) -> None:
         except ApiException as error:
             if error.status != 404:
                 raise
-            raise MissingError(
+            raise CheckFailedError(
                 f"its tasks run in namespace {home}, which has no {OBJECT_STORE} among its {kind}",
                 f"apply spark-operator/ to namespace {home}, see docs/kind.md",
             ) from error
 
 
-def _defined(cluster: Cluster, name: str) -> bool:
+def _crd_exists(cluster: Cluster, name: str) -> bool:
     try:
         cluster.text(f"{CRD}/{name}")
     except ApiException as error:

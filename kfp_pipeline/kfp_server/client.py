@@ -40,7 +40,7 @@ class ConflictError(Exception):
     """A thing of that name is there already."""
 
 
-class MissingError(InputError):
+class NotFoundError(InputError):
     """The server knows no such thing."""
 
 
@@ -72,9 +72,9 @@ class Server:
         Raises:
             MissingError: there is none.
         """
-        return self.patiently(lambda: self._call("GET", path, query))
+        return self.retry(lambda: self._call("GET", path, query))
 
-    def collect(self, path: str, key: str, query: Mapping[str, str], limit: int = 0) -> list[Document]:
+    def list_all(self, path: str, key: str, query: Mapping[str, str], limit: int = 0) -> list[Document]:
         """The documents of a kind, page by page; with `limit` the first ones."""
         found = list[Document]()
         pages = {**query, "page_size": str(min(limit or PAGE_SIZE, PAGE_SIZE))}
@@ -87,21 +87,21 @@ class Server:
                 return found[:limit] if limit else found
             pages["page_token"] = page["next_page_token"]
 
-    def named(self, path: str, key: str, name: str) -> list[Document]:
+    def list_by_name(self, path: str, key: str, name: str) -> list[Document]:
         """The documents of a kind that people see by this name."""
-        return self.matching(path, key, "display_name", name)
+        return self.list_matching(path, key, "display_name", name)
 
-    def matching(self, path: str, key: str, field: str, value: str) -> list[Document]:
+    def list_matching(self, path: str, key: str, field: str, value: str) -> list[Document]:
         """The documents of a kind with this value in a field."""
         predicate = {"operation": "EQUALS", "key": field, "stringValue": value}
         # The server decodes the filter once more than the rest of the URL.
-        found = self.collect(path, key, {"filter": quote(json.dumps({"predicates": [predicate]}))})
+        found = self.list_all(path, key, {"filter": quote(json.dumps({"predicates": [predicate]}))})
         return [item for item in found if item.get(field) == value]
 
     def create(
         self,
         path: str,
-        look: Callable[[], Document | None],
+        find_existing: Callable[[], Document | None],
         body: Document | None = None,
         query: Mapping[str, str] | None = None,
         file: Path | None = None,
@@ -115,22 +115,22 @@ class Server:
 
         def make() -> Document:
             nonlocal sent
-            found = look() if sent else None
+            found = find_existing() if sent else None
             sent = True
             return found or self._call("POST", path, query or {}, body, file)
 
         try:
-            return self.patiently(make)
+            return self.retry(make)
         except ConflictError:
-            if found := look():
+            if found := find_existing():
                 return found
             raise
 
-    def act(self, path: str, method: str = "POST") -> Document:
+    def call(self, path: str, method: str = "POST") -> Document:
         """Does what may be done twice: terminates, pauses, deletes."""
-        return self.patiently(lambda: self._call(method, path, {}))
+        return self.retry(lambda: self._call(method, path, {}))
 
-    def patiently(self, request: Callable[[], Answer], patience_seconds: float | None = None) -> Answer:
+    def retry(self, request: Callable[[], Answer], patience_seconds: float | None = None) -> Answer:
         """Repeats a request while the server is away.
 
         Raises:
@@ -144,11 +144,11 @@ class Server:
             try:
                 return request()
             except kfp_server_api.ApiException as error:
-                reason = self._message(error)
+                reason = self._server_message(error)
                 if not (error.status in (408, 429) or error.status >= 500):
                     raise self._refusal(error, reason) from None  # what it came from shows headers
             except urllib3.exceptions.HTTPError as error:
-                reason = self._reason(error)
+                reason = self._connection_problem(error)
             if time.monotonic() + pause > give_up:
                 message = (
                     f"the KFP server {self.url} has not answered for {patience:.0f} s ({reason}); check --kfp; "
@@ -161,14 +161,14 @@ class Server:
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def greet(self) -> None:
+    def check(self) -> None:
         """Asks whether it is a KFP server, and what it needs to know.
 
         Raises:
             InputError: it serves many and no namespace is given.
         """
         patience = min(FIRST_CONTACT_SECONDS, self.patience_seconds)
-        answer = self.patiently(lambda: self._call("GET", "healthz", {}), patience)
+        answer = self.retry(lambda: self._call("GET", "healthz", {}), patience)
         if answer.get("multi_user") and not self.namespace:
             raise InputError(f"{self.url} has one namespace for each user; give yours with --namespace NAME")
 
@@ -201,7 +201,7 @@ class Server:
         if error.status == 409:
             return ConflictError(message)
         if error.status == 404:
-            return MissingError(f"the KFP server {self.url}: {message}; check --kfp, --namespace and the name")
+            return NotFoundError(f"the KFP server {self.url}: {message}; check --kfp, --namespace and the name")
         advice = {
             401: f"it does not know who asks; {AUTHENTICATION}",
             403: "whoever asks may not do this; give another --namespace, or ask who runs the server; "
@@ -211,7 +211,7 @@ class Server:
             advice = f"it wants a login; {AUTHENTICATION}"
         return InputError(f"the KFP server {self.url}: {message}: {advice}")
 
-    def _message(self, error: Any) -> str:
+    def _server_message(self, error: Any) -> str:
         """What the server says; the API and its upload say it in different fields."""
         try:
             said = json.loads(error.body)
@@ -220,7 +220,7 @@ class Server:
             text = f"{error.status} {error.reason or ''}".strip()
         return self._without_secrets(text)
 
-    def _reason(self, error: Exception) -> str:
+    def _connection_problem(self, error: Exception) -> str:
         cause = getattr(error, "reason", None) or error
         text = self._without_secrets(str(cause))
         if isinstance(cause, urllib3.exceptions.SSLError):
@@ -246,5 +246,5 @@ def connect(settings: KfpSettings, patience_seconds: float, say: Callable[[str],
     if settings.ca_file and not Path(settings.ca_file).is_file():
         raise InputError(f"--ca-file={settings.ca_file}: no such file")
     server = Server(settings, patience_seconds, say)
-    server.greet()
+    server.check()
     return server

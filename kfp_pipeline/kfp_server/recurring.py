@@ -12,21 +12,21 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kfp_pipeline.kfp_server import server_runs
-from kfp_pipeline.kfp_server.client import ConflictError, Document, MissingError, Server
+from kfp_pipeline.kfp_server.client import ConflictError, Document, NotFoundError, Server
 from kfp_pipeline.kfp_server.cron import Cron, parse
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
 
-MOST_AT_ONCE = 10
-ENDING_SECONDS = 600.0
+MAX_CONCURRENCY = 10
+TERMINATION_SECONDS = 600.0
 """How long the end of a terminated run is waited for: its tasks end their applications, and then comes the pipeline's last task."""
 SERVER_DEFAULTS = ("pipeline-runner", "default-editor")
 """Service accounts that a server writes down when none was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Schedule:
     """When runs come.
 
     Attributes:
@@ -51,16 +51,18 @@ class Plan:
         return [time for _, time in zip(range(count), self.cron.times(after, self.zone, self.end), strict=False)]
 
 
-def plan(line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1) -> Plan:
+def read_schedule(
+    line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1
+) -> Schedule:
     """Reads when runs come.
 
     Raises:
         InputError: a line, a time or a zone is wrong, or no time would ever come.
     """
     zone = zone_of(time_zone)
-    if not 1 <= max_concurrency <= MOST_AT_ONCE:
-        raise InputError(f"--max-concurrency is {max_concurrency}; allowed: 1 to {MOST_AT_ONCE}")
-    found = Plan(
+    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+        raise InputError(f"--max-concurrency is {max_concurrency}; allowed: 1 to {MAX_CONCURRENCY}")
+    found = Schedule(
         cron=parse(line),
         zone=zone,
         start=_time("--start", start, zone),
@@ -85,8 +87,8 @@ def zone_of(name: str) -> ZoneInfo:
         raise InputError(f"--time-zone={name!r} is no zone; give one such as Europe/Berlin") from error
 
 
-def body(
-    name: str, when: Plan, reference: Document, config: Document, *, experiment: str, service_account: str = ""
+def request_body(
+    name: str, when: Schedule, reference: Document, config: Document, *, experiment: str, service_account: str = ""
 ) -> Document:
     """What makes a recurring run."""
     schedule: Document = {"cron": when.cron.line}
@@ -106,18 +108,18 @@ def body(
     }
 
 
-def find(server: Server, name: str) -> list[Document]:
+def find_all(server: Server, name: str) -> list[Document]:
     """The recurring runs of a name; more than one only if a replacement was cut off, or others made them."""
-    return server.named("recurringruns", "recurringRuns", name)
+    return server.list_by_name("recurringruns", "recurringRuns", name)
 
 
-def one(server: Server, name: str) -> Document:
+def find_one(server: Server, name: str) -> Document:
     """The recurring run of a name.
 
     Raises:
         InputError: there is none, or more than one.
     """
-    found = find(server, name)
+    found = find_all(server, name)
     if len(found) != 1:
         identities = f" ({', '.join(item['recurring_run_id'] for item in found)})" if found else ""
         raise InputError(
@@ -127,7 +129,7 @@ def one(server: Server, name: str) -> Document:
     return found[0]
 
 
-def ensure(server: Server, wanted: Document, ending: Ending, *, replace: bool) -> tuple[Document, str]:
+def ensure(server: Server, wanted: Document, ending: ActiveRuns, *, replace: bool) -> tuple[Document, str]:
     """Makes sure that there is one recurring run of the name, with this content.
 
     The new one is made before the old one is deleted: cut off in between, the next call deletes the old one.
@@ -145,17 +147,17 @@ def ensure(server: Server, wanted: Document, ending: Ending, *, replace: bool) -
         InputError: there is one with other content, and `replace` is not given; or a run of it is in progress, and it may not be ended.
     """
     name = wanted["display_name"]
-    found = find(server, name)
+    found = find_all(server, name)
     same = next((item for item in found if not differences(item, wanted)), None)
     others = [item for item in found if item is not same]
     if others and not replace:
         told = "; ".join(differences(others[0], wanted)) or "there are two of it"
         raise InputError(f"the schedule {name!r} is there with other content: {told}; give --replace to replace it")
     for item in others:
-        ending.check(server, item)
+        ending.refuse_unless_terminating(server, item)
 
     def look() -> Document | None:
-        return next((item for item in find(server, name) if not differences(item, wanted)), None)
+        return next((item for item in find_all(server, name) if not differences(item, wanted)), None)
 
     try:
         kept = same or server.create("recurringruns", look, wanted)
@@ -167,7 +169,7 @@ def ensure(server: Server, wanted: Document, ending: Ending, *, replace: bool) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class ActiveRuns:
     """What becomes of a run in progress when its recurring run is deleted, and with that the run's workflow.
 
     Attributes:
@@ -177,16 +179,16 @@ class Ending:
     """
 
     terminate: bool = False
-    timeout_seconds: float = ENDING_SECONDS
+    timeout_seconds: float = TERMINATION_SECONDS
     say: Callable[[str], None] = print
 
-    def check(self, server: Server, item: Document) -> None:
+    def refuse_unless_terminating(self, server: Server, item: Document) -> None:
         """Refuses to go on while a run is in progress, unless it may be ended.
 
         Raises:
             InputError: one is.
         """
-        running = in_progress(server, item)
+        running = active_runs(server, item)
         if running and not self.terminate:
             named = ", ".join(run["run_id"] for run in running)
             raise InputError(
@@ -194,15 +196,15 @@ class Ending:
                 "schedule and show the run as running for ever. Wait for its end, or end it first with --terminate"
             )
 
-    def end_runs(self, server: Server, item: Document) -> None:
+    def terminate_all(self, server: Server, item: Document) -> None:
         """Ends the runs in progress and waits until they have ended.
 
         Raises:
             InputError: one is in progress, and it may not be ended.
             TemporaryError: one has not ended in time.
         """
-        self.check(server, item)
-        for run in in_progress(server, item):
+        self.refuse_unless_terminating(server, item)
+        for run in active_runs(server, item):
             self.say(f"run {run['run_id']} is being terminated")
             server_runs.terminate(server, run["run_id"])
             try:
@@ -217,14 +219,14 @@ class Ending:
             self.say(f"run {run['run_id']} has ended")
 
 
-def in_progress(server: Server, item: Document) -> list[Document]:
+def active_runs(server: Server, item: Document) -> list[Document]:
     """The runs of a recurring run that have not ended."""
     identity = item["recurring_run_id"]
-    found = server.matching("runs", "runs", "recurring_run_id", identity)
-    return [run for run in found if run.get("state") not in server_runs.ENDED]
+    found = server.list_matching("runs", "runs", "recurring_run_id", identity)
+    return [run for run in found if run.get("state") not in server_runs.FINAL_STATES]
 
 
-def delete(server: Server, item: Document, ending: Ending) -> None:
+def delete(server: Server, item: Document, ending: ActiveRuns) -> None:
     """Deletes a recurring run. It is paused first, so that it makes no run between the look and the deletion.
 
     KFP lets it own the workflows of its runs: deleted with one in progress, that one's pods are gone and its state is never written again.
@@ -234,17 +236,17 @@ def delete(server: Server, item: Document, ending: Ending) -> None:
         TemporaryError: a run has not ended in time; then it stays paused.
     """
     identity = item["recurring_run_id"]
-    ending.check(server, item)
+    ending.refuse_unless_terminating(server, item)
     try:
-        server.act(f"recurringruns/{identity}:disable")
+        server.call(f"recurringruns/{identity}:disable")
         try:
-            ending.end_runs(server, item)
+            ending.terminate_all(server, item)
         except InputError:  # a run began between the two looks
             if item.get("mode") == "ENABLE":
-                server.act(f"recurringruns/{identity}:enable")
+                server.call(f"recurringruns/{identity}:enable")
             raise
-        server.act(f"recurringruns/{identity}", "DELETE")
-    except MissingError:  # an answer was lost, or somebody was faster
+        server.call(f"recurringruns/{identity}", "DELETE")
+    except NotFoundError:  # an answer was lost, or somebody was faster
         return
 
 
@@ -266,8 +268,8 @@ def _content(item: Document) -> dict[str, Any]:
     account = item.get("service_account")
     found = {
         "cron": schedule.get("cron"),
-        "start": _text(instant(schedule.get("start_time"))),
-        "end": _text(instant(schedule.get("end_time"))),
+        "start": _text(parse_time(schedule.get("start_time"))),
+        "end": _text(parse_time(schedule.get("end_time"))),
         "catch-up": not item.get("no_catchup"),
         "max-concurrency": int(item.get("max_concurrency") or 1),
         "experiment": item.get("experiment_id"),
@@ -279,7 +281,7 @@ def _content(item: Document) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def instant(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """A time of the server's; it writes the year 1970 for none."""
     time = datetime.fromisoformat(text) if text else None
     return time if time and time.timestamp() else None

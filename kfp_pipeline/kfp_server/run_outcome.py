@@ -39,7 +39,7 @@ class Outcome:
     """
 
     summary: Document | None
-    why_not: str = ""
+    summary_problem: str = ""
     note: str = ""
 
     @property
@@ -50,7 +50,7 @@ class Outcome:
         return str(found.get("message") or "") or "; ".join(told)
 
 
-def outcome(run: Document, spec: Mapping[str, Any], pipeline_root: str = "") -> Outcome:
+def read_outcome(run: Document, spec: Mapping[str, Any], pipeline_root: str = "") -> Outcome:
     """Reads what the last task of a run wrote.
 
     Args:
@@ -62,15 +62,15 @@ def outcome(run: Document, spec: Mapping[str, Any], pipeline_root: str = "") -> 
     root = str(known or DEFAULT_ROOT).rstrip("/")
     note = "" if known else f"the run names no pipeline root; looked below KFP's default, {root}"
     if not object_store.is_stored(root):
-        return Outcome(summary=None, why_not=f"{root} is no object store that can be read here", note=note)
+        return Outcome(summary=None, summary_problem=f"{root} is no object store that can be read here", note=note)
     uri = f"{root}/{(spec.get('pipelineInfo') or {}).get('name', '')}/{run['run_id']}/{SUMMARY_NAME}"
     try:
         text = object_store.read_text(uri)
         found = json.loads(text) if text else None
     except (InputError, StepError, ValueError) as error:
-        return Outcome(summary=None, why_not=str(error), note=note)
+        return Outcome(summary=None, summary_problem=str(error), note=note)
     if not isinstance(found, dict):
-        return Outcome(summary=None, why_not=f"{uri} is not there", note=note)
+        return Outcome(summary=None, summary_problem=f"{uri} is not there", note=note)
     return Outcome(summary=found, note=note)
 
 
@@ -80,12 +80,12 @@ def was_terminated(run: Mapping[str, Any]) -> bool:
     return run.get("state") in ("FAILED", "CANCELED") and bool({"CANCELING", "CANCELED"} & {*history, run["state"]})
 
 
-def state(run: Mapping[str, Any]) -> str:
+def displayed_state(run: Mapping[str, Any]) -> str:
     """A run's state, as people should read it."""
     return f"{run.get('state', '')}{' (terminated)' if was_terminated(run) else ''}"
 
 
-def where_to_look(run_id: str, link: str, namespace: str) -> str:
+def log_hint(run_id: str, link: str, namespace: str) -> str:
     """How to see a failed task's own words without the object store."""
     return (
         f"to see it: kubectl logs -n {namespace or KFP_NAMESPACE} -l {RUN_LABEL}={run_id} -c main --tail=5; or open {link}, "
@@ -93,7 +93,7 @@ def where_to_look(run_id: str, link: str, namespace: str) -> str:
     )
 
 
-def why_it_waits(run_id: str, namespace: str) -> str:
+def pending_reason(run_id: str, namespace: str) -> str:
     """Why the pods of a run do not start: what the cluster says, if it can be asked, else what to look at."""
     namespace = namespace or KFP_NAMESPACE
     selector = f"{RUN_LABEL}={run_id}"
@@ -102,13 +102,13 @@ def why_it_waits(run_id: str, namespace: str) -> str:
         pods = connect(namespace, CLUSTER_PATIENCE_SECONDS).list(PODS, labelSelector=selector)
     except (InputError, StepError) as error:
         return f"KFP does not say why, and the cluster cannot be asked ({error}); {look}"
-    told = [f"pod {pod['metadata']['name']}: {reason}" for pod in pods for reason in waiting_reasons(pod)]
+    told = [f"pod {pod['metadata']['name']}: {reason}" for pod in pods for reason in pod_waiting_reasons(pod)]
     if told:
         return f"{'; '.join(told)}; {look}"
     return f"neither KFP nor its {len(pods)} pods in namespace {namespace} say why; {look}"
 
 
-def waiting_reasons(pod: Mapping[str, Any]) -> Iterator[str]:
+def pod_waiting_reasons(pod: Mapping[str, Any]) -> Iterator[str]:
     """Why a pod has not started: a container that cannot be made, an image that cannot be had, no node that takes it."""
     status = pod.get("status") or {}
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:

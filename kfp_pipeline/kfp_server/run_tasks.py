@@ -50,7 +50,7 @@ def _tasks_in(spec: Mapping[str, Any], component: Mapping[str, Any]) -> Iterator
             yield Task(key, str((tasks[key].get("taskInfo") or {}).get("name") or key))
 
 
-def events(run: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Document]:
+def task_events(run: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Document]:
     """The states of the tasks that have begun: `step`, `state`, `rows` (none: the server does not know them), `seconds`.
 
     The node of a task's name holds the end of all its attempts. If its driver failed, the task itself never began.
@@ -64,9 +64,9 @@ def events(run: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Document]:
             yield {"step": task.name, "state": EVENTS[item["state"]], "rows": {}, "seconds": seconds}
 
 
-def failed(run: Mapping[str, Any], tasks: Sequence[Task]) -> list[str]:
+def failed_tasks(run: Mapping[str, Any], tasks: Sequence[Task]) -> list[str]:
     """The names of the tasks that failed."""
-    return [event["step"] for event in events(run, tasks) if event["state"] == "failed"]
+    return [event["step"] for event in task_events(run, tasks) if event["state"] == "failed"]
 
 
 def nodes_of(run: Mapping[str, Any]) -> list[Document]:
@@ -74,7 +74,7 @@ def nodes_of(run: Mapping[str, Any]) -> list[Document]:
     return list((run.get("run_details") or {}).get("task_details") or [])
 
 
-def waiting(run: Mapping[str, Any]) -> str:
+def pending_pods(run: Mapping[str, Any]) -> str:
     """What has not started: the pods that are pending, or the run as a whole; empty if there is no such thing.
 
     The server tells no more than that: why a pod does not start is in none of its documents.

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp_pipeline.kfp_server import run_tasks
-from kfp_pipeline.kfp_server.client import ConflictError, Document, MissingError, Server
-from kfp_pipeline.kfp_server.uploads import Package, Uploaded
+from kfp_pipeline.kfp_server.client import ConflictError, Document, NotFoundError, Server
+from kfp_pipeline.kfp_server.uploads import Package, UploadedVersion
 from kfp_pipeline.local import runs
 from spark_jobs.errors import InputError
 
-ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+FINAL_STATES = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 CANCELING = "CANCELING"
 POLL_SECONDS = 3.0
 STUCK_SECONDS = 60.0
@@ -27,7 +27,7 @@ def experiment_id(server: Server, name: str) -> str:
     """The experiment of a name; it is made if it is missing."""
 
     def look() -> Document | None:
-        found = server.named("experiments", "experiments", name)
+        found = server.list_by_name("experiments", "experiments", name)
         return found[0] if found else None
 
     body = {"display_name": name, "description": "Runs of spark-kfp."}
@@ -44,11 +44,11 @@ def runtime_config(parameters: Mapping[str, Any], pipeline_root: str) -> Documen
 
 
 def run_body(
-    made: Package, reference: Document, config: Document, *, experiment: str, service_account: str = ""
+    package: Package, reference: Document, config: Document, *, experiment: str, service_account: str = ""
 ) -> Document:
     """What makes a run; its name is one of a kind, so that it is found again if the answer is lost."""
     return {
-        "display_name": f"{made.own_name} {runs.new_id()}",
+        "display_name": f"{package.pipeline_name} {runs.new_id()}",
         "experiment_id": experiment,
         "pipeline_version_reference": reference,
         "runtime_config": config,
@@ -60,7 +60,7 @@ def create(server: Server, body: Document) -> Document:
     """Makes a run, once."""
 
     def look() -> Document | None:
-        found = server.named("runs", "runs", body["display_name"])
+        found = server.list_by_name("runs", "runs", body["display_name"])
         return found[0] if found else None
 
     try:
@@ -69,19 +69,19 @@ def create(server: Server, body: Document) -> Document:
         raise InputError(f"the server {server.url} refuses the run: {error}") from error
 
 
-def reference_of(uploaded: Uploaded | None, made: Package) -> Document:
+def version_reference(uploaded: UploadedVersion | None, package: Package) -> Document:
     """How a run names its pipeline; in words, when nothing is sent."""
     if uploaded:
         return uploaded.reference
-    return {"pipeline_id": f"(of {made.name})", "pipeline_version_id": f"(of {made.version_name})"}
+    return {"pipeline_id": f"(of {package.name})", "pipeline_version_id": f"(of {package.version_name})"}
 
 
 def follow(
     server: Server,
     run_id: str,
     timeout_seconds: float,
-    show: Callable[[Document], None] = lambda _: None,
-    stuck: Callable[[], None] = lambda: None,
+    on_update: Callable[[Document], None] = lambda _: None,
+    on_stuck: Callable[[], None] = lambda: None,
 ) -> Document:
     """Waits for the end of a run and shows each of its states.
 
@@ -100,15 +100,15 @@ def follow(
     waiting, look_at = "", float("inf")
     while True:
         run = server.get(f"runs/{run_id}")
-        show(run)
-        if run.get("state") in ENDED:
+        on_update(run)
+        if run.get("state") in FINAL_STATES:
             return run
         now = time.monotonic()
-        if run_tasks.waiting(run) != waiting:
-            waiting = run_tasks.waiting(run)
+        if run_tasks.pending_pods(run) != waiting:
+            waiting = run_tasks.pending_pods(run)
             look_at = now + STUCK_SECONDS if waiting else float("inf")
         if now >= look_at:
-            stuck()
+            on_stuck()
             look_at = float("inf")
         if now + POLL_SECONDS > give_up:
             raise StillRunningError
@@ -123,7 +123,7 @@ def specification(server: Server, run: Document) -> Document:
     try:
         path = f"pipelines/{reference['pipeline_id']}/versions/{reference['pipeline_version_id']}"
         return run_tasks.specification(server.get(path))
-    except MissingError:
+    except NotFoundError:
         return {}
 
 
@@ -134,15 +134,15 @@ def terminate(server: Server, run_id: str) -> Document:
         The run as it was before, or as it is if it ended meanwhile.
     """
     run = server.get(f"runs/{run_id}")
-    if run.get("state") in (*ENDED, CANCELING):
+    if run.get("state") in (*FINAL_STATES, CANCELING):
         return run
     try:
-        server.act(f"runs/{run_id}:terminate")
+        server.call(f"runs/{run_id}:terminate")
     except InputError:
         now = server.get(f"runs/{run_id}")
-        if now.get("state") not in (*ENDED, CANCELING):
+        if now.get("state") not in (*FINAL_STATES, CANCELING):
             raise
-        return now if now["state"] in ENDED else run
+        return now if now["state"] in FINAL_STATES else run
     return run
 
 
@@ -151,7 +151,7 @@ def link(server: Server, run_id: str) -> str:
     return f"{server.url}/#/runs/details/{run_id}"
 
 
-def told(server: Server, run: Document) -> Document:
+def run_document(server: Server, run: Document) -> Document:
     """What a program gets of a run."""
     identity = run["run_id"]
     return {"run_id": identity, "link": link(server, identity), "state": run.get("state", "")}

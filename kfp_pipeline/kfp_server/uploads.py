@@ -43,7 +43,7 @@ class Package:
     version_name: str
     text: str = field(repr=False)
     digest: str
-    own_name: str
+    pipeline_name: str
     inputs: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -53,7 +53,7 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uploaded:
+class UploadedVersion:
     """A version on the server; `new` if this process has put it there."""
 
     pipeline_id: str
@@ -67,7 +67,7 @@ class Uploaded:
         return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.version_id}
 
 
-def package(name: str = "", version_name: str = "", platform: Platform | None = None) -> Package:
+def compile_package(name: str = "", version_name: str = "", platform: Platform | None = None) -> Package:
     """Compiles the training pipeline.
 
     Args:
@@ -86,73 +86,73 @@ def package(name: str = "", version_name: str = "", platform: Platform | None = 
         version_name=version_name or f"{version('spark-kfp')}-{digest[:12]}",
         text=text,
         digest=digest,
-        own_name=own_name,
+        pipeline_name=own_name,
         inputs=document["root"]["inputDefinitions"]["parameters"],
     )
 
 
-def upload(server: Server, made: Package) -> Uploaded:
+def upload(server: Server, package: Package) -> UploadedVersion:
     """Makes sure that the content is on the server, once.
 
     Raises:
         InputError: the pipeline's or the version's name is taken by something else.
     """
-    pipeline = _pipeline(server, made)
+    pipeline = _pipeline(server, package)
     identity = pipeline["pipeline_id"]
-    found = _version(server, identity, made)
+    found = _version(server, identity, package)
     if found:
         return _uploaded(found, new=False)
     query = {
-        "name": made.version_name,
-        "display_name": made.version_name,
-        "description": made.description,
+        "name": package.version_name,
+        "display_name": package.version_name,
+        "description": package.description,
         "pipelineid": identity,
     }
     with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
-        path.write_text(made.text, encoding="utf-8")
+        path.write_text(package.text, encoding="utf-8")
         try:
             kept = server.create(
-                "pipelines/upload_version", lambda: _version(server, identity, made), query=query, file=path
+                "pipelines/upload_version", lambda: _version(server, identity, package), query=query, file=path
             )
         except ConflictError as error:
             raise InputError(
-                f"the pipeline {made.name!r} has a version {made.version_name!r} with other content; "
+                f"the pipeline {package.name!r} has a version {package.version_name!r} with other content; "
                 "give another name with --version, or none"
             ) from error
     return _uploaded(kept, new=True)
 
 
-def bodies(made: Package) -> Document:
+def request_bodies(package: Package) -> Document:
     """What an upload sends, without the IR."""
-    version_ = {"name": made.version_name, "display_name": made.version_name, "description": made.description}
-    return {"pipeline": _pipeline_body(made), "version": version_}
+    version_ = {"name": package.version_name, "display_name": package.version_name, "description": package.description}
+    return {"pipeline": _pipeline_body(package), "version": version_}
 
 
-def _pipeline(server: Server, made: Package) -> Document:
+def _pipeline(server: Server, package: Package) -> Document:
     def look() -> Document | None:
-        found = server.named("pipelines", "pipelines", made.name)
+        found = server.list_by_name("pipelines", "pipelines", package.name)
         return found[0] if found else None
 
-    body = _pipeline_body(made) | ({"namespace": server.namespace} if server.namespace else {})
+    body = _pipeline_body(package) | ({"namespace": server.namespace} if server.namespace else {})
     try:
         return look() or server.create("pipelines", look, body)
     except ConflictError as error:
-        raise InputError(f"the name {made.name!r} is taken on {server.url}; give another one with --name") from error
+        raise InputError(f"the name {package.name!r} is taken on {server.url}; give another one with --name") from error
 
 
-def _pipeline_body(made: Package) -> Document:
+def _pipeline_body(package: Package) -> Document:
     about = "Trains and evaluates a Spark ML model."
-    return {"name": made.name, "display_name": made.name, "description": about}
+    return {"name": package.name, "display_name": package.name, "description": about}
 
 
-def _version(server: Server, pipeline_id: str, made: Package) -> Document | None:
-    known = server.collect(f"pipelines/{pipeline_id}/versions", "pipeline_versions", {})
-    return next((item for item in known if DIGEST + made.digest in str(item.get("description", ""))), None)
+def _version(server: Server, pipeline_id: str, package: Package) -> Document | None:
+    known = server.list_all(f"pipelines/{pipeline_id}/versions", "pipeline_versions", {})
+    return next((item for item in known if DIGEST + package.digest in str(item.get("description", ""))), None)
 
 
-def _uploaded(found: Document, *, new: bool) -> Uploaded:
-    return Uploaded(
+def _uploaded(found: Document, *, new: bool) -> UploadedVersion:
+    return UploadedVersion(
         pipeline_id=found["pipeline_id"],
         version_id=found["pipeline_version_id"],
         version_name=found["display_name"],
@@ -160,15 +160,15 @@ def _uploaded(found: Document, *, new: bool) -> Uploaded:
     )
 
 
-def parse_parameter(made: Package, name: str, text: str) -> Any:
+def parse_parameter(package: Package, name: str, text: str) -> Any:
     """A parameter's value from its text, of the type that the pipeline wants: the server takes 42.5 for a whole number.
 
     Raises:
         InputError: the pipeline has no such input, or the text is not of its type.
     """
-    if name not in made.inputs:
-        raise InputError(f"--param={name}: the pipeline has no such input; it has: {', '.join(sorted(made.inputs))}")
-    kind = str(made.inputs[name]["parameterType"])
+    if name not in package.inputs:
+        raise InputError(f"--param={name}: the pipeline has no such input; it has: {', '.join(sorted(package.inputs))}")
+    kind = str(package.inputs[name]["parameterType"])
     if kind == "STRING":
         return text
     try:

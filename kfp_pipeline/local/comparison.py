@@ -61,7 +61,7 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
         raise InputError(
             f"the runs predict different things, {predicted[0]} and {predicted[1]}; compare two runs of one label"
         )
-    unlike = _why_rows_differ(one, other)
+    unlike = _row_mismatch(one, other)
     if unlike:
         return Comparison(
             differences=(), note=f"{unlike}, so they were not judged on the same rows: no difference is told"
@@ -73,7 +73,7 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
     )
 
 
-def _why_rows_differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _row_mismatch(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if one["digests"]["data"] != other["digests"]["data"]:
         return "the runs read different data"
     names = [name for name, value in one["split"].items() if other["split"].get(name) != value]

@@ -30,14 +30,14 @@ from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.runtime.spark_submit.java import find_java
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, spark_home
 from kfp_pipeline.runtime.spark_submit.standby import FOLDER
-from kfp_pipeline.settings import Settings, where_java_is
+from kfp_pipeline.settings import Settings, java_environment
 from spark_jobs.contract import PIPELINES, STANDBY, Pipeline, Step
 from spark_jobs.errors import InputError
 
 POLL_SECONDS = 0.1
 LOG_NAME = "kfp.log"
 INPUTS_NAME = "inputs.json"
-FULL_BYTES = 64 << 10
+DISK_FULL_BYTES = 64 << 10
 """With less free space than this, a step that ended without a word had no room for it."""
 SCRATCH = "scratch"
 """Of a run's temporary files, in the run's folder: KFP's local runner leaves some for each task."""
@@ -68,26 +68,26 @@ def run_locally(
     """
     runner_for(inputs["spark"], settings)
     spark_home()
-    find_java(where_java_is())
+    find_java(java_environment())
     runs.check_id(run_id)
     directory = settings.runs.absolute() / run_id
     with runs.locked(directory):
         _refuse_finished(directory)
-        _remove_what_killed_runs_left(settings.runs.absolute())
+        _remove_scratch_of_killed_runs(settings.runs.absolute())
         run = runs.Run(id=run_id, status="running", inputs=dict(inputs), started=time.time())
-        _prepare(directory, run)
+        _prepare_folder(directory, run)
         try:
             with signals_raise_interrupt():
-                _follow(
+                _run_graph(
                     directory, pipeline, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event
                 )
         except BaseException:  # interrupted, or whoever read the output has gone
-            runs.save(directory, runs.finished(run, "cancelled", steps=_steps(directory)))
+            runs.save(directory, runs.with_end(run, "cancelled", steps=_steps(directory)))
             raise
         finally:
             for name in (FOLDER, SCRATCH):
                 shutil.rmtree(directory / name, ignore_errors=True)
-        return _conclude(directory, pipeline, run)
+        return _finish_run(directory, pipeline, run)
 
 
 def _refuse_finished(directory: Path) -> None:
@@ -95,7 +95,7 @@ def _refuse_finished(directory: Path) -> None:
         raise InputError(f"run {directory.name} is finished; choose another --run-id, or remove {directory}")
 
 
-def _remove_what_killed_runs_left(folder: Path) -> None:
+def _remove_scratch_of_killed_runs(folder: Path) -> None:
     """Removes the temporary files of runs that were killed outright, which could not do it themselves."""
     for run in runs.list_runs(folder):
         if run.status == "killed":
@@ -103,7 +103,7 @@ def _remove_what_killed_runs_left(folder: Path) -> None:
                 shutil.rmtree(folder / run.id / name, ignore_errors=True)
 
 
-def _prepare(directory: Path, run: runs.Run) -> None:
+def _prepare_folder(directory: Path, run: runs.Run) -> None:
     try:
         shutil.rmtree(directory / "logs", ignore_errors=True)
         for name in (EVENTS_NAME, LOG_NAME):
@@ -115,7 +115,7 @@ def _prepare(directory: Path, run: runs.Run) -> None:
         raise InputError(f"{directory}: {error.strerror}; name another directory with --runs") from error
 
 
-def _follow(
+def _run_graph(
     directory: Path, pipeline: Pipeline, settings: Settings, on_event: Callable[[dict[str, Any]], None]
 ) -> None:
     """Starts the graph and passes its events on until it ends."""
@@ -140,17 +140,17 @@ def _steps(directory: Path) -> dict[str, Any]:
     return {event["step"]: event for event in all_events(directory)}
 
 
-def _conclude(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
+def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
     """Reads the outcome; a run in which not every step is done has failed, whatever the graph's process said."""
     steps = _steps(directory)
     undone = [step for step in pipeline.steps if steps.get(step, {}).get("state") not in ("done", "reused")]
     if undone:
         failed = steps.get(undone[0], {})
         message = failed.get("message", f"step {undone[0]} did not end; see {directory / LOG_NAME}")
-        run = runs.finished(run, "failed", steps=steps, message=message)
+        run = runs.with_end(run, "failed", steps=steps, message=message)
         runs.save(directory, run)
         if (
-            not failed.get("message") and shutil.disk_usage(directory).free < FULL_BYTES
+            not failed.get("message") and shutil.disk_usage(directory).free < DISK_FULL_BYTES
         ):  # then no log can say it either
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
         return run, {}
@@ -159,10 +159,10 @@ def _conclude(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[runs.
     if Step.EVALUATE in pipeline.steps:
         judged = Path(steps[Step.EVALUATE]["uri"])
         evaluation = json.loads((judged / "evaluation.json").read_text(encoding="utf-8"))
-        outcome["report"] = str(_place_report(directory, judged.parent / "report"))
+        outcome["report"] = str(_copy_report(directory, judged.parent / "report"))
         outcome["metrics"] = {item["name"]: item["value"] for item in evaluation["metrics"]}
     _remove_earlier_attempts(Path(steps[pipeline.steps[-1]]["uri"]).parents[1])
-    run = runs.finished(run, "succeeded", steps=steps, **outcome)
+    run = runs.with_end(run, "succeeded", steps=steps, **outcome)
     runs.save(directory, run)
     return run, evaluation
 
@@ -174,7 +174,7 @@ def _remove_earlier_attempts(attempt: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _place_report(directory: Path, source: Path) -> Path:
+def _copy_report(directory: Path, source: Path) -> Path:
     """Puts the report where a person looks first."""
     target = directory / "report.html"
     target.unlink(missing_ok=True)
@@ -182,7 +182,7 @@ def _place_report(directory: Path, source: Path) -> Path:
     return target
 
 
-def main(pipeline: str, directory: Path) -> None:
+def run_graph(pipeline: str, directory: Path) -> None:
     """Runs the graph of a pipeline; what the child process does."""
     die_with_parent()
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
@@ -192,15 +192,15 @@ def main(pipeline: str, directory: Path) -> None:
         from kfp.local import subprocess_task_handler  # noqa: PLC0415
 
         from kfp_pipeline.graphs import make_pipeline  # noqa: PLC0415
-        from kfp_pipeline.task_settings import THIS_MACHINE  # noqa: PLC0415
+        from kfp_pipeline.task_settings import LOCAL_PLATFORM  # noqa: PLC0415
 
-        subprocess_task_handler.replace_python_executable = with_this_python
+        subprocess_task_handler.replace_python_executable = replace_python
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(directory / "pipeline"), raise_on_error=True)
-        make_pipeline(pipeline, THIS_MACHINE)(**inputs)
+        make_pipeline(pipeline, LOCAL_PLATFORM)(**inputs)
 
 
-def with_this_python(words: list[str], executable: str) -> list[str]:
+def replace_python(words: list[str], executable: str) -> list[str]:
     """A task's command with this Python in place of `python3`, but in nothing that the task is given.
 
     KFP's own function (kfp/local/subprocess_task_handler.py, 2.16 and 2.17) replaces it in the inputs too: data in a folder like
@@ -233,4 +233,4 @@ if __name__ == "__main__":
     if sys.argv[3:] == [STANDBY]:
         keep_standbys(PIPELINES[sys.argv[1]], Path(sys.argv[2]))
     else:
-        main(sys.argv[1], Path(sys.argv[2]))
+        run_graph(sys.argv[1], Path(sys.argv[2]))

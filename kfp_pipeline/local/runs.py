@@ -85,7 +85,7 @@ def read(directory: Path) -> Run:
         run = Run(**json.loads((directory / RUN_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{directory} holds no run; `spark-kfp runs list` shows those there are") from error
-    return _killed(directory, run) if run.status == "running" and not _is_held(directory) else run
+    return _killed(directory, run) if run.status == "running" and not _is_locked(directory) else run
 
 
 def _killed(directory: Path, run: Run) -> Run:
@@ -98,7 +98,7 @@ def _killed(directory: Path, run: Run) -> Run:
     return replace(run, status="killed", ended=ended, steps={event["step"]: event for event in events}, message=message)
 
 
-def _is_held(directory: Path) -> bool:
+def _is_locked(directory: Path) -> bool:
     """Whether a process runs in the directory of a run."""
     try:
         lock = os.open(directory / LOCK_NAME, os.O_RDONLY)
@@ -169,6 +169,6 @@ def _lock(lock: int, directory: Path) -> None:
             time.sleep(0.05)  # `runs list` holds it for a moment, to see whether anyone does
 
 
-def finished(run: Run, status: str, **changes: Any) -> Run:
+def with_end(run: Run, status: str, **changes: Any) -> Run:
     """The run at its end."""
     return replace(run, status=status, ended=time.time(), **changes)

@@ -91,7 +91,10 @@ def submit_pipeline(
         )
     check_bucket(root)
     place = f"{root.rstrip('/')}/{run}"
-    given = {**inputs, "specification_uri": _stored(str(inputs["specification_uri"]), f"{place}/specification.toml")}
+    given = {
+        **inputs,
+        "specification_uri": _upload_specification(str(inputs["specification_uri"]), f"{place}/specification.toml"),
+    }
     results = []
     for step in pipeline.steps:
         args = pipeline.arguments_below(place, step, given)
@@ -115,7 +118,7 @@ def check_bucket(uri: str) -> None:
         raise InputError(f"{uri}: there is no such bucket; make it first: spark-kfp data make-bucket {bucket}")
 
 
-def _stored(specification: str, uri: str) -> str:
+def _upload_specification(specification: str, uri: str) -> str:
     if not specification or object_store.is_stored(specification):
         return specification
     try:
