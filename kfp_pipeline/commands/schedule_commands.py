@@ -1,4 +1,7 @@
-"""What the commands of `spark-kfp schedule` do. Their parser is `server_parser`, which imports this only when one is called."""
+"""The commands of `spark-kfp schedule`, which manage recurring runs on a KFP server.
+
+Their parser, `server_parser`, imports this module only when one of them is called.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from spark_jobs.errors import InputError
 
 
 def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Makes a schedule, or finds that it is there."""
+    """Creates a schedule, unless one of the same name and content exists."""
     if arguments.terminate and not arguments.replace:
         raise InputError("--terminate is for --replace; give both, or leave it out")
     when = _plan(arguments)
@@ -46,7 +49,7 @@ def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lists the schedules, with the next time of each that is not paused."""
+    """Lists the schedules, with the next time of each schedule that is not paused."""
     zone = recurring.zone_of(arguments.time_zone)
     found = connect_to_server(arguments, settings).list_all("recurringruns", "recurringRuns", {})
     if arguments.json:
@@ -63,17 +66,17 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def pause_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lets a schedule rest."""
+    """Pauses a schedule."""
     return _switch(arguments, settings, "disable", "paused")
 
 
 def resume_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lets a schedule go on."""
+    """Resumes a paused schedule."""
     return _switch(arguments, settings, "enable", "resumed")
 
 
 def delete_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Deletes a schedule; runs that it made stay listed, and one in progress is ended first if that is asked for."""
+    """Deletes a schedule. Its runs are kept; with `--terminate` an active run is terminated first."""
     server = connect_to_server(arguments, settings)
     recurring.delete(server, recurring.find_one(server, arguments.name), ActiveRuns(terminate=arguments.terminate))
     print(f"schedule {arguments.name} deleted")
@@ -129,7 +132,7 @@ def _print_times(when: Schedule, to: Any) -> None:
 
 
 def _next_time(schedule: Document, zone: Any) -> str:
-    """The next time of a schedule, which others may have made; a line that this program refuses has none."""
+    """Returns the next time of a schedule; `?` if another program created it with a cron expression that `cron.parse` refuses."""
     try:
         start, end = (recurring.parse_time(schedule.get(name)) for name in ("start_time", "end_time"))
         when = Schedule(cron=parse(str(schedule.get("cron", ""))), zone=zone, start=start, end=end)

@@ -1,4 +1,7 @@
-"""What the commands of `spark-kfp` do on a KFP server. Their parser is `server_parser`, which imports this only when one is called."""
+"""The commands of `spark-kfp` for a KFP server: upload, run --kfp, runs --kfp.
+
+Their parser, `server_parser`, imports this module only when one of them is called.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ RUNS_LISTED = 50
 
 
 def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Uploads the pipeline, or a version of it, unless the same content is there."""
+    """Uploads the training pipeline, unless the server has the same content."""
     package = compile_package(arguments.name, arguments.version, platform_of(arguments))
     if arguments.dry_run:
         return show_json(request_bodies(package))
@@ -35,7 +38,7 @@ def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Makes a run, and follows it if asked to."""
+    """Creates a run, and with `--wait` follows it to its end."""
     _check_flags(arguments)
     given = {name: getattr(arguments, name) for name in TRAINING.inputs() if hasattr(arguments, name)}
     overrides = read_overrides(arguments.spark_settings)
@@ -78,7 +81,7 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def show_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Shows a run: its state, its tasks, its inputs."""
+    """Shows the state, the tasks and the inputs of a run."""
     server = connect_to_server(arguments, settings)
     run = server.get(f"runs/{_check_run_id(arguments.ids[0])}")
     if arguments.json:
@@ -98,7 +101,7 @@ def show_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def terminate_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Ends a run; the server then ends its tasks, and those their SparkApplications."""
+    """Terminates a run: the server stops its tasks, which delete their SparkApplications."""
     server = connect_to_server(arguments, settings)
     run = server_runs.terminate(server, _check_run_id(arguments.id))
     if run.get("state") in server_runs.FINAL_STATES:
@@ -131,7 +134,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
 
 
 def _check_run_id(text: str) -> str:
-    """A run's id as it stands in a path; anything else could name another document."""
+    """Checks that a run's id has only letters, digits and `-`, as it becomes part of a URL path, and returns it."""
     if not text.replace("-", "").isalnum():
         raise InputError(f"{text!r} is no run's id; spark-kfp runs list --kfp URL shows them")
     return text

@@ -1,4 +1,4 @@
-"""Waiting for a run on a KFP server: its tasks as they go, what keeps a pod from starting, and at the end metrics or the reason."""
+"""Waits for a run on a KFP server: shows its tasks, says why a pod does not start, and prints the metrics or the error at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputErr
 
 
 def wait_for_run(server: Server, run: Document, arguments: argparse.Namespace) -> int:
-    """Follows a run to its end and tells it; the exit code is the run's. Interrupted, the run goes on."""
+    """Shows a run until it ends and returns the exit code: 0 if the run succeeded. After an interrupt the run continues."""
     identity, console = run["run_id"], Console(quiet=arguments.json)
     console.print(Text(f"run {identity}\n{server_runs.link(server, identity)}"), soft_wrap=True)
     again = f"look again: spark-kfp runs show --kfp {server.url} {identity}"
@@ -43,14 +43,14 @@ def wait_for_run(server: Server, run: Document, arguments: argparse.Namespace) -
     except server_runs.StillRunningError:
         print(f"spark-kfp: error: no end after {arguments.timeout:.0f} s; the run goes on; {again}", file=sys.stderr)
         return EXIT_FAULT
-    except (StepError, InputError) as error:  # the server is away, or a token has run out meanwhile
+    except (StepError, InputError) as error:  # the server is unavailable, or the token has expired
         print(f"spark-kfp: error: {error}; the run goes on; {again}", file=sys.stderr)
         return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAULT
     return _print_outcome(arguments, server, run, spec, console)
 
 
 def _show_changes(tasks: list[Task], shown: dict[str, str], progress: display.Progress, run: Document) -> None:
-    """Shows the tasks whose state is not the one that was shown last."""
+    """Shows the tasks whose state has changed since it was shown."""
     for event in run_tasks.task_events(run, tasks):
         if shown.get(event["step"]) != event["state"]:
             shown[event["step"]] = event["state"]
@@ -60,7 +60,7 @@ def _show_changes(tasks: list[Task], shown: dict[str, str], progress: display.Pr
 def _print_outcome(
     arguments: argparse.Namespace, server: Server, run: Document, spec: Document, console: Console
 ) -> int:
-    """The end of a run: its state, its metrics or why it failed, its link."""
+    """Prints the state of an ended run, its metrics or why it failed, and its URL; returns the exit code."""
     ended = run_outcome.read_outcome(run, spec, arguments.pipeline_root)
     if arguments.json:
         display.show_json({**server_runs.run_document(server, run), "summary": ended.summary})
@@ -73,12 +73,12 @@ def _print_outcome(
         return 0
     console.print(Text(link), soft_wrap=True)
     if run_outcome.was_terminated(run):
-        told = "was terminated"
+        how = "was terminated"
     elif run["state"] == "FAILED":
-        told = f"failed {failure_reason(server, run, spec, ended)}"
+        how = f"failed {failure_reason(server, run, spec, ended)}"
     else:
-        told = f"is {run['state'].lower()}"
-    print(f"spark-kfp: error: run {run['run_id']} {told}; {link}", file=sys.stderr)
+        how = f"is {run['state'].lower()}"
+    print(f"spark-kfp: error: run {run['run_id']} {how}; {link}", file=sys.stderr)
     return EXIT_FAULT
 
 
@@ -95,7 +95,7 @@ def _print_metrics(ended: Outcome, console: Console) -> None:
 
 
 def failure_reason(server: Server, run: Document, spec: Document, ended: Outcome) -> str:
-    """Which tasks failed and why, or how to see why."""
+    """Returns which tasks failed and why, or where to look if the reason is not known."""
     names = run_tasks.failed_tasks(run, run_tasks.tasks_of(spec))
     where = f"at {', '.join(names)}" if names else "before or between its tasks"
     if ended.reason:

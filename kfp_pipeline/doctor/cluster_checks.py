@@ -1,4 +1,4 @@
-"""Checks what a run on a cluster needs: one line each, with the fix. Changes nothing."""
+"""The checks of `spark-kfp doctor`: whether a cluster has what a run needs. They only read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spark_jobs.contract import LoadArgs, Step
 APPLY = "kubectl apply -k spark-operator/"
 OPERATOR = "install the Kubeflow Spark operator, see spark-operator/README.md"
 BUCKET = "spark-kfp"
-"""The one that the manifests make."""
+"""The bucket that the manifests create."""
 SUBMITTER_PERMISSIONS = (
     *(("sparkoperator.k8s.io", "sparkapplications", verb) for verb in ("create", "get", "list", "watch", "delete")),
     *(("", "pods", verb) for verb in ("get", "list", "watch")),
@@ -24,11 +24,11 @@ SUBMITTER_PERMISSIONS = (
     ("", "configmaps", "get"),
     *(("coordination.k8s.io", "leases", verb) for verb in ("create", "get", "update", "delete")),
 )
-"""What a task may have to do: group, resource, verb."""
+"""The permissions that a task's service account, or a user of `spark-kfp submit`, needs: API group, resource, verb."""
 
 
 def run_checks(cluster: Cluster, config_map: str) -> Iterator[CheckResult]:
-    """Runs the checks, each finding as it comes; where the API server is away, only that."""
+    """Runs the checks one after another and yields each result; if the API server is unavailable, only the first."""
     first = run_check(
         "API server", lambda: _api_server(cluster), "check the network and the kubeconfig: kubectl version"
     )
@@ -38,7 +38,7 @@ def run_checks(cluster: Cluster, config_map: str) -> Iterator[CheckResult]:
     checks: list[tuple[str, Callable[[], str], str]] = [
         ("SparkApplication definition", lambda: _custom_resource_definition(cluster), OPERATOR),
         ("Spark operator", lambda: _operator(cluster), OPERATOR),
-        ("rights of who submits", lambda: _permissions(cluster), f"{APPLY}, or ask who runs the cluster"),
+        ("permissions", lambda: _permissions(cluster), f"{APPLY}, or ask who runs the cluster"),
         ("template", lambda: _template(cluster, config_map), APPLY),
         ("image", lambda: _image(cluster, config_map), "load or push it, or name another in spark-operator/"),
         ("driver's service account", lambda: _service_account(cluster, config_map), APPLY),
@@ -47,8 +47,8 @@ def run_checks(cluster: Cluster, config_map: str) -> Iterator[CheckResult]:
         ("reaper", lambda: _reaper(cluster), APPLY),
         ("object store", _object_store, "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("Kubeflow Pipelines", lambda: kfp_api_server(cluster), "needed for runs from KFP only"),
-        ("what KFP repeats", lambda: kfp_retries(cluster), "needed for runs from KFP only"),
-        ("store's address", lambda: object_store_address(cluster), APPLY),
+        ("KFP's retries", lambda: kfp_retries(cluster), "needed for runs from KFP only"),
+        ("object store endpoint", lambda: object_store_address(cluster), APPLY),
     ]
     for name, check, fix in checks:
         yield run_check(name, check, fix)

@@ -1,4 +1,4 @@
-"""Checks of Kubeflow Pipelines, which only some runs need. Changes nothing."""
+"""The checks of `spark-kfp doctor` for Kubeflow Pipelines, which only runs on a KFP server need. They only read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 KFP_SERVICE, KFP_PORT = "ml-pipeline", 8888
 OLDEST_KFP = (2, 15)
 STORES = ("seaweedfs", "minio-service")
-"""Services of KFP's own object store, both on port 9000: manifests/kustomize/third-party has seaweedfs/ from 2.16 on, minio/ in 2.15."""
+"""The services of KFP's own object store, both on port 9000: KFP's manifests/kustomize/third-party has seaweedfs/ since 2.16 and minio/ in
+2.15."""
 STORE_PORT = 9000
 ARGO_CONFIG = "workflow-controller-configmap"
 
 
 def kfp_api_server(cluster: Cluster) -> str:
-    """Whether KFP answers, is new enough, and runs its tasks where this platform is set up.
+    """Checks that KFP's API server answers and is new enough, and that its tasks find the object store's settings in their namespace.
 
     Raises:
-        MissingError: it is not, with the fix.
+        CheckFailedError: one of these is not so.
     """
     if not _crd_exists(cluster, "workflows.argoproj.io"):
         raise CheckFailedError("not installed", "needed for runs from KFP only", ok=None)
@@ -41,20 +42,20 @@ def kfp_api_server(cluster: Cluster) -> str:
 
 
 def _kfp_namespace(cluster: Cluster) -> str:
-    """The namespace of KFP; empty if it is not there."""
+    """Returns the namespace of KFP's API server; empty if there is none."""
     services = cluster.text("/api/v1/services", {"fieldSelector": f"metadata.name={KFP_SERVICE}"})["items"]
     return str(services[0]["metadata"]["namespace"]) if services else ""
 
 
 def kfp_retries(cluster: Cluster) -> str:
-    """What this KFP repeats of a pipeline's tasks, beside what they repeat by themselves.
+    """Reads Argo's configuration and says which tasks this KFP retries, in addition to the retries inside a task.
 
-    Argo merges its `workflowDefaults` into every workflow; KFP sets a limit and a backoff where a task asks for retries, and no policy
-    (getTaskRetryStrategyFromInput in KFP's argocompiler/container.go). Without a policy Argo repeats failures: RetryPolicyActual in its
-    workflow_types.go.
+    Argo merges its `workflowDefaults` into every workflow. KFP sets a limit and a backoff if a task asks for retries, but no retry policy
+    (getTaskRetryStrategyFromInput in KFP's argocompiler/container.go). Without a policy Argo retries failures (RetryPolicyActual in Argo's
+    workflow_types.go).
 
     Raises:
-        MissingError: it repeats what must not be repeated, or KFP is not there.
+        CheckFailedError: Argo retries too much, or KFP is not installed.
     """
     home = _kfp_namespace(cluster)
     if not home:
@@ -65,7 +66,7 @@ def kfp_retries(cluster: Cluster) -> str:
     policy = strategy.get("retryPolicy") or ("Always" if strategy.get("expression") else "OnFailure")
     if policy == "Always":
         raise CheckFailedError(
-            f"retryPolicy Always in {home}/{ARGO_CONFIG} repeats whole graphs, and a user's errors too",
+            f"retryPolicy Always in {home}/{ARGO_CONFIG} retries whole graphs, and a user's errors too",
             "set it to OnError, as KFP 2.17 ships it",
         )
     times = f"{strategy['limit']} times" if "limit" in strategy else "without a limit"
@@ -79,24 +80,24 @@ def kfp_retries(cluster: Cluster) -> str:
 
 
 def object_store_address(cluster: Cluster) -> str:
-    """Which object store KFP brought, and whether the tasks and drivers of this namespace are sent there.
+    """Compares the endpoint that tasks and drivers of this namespace use with the object stores that KFP installed.
 
     Raises:
-        MissingError: they are sent to one that is not there.
+        CheckFailedError: the endpoint names a service in KFP's namespace that does not exist.
     """
-    told = str(
+    endpoint = str(
         (cluster.text(f"{_config_maps(cluster.namespace)}/{OBJECT_STORE}").get("data") or {}).get("endpoint", "")
     )
     home = _kfp_namespace(cluster)
     if not home:
-        return f"{told}; no KFP to compare with"
+        return f"{endpoint}; no KFP to compare with"
     there = [item["metadata"]["name"] for item in cluster.text(f"/api/v1/namespaces/{home}/services")["items"]]
     found = [f"http://{name}.{home}:{STORE_PORT}" for name in STORES if name in there]
-    host = told.partition("//")[2].partition(":")[0].split(".")
+    host = endpoint.partition("//")[2].partition(":")[0].split(".")
     if len(host) > 1 and host[1] == home and host[0] not in there:
         fix = f"set endpoint={found[0]} in spark-operator/base/kustomization.yaml" if found else "name your store there"
-        raise CheckFailedError(f"ConfigMap {OBJECT_STORE} says {told}, and {home} has no service {host[0]}", fix)
-    return f"{told}; KFP brought {', '.join(found) or 'none that is known'}"
+        raise CheckFailedError(f"ConfigMap {OBJECT_STORE} says {endpoint}, and {home} has no service {host[0]}", fix)
+    return f"{endpoint}; KFP brought {', '.join(found) or 'none that is known'}"
 
 
 def _config_maps(namespace: str) -> str:
@@ -109,7 +110,7 @@ def _version_numbers(version: str) -> tuple[int, ...]:
 
 
 def _check_object_store_settings(cluster: Cluster, home: str) -> None:
-    """Tasks run in the namespace of KFP: what they read by name must be there."""
+    """Checks that the Secret and the ConfigMap of the object store exist in KFP's namespace, where a single-user KFP runs its tasks."""
     for kind in ("secrets", "configmaps"):
         try:
             cluster.text(f"/api/v1/namespaces/{home}/{kind}/{OBJECT_STORE}")

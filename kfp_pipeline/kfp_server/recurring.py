@@ -1,6 +1,7 @@
-"""Recurring runs on a KFP server: one by its name, made, compared, replaced. Takes and returns the server's documents.
+"""Creates, compares, replaces and deletes recurring runs on a KFP server. Takes and returns the server's documents.
 
-KFP keeps no names apart, and cannot change a recurring run: here a name means one, and another content replaces it.
+KFP allows several recurring runs of one name and cannot change a recurring run. Here a name stands for one recurring run, and a change
+creates a new one and deletes the old one. The command line calls a recurring run a schedule.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from spark_jobs.result import Failure
 
 MAX_CONCURRENCY = 10
 TERMINATION_SECONDS = 600.0
-"""How long the end of a terminated run is waited for: its tasks end their applications, and then comes the pipeline's last task."""
+"""Longest wait for a terminated run to end: its tasks first delete their SparkApplications, then the exit task runs."""
 SERVER_DEFAULTS = ("pipeline-runner", "default-editor")
-"""Service accounts that a server writes down when none was given."""
+"""The service accounts that a server stores if the request names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When runs come.
+    """When the runs of a recurring run start.
 
     Attributes:
-        cron: the line.
-        zone: in which the server counts.
-        start: before it nothing comes; None: from now on.
-        end: after it nothing comes.
-        catch_up: whether each time that was missed is run, or only the last one.
-        max_concurrency: most runs at once; a time that comes while so many go on waits.
+        cron: the cron expression.
+        zone: time zone in which the server evaluates the expression.
+        start: first possible time; None: now.
+        end: last possible time; None: no end.
+        catch_up: whether every missed time is run, or only the latest one.
+        max_concurrency: largest number of runs at the same time; a further run waits until one ends.
     """
 
     cron: Cron
@@ -46,7 +47,7 @@ class Schedule:
     max_concurrency: int = 1
 
     def next_times(self, now: datetime, count: int = 3) -> list[datetime]:
-        """The next times."""
+        """Returns the next times after `now`, at most `count`."""
         after = max(now, self.start) if self.start else now
         return [time for _, time in zip(range(count), self.cron.times(after, self.zone, self.end), strict=False)]
 
@@ -54,10 +55,10 @@ class Schedule:
 def read_schedule(
     line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1
 ) -> Schedule:
-    """Reads when runs come.
+    """Parses the flags of a schedule.
 
     Raises:
-        InputError: a line, a time or a zone is wrong, or no time would ever come.
+        InputError: the cron expression, a time, the time zone or the concurrency is wrong, or there is no time before `end`.
     """
     zone = zone_of(time_zone)
     if not 1 <= max_concurrency <= MAX_CONCURRENCY:
@@ -76,10 +77,10 @@ def read_schedule(
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """A time zone.
+    """Returns the time zone of this name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no such time zone.
     """
     try:
         return ZoneInfo(name)
@@ -90,7 +91,7 @@ def zone_of(name: str) -> ZoneInfo:
 def request_body(
     name: str, when: Schedule, reference: Document, config: Document, *, experiment: str, service_account: str = ""
 ) -> Document:
-    """What makes a recurring run."""
+    """Returns the request body that creates a recurring run."""
     schedule: Document = {"cron": when.cron.line}
     schedule |= {"start_time": _text(when.start)} if when.start else {}
     schedule |= {"end_time": _text(when.end)} if when.end else {}
@@ -109,15 +110,15 @@ def request_body(
 
 
 def find_all(server: Server, name: str) -> list[Document]:
-    """The recurring runs of a name; more than one only if a replacement was cut off, or others made them."""
+    """Lists the recurring runs of this name. There is more than one if a replacement was interrupted, or if other programs created some."""
     return server.list_by_name("recurringruns", "recurringRuns", name)
 
 
 def find_one(server: Server, name: str) -> Document:
-    """The recurring run of a name.
+    """Returns the one recurring run of this name.
 
     Raises:
-        InputError: there is none, or more than one.
+        InputError: there is none or more than one.
     """
     found = find_all(server, name)
     if len(found) != 1:
@@ -129,64 +130,67 @@ def find_one(server: Server, name: str) -> Document:
     return found[0]
 
 
-def ensure(server: Server, wanted: Document, ending: ActiveRuns, *, replace: bool) -> tuple[Document, str]:
-    """Makes sure that there is one recurring run of the name, with this content.
+def ensure(server: Server, wanted: Document, active: ActiveRuns, *, replace: bool) -> tuple[Document, str]:
+    """Makes sure that exactly one recurring run of the name exists, with the wanted content.
 
-    The new one is made before the old one is deleted: cut off in between, the next call deletes the old one.
+    The new recurring run is created before the old one is deleted; if the call is interrupted in between, the next one deletes it.
 
     Args:
-        server: where.
-        wanted: the recurring run.
-        ending: what becomes of runs of the old one that are in progress.
-        replace: whether one with other content makes room.
+        server: the server.
+        wanted: request body of the recurring run.
+        active: what to do with active runs of the old recurring run.
+        replace: whether a recurring run with other content is replaced.
 
     Returns:
         The recurring run, and `created`, `unchanged` or `replaced`.
 
     Raises:
-        InputError: there is one with other content, and `replace` is not given; or a run of it is in progress, and it may not be ended.
+        InputError: one with other content exists, and `replace` is False or a run of it is active and may not be terminated.
     """
     name = wanted["display_name"]
     found = find_all(server, name)
     same = next((item for item in found if not differences(item, wanted)), None)
     others = [item for item in found if item is not same]
     if others and not replace:
-        told = "; ".join(differences(others[0], wanted)) or "there are two of it"
-        raise InputError(f"the schedule {name!r} is there with other content: {told}; give --replace to replace it")
+        changes = "; ".join(differences(others[0], wanted)) or "there are two of it"
+        raise InputError(f"the schedule {name!r} is there with other content: {changes}; give --replace to replace it")
     for item in others:
-        ending.refuse_unless_terminating(server, item)
+        active.refuse_unless_terminating(server, item)
 
-    def look() -> Document | None:
+    def find_existing() -> Document | None:
         return next((item for item in find_all(server, name) if not differences(item, wanted)), None)
 
     try:
-        kept = same or server.create("recurringruns", look, wanted)
+        kept = same or server.create("recurringruns", find_existing, wanted)
     except ConflictError as error:
         raise InputError(f"the schedule {name!r} is there: {error}; see: spark-kfp schedule list") from error
     for item in others:
-        delete(server, item, ending)
+        delete(server, item, active)
     return kept, "replaced" if others else "unchanged" if same else "created"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveRuns:
-    """What becomes of a run in progress when its recurring run is deleted, and with that the run's workflow.
+    """What to do with the active runs of a recurring run before it is deleted.
+
+    KFP makes the recurring run the owner of its runs' Argo workflows. If it is deleted while a run is active, Kubernetes deletes the
+    workflow and its pods, and KFP shows the run as running for ever.
 
     Attributes:
-        terminate: end it first; else nothing is deleted while one is in progress.
-        timeout_seconds: longest wait for its end.
-        say: takes a line for the person who waits.
+        terminate: whether to terminate the active runs first; if not, the recurring run is not deleted while one is active.
+        timeout_seconds: longest wait for one run to end.
+        log_line: prints a line for the user who waits.
     """
 
     terminate: bool = False
     timeout_seconds: float = TERMINATION_SECONDS
-    say: Callable[[str], None] = print
+    log_line: Callable[[str], None] = print
 
     def refuse_unless_terminating(self, server: Server, item: Document) -> None:
-        """Refuses to go on while a run is in progress, unless it may be ended.
+        """Raises an error if a run is active and may not be terminated.
 
         Raises:
-            InputError: one is.
+            InputError: a run is active, and `terminate` is False.
         """
         running = active_runs(server, item)
         if running and not self.terminate:
@@ -197,15 +201,15 @@ class ActiveRuns:
             )
 
     def terminate_all(self, server: Server, item: Document) -> None:
-        """Ends the runs in progress and waits until they have ended.
+        """Terminates the active runs and waits until they have ended.
 
         Raises:
-            InputError: one is in progress, and it may not be ended.
-            TemporaryError: one has not ended in time.
+            InputError: a run is active and may not be terminated.
+            TemporaryError: a run did not end in time.
         """
         self.refuse_unless_terminating(server, item)
         for run in active_runs(server, item):
-            self.say(f"run {run['run_id']} is being terminated")
+            self.log_line(f"run {run['run_id']} is being terminated")
             server_runs.terminate(server, run["run_id"])
             try:
                 server_runs.follow(server, run["run_id"], self.timeout_seconds)
@@ -216,42 +220,40 @@ class ActiveRuns:
                     "deleted never ends: archive and delete it in KFP's UI first"
                 )
                 raise TemporaryError(Failure(kind="fault", type="RunNotEnded", message=message)) from error
-            self.say(f"run {run['run_id']} has ended")
+            self.log_line(f"run {run['run_id']} has ended")
 
 
 def active_runs(server: Server, item: Document) -> list[Document]:
-    """The runs of a recurring run that have not ended."""
+    """Lists the runs of a recurring run that have not ended."""
     identity = item["recurring_run_id"]
     found = server.list_matching("runs", "runs", "recurring_run_id", identity)
     return [run for run in found if run.get("state") not in server_runs.FINAL_STATES]
 
 
-def delete(server: Server, item: Document, ending: ActiveRuns) -> None:
-    """Deletes a recurring run. It is paused first, so that it makes no run between the look and the deletion.
-
-    KFP lets it own the workflows of its runs: deleted with one in progress, that one's pods are gone and its state is never written again.
+def delete(server: Server, item: Document, active: ActiveRuns) -> None:
+    """Deletes a recurring run. It is disabled first, so that it starts no run between the check for active runs and the deletion.
 
     Raises:
-        InputError: a run of it is in progress, and it may not be ended; then it goes on as before.
-        TemporaryError: a run has not ended in time; then it stays paused.
+        InputError: a run is active and may not be terminated; the recurring run is enabled again.
+        TemporaryError: a run did not end in time; the recurring run stays disabled.
     """
     identity = item["recurring_run_id"]
-    ending.refuse_unless_terminating(server, item)
+    active.refuse_unless_terminating(server, item)
     try:
         server.call(f"recurringruns/{identity}:disable")
         try:
-            ending.terminate_all(server, item)
-        except InputError:  # a run began between the two looks
+            active.terminate_all(server, item)
+        except InputError:  # a run started after the check above and before the recurring run was disabled
             if item.get("mode") == "ENABLE":
                 server.call(f"recurringruns/{identity}:enable")
             raise
         server.call(f"recurringruns/{identity}", "DELETE")
-    except NotFoundError:  # an answer was lost, or somebody was faster
+    except NotFoundError:  # the answer to an earlier DELETE was lost, or somebody else deleted it
         return
 
 
 def differences(found: Document, wanted: Document) -> list[str]:
-    """What is not the same, as `name: there, now here`."""
+    """Lists the differences between two recurring runs, as `name: found, now wanted`."""
     there, here = _content(found), _content(wanted)
     return [
         f"{name}: {there.get(name, 'nothing')}, now {here.get(name, 'nothing')}"
@@ -261,7 +263,7 @@ def differences(found: Document, wanted: Document) -> list[str]:
 
 
 def _content(item: Document) -> dict[str, Any]:
-    """What a person decided, flat, as the server and this side both write it."""
+    """Returns what a user decides about a recurring run as a flat dict, with the server's defaults and spellings removed."""
     schedule = (item.get("trigger") or {}).get("cron_schedule") or {}
     config = item.get("runtime_config") or {}
     reference = item.get("pipeline_version_reference") or {}
@@ -282,7 +284,7 @@ def _content(item: Document) -> dict[str, Any]:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """A time of the server's; it writes the year 1970 for none."""
+    """Parses a time of the server; returns None for the year 1970, which the server writes for no time."""
     time = datetime.fromisoformat(text) if text else None
     return time if time and time.timestamp() else None
 

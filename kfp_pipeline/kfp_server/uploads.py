@@ -1,7 +1,7 @@
-"""The training pipeline as a KFP server keeps it: compiled, and uploaded once.
+"""Compiles the training pipeline and uploads it to a KFP server, once for each content.
 
-A pipeline there has versions. The description of ours holds the digest of what was uploaded, so the same content is found again whatever
-its version is called.
+On a KFP server a pipeline has versions. The description of a version that this module uploads holds the digest of the uploaded YAML, so
+that the same content is found again under any version name.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Package:
     """A compiled pipeline.
 
     Attributes:
-        name: of the pipeline on the server.
-        version_name: of this content of it.
-        text: the IR as YAML.
+        name: name of the pipeline on the server.
+        version_name: name of the version on the server.
+        text: the pipeline's IR (intermediate representation) as YAML.
         digest: SHA-256 of the text.
-        own_name: the pipeline's name in its IR, after which the folder of its runs' outputs is called.
-        inputs: name to description of its inputs: `parameterType`, `defaultValue`, `isOptional`.
+        pipeline_name: name of the pipeline in the IR; KFP names the folder of its runs' outputs after it.
+        inputs: the pipeline's inputs, name to `parameterType`, `defaultValue` and `isOptional`.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Package:
 
     @property
     def description(self) -> str:
-        """Of the version; the digest in it is how the content is found again."""
+        """The description of the version; it holds the digest by which the content is found again."""
         return f"spark-kfp {version('spark-kfp')}, {DIGEST}{self.digest}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadedVersion:
-    """A version on the server; `new` if this process has put it there."""
+    """A version of the pipeline on the server; `new` if this process uploaded it."""
 
     pipeline_id: str
     version_id: str
@@ -63,7 +63,7 @@ class UploadedVersion:
 
     @property
     def reference(self) -> Document:
-        """How a run names it."""
+        """The reference to this version in the document of a run."""
         return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.version_id}
 
 
@@ -71,31 +71,31 @@ def compile_package(name: str = "", version_name: str = "", platform: Platform |
     """Compiles the training pipeline.
 
     Args:
-        name: on the server; empty: the pipeline's own.
-        version_name: empty: the package's version and the beginning of the digest.
-        platform: what every task gets; None: the defaults.
+        name: name of the pipeline on the server; empty: the name in its IR.
+        version_name: name of the version; empty: the version of spark-kfp and the first digits of the digest.
+        platform: settings of every task; None: the defaults.
     """
     with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
         Compiler().compile(make_pipeline(TRAINING.name, platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
     document = next(yaml.safe_load_all(text))
-    digest, own_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]
+    digest, pipeline_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]
     return Package(
-        name=name or own_name,
+        name=name or pipeline_name,
         version_name=version_name or f"{version('spark-kfp')}-{digest[:12]}",
         text=text,
         digest=digest,
-        pipeline_name=own_name,
+        pipeline_name=pipeline_name,
         inputs=document["root"]["inputDefinitions"]["parameters"],
     )
 
 
 def upload(server: Server, package: Package) -> UploadedVersion:
-    """Makes sure that the content is on the server, once.
+    """Uploads the pipeline, unless the server has a version with the same content.
 
     Raises:
-        InputError: the pipeline's or the version's name is taken by something else.
+        InputError: the name of the pipeline or of the version is taken by other content.
     """
     pipeline = _pipeline(server, package)
     identity = pipeline["pipeline_id"]
@@ -124,19 +124,19 @@ def upload(server: Server, package: Package) -> UploadedVersion:
 
 
 def request_bodies(package: Package) -> Document:
-    """What an upload sends, without the IR."""
+    """Returns the documents that an upload sends, without the IR."""
     version_ = {"name": package.version_name, "display_name": package.version_name, "description": package.description}
     return {"pipeline": _pipeline_body(package), "version": version_}
 
 
 def _pipeline(server: Server, package: Package) -> Document:
-    def look() -> Document | None:
+    def find_existing() -> Document | None:
         found = server.list_by_name("pipelines", "pipelines", package.name)
         return found[0] if found else None
 
     body = _pipeline_body(package) | ({"namespace": server.namespace} if server.namespace else {})
     try:
-        return look() or server.create("pipelines", look, body)
+        return find_existing() or server.create("pipelines", find_existing, body)
     except ConflictError as error:
         raise InputError(f"the name {package.name!r} is taken on {server.url}; give another one with --name") from error
 
@@ -161,10 +161,10 @@ def _uploaded(found: Document, *, new: bool) -> UploadedVersion:
 
 
 def parse_parameter(package: Package, name: str, text: str) -> Any:
-    """A parameter's value from its text, of the type that the pipeline wants: the server takes 42.5 for a whole number.
+    """Parses the value of a pipeline's input. The type is checked here because the server accepts 42.5 for an integer.
 
     Raises:
-        InputError: the pipeline has no such input, or the text is not of its type.
+        InputError: the pipeline has no such input, or the text is not a value of its type.
     """
     if name not in package.inputs:
         raise InputError(f"--param={name}: the pipeline has no such input; it has: {', '.join(sorted(package.inputs))}")

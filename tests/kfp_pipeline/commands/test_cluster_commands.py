@@ -426,7 +426,7 @@ def argo_says(strategy: dict[str, str] | None) -> Callable[[FakeKubernetes], Non
 def test_the_doctor_says_what_kfp_repeats(healthy: FakeKubernetes, call: Call, data: dict[str, str], told: str) -> None:
     changed("configmaps", "workflow-controller-configmap", data=data)(healthy)
     code, out, _ = call("doctor")
-    line = line_of(out, "what KFP repeats")
+    line = line_of(out, "KFP's retries")
     assert (code, line[:3]) == (0, "ok ")
     assert told in line
 
@@ -434,10 +434,10 @@ def test_the_doctor_says_what_kfp_repeats(healthy: FakeKubernetes, call: Call, d
 def test_the_doctor_names_the_store_that_kfp_brought_and_the_one_that_is_configured(
     healthy: FakeKubernetes, call: Call
 ) -> None:
-    line = line_of(call("doctor")[1], "store's address")
+    line = line_of(call("doctor")[1], "object store endpoint")
     assert "http://seaweedfs.spark-kfp:9000; KFP brought http://seaweedfs.spark-kfp:9000" in line
     changed("configmaps", "spark-kfp-object-store", data={"endpoint": "https://s3.example.com"})(healthy)
-    line = line_of(call("doctor")[1], "store's address")
+    line = line_of(call("doctor")[1], "object store endpoint")
     assert line.startswith("ok ")
     assert "https://s3.example.com; KFP brought http://seaweedfs.spark-kfp:9000" in line
 
@@ -511,12 +511,12 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
         (operator_watches("default,spark-kfp-2"), "Spark operator", "not spark-kfp", "spark.jobNamespaces"),
         (
             deny("create", "sparkapplications"),
-            "rights of who submits",
+            "permissions",
             "may not create sparkapplications",
             "ask who runs",
         ),
-        (deny("get", "pods/log"), "rights of who submits", "may not get pods/log", "kubectl apply -k spark-operator/"),
-        (deny("update", "leases"), "rights of who submits", "may not update leases", "kubectl apply"),
+        (deny("get", "pods/log"), "permissions", "may not get pods/log", "kubectl apply -k spark-operator/"),
+        (deny("update", "leases"), "permissions", "may not update leases", "kubectl apply"),
         (without("configmaps", "spark-kfp"), "template", "no ConfigMap 'spark-kfp'", "kubectl apply"),
         (
             changed("configmaps", "spark-kfp", data={"spark-application.yaml": "a: ["}),
@@ -547,15 +547,15 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
             "namespace kubeflow, which has no spark-kfp-object-store",
             "apply spark-op",
         ),
-        (argo_says({"retryPolicy": "Always"}), "what KFP repeats", "repeats whole graphs", "set it to OnError"),
-        (argo_says({"expression": "true"}), "what KFP repeats", "repeats whole graphs", "set it to OnError"),
+        (argo_says({"retryPolicy": "Always"}), "KFP's retries", "retries whole graphs", "set it to OnError"),
+        (argo_says({"expression": "true"}), "KFP's retries", "retries whole graphs", "set it to OnError"),
         (
             changed("configmaps", "spark-kfp-object-store", data={"endpoint": "http://minio-service.spark-kfp:9000"}),
-            "store's address",
+            "object store endpoint",
             "spark-kfp has no service minio-service",
             "set endpoint=http://seaweedfs.spark-kfp:9000",
         ),
-        (without("configmaps", "spark-kfp-object-store"), "store's address", "not there", "kubectl apply"),
+        (without("configmaps", "spark-kfp-object-store"), "object store endpoint", "not there", "kubectl apply"),
         (quota_used_up, "quota", "quota: pods is used up (4 of 4)", "raise the quota"),
         (without("pods", "reaper-1"), "reaper", "does not run", "kubectl apply"),
         (
