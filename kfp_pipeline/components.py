@@ -1,9 +1,9 @@
-"""The KFP components: one for each step, its inputs taken from the contract.
+"""The KFP components, one for each step. Their inputs are the arguments of the step and the inputs of the platform.
 
-Made from spark_jobs/contract.py by `make generate`: change that, not this file.
-Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
-and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
-postponed here: KFP reads them.
+Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
+The body of a component is one call into `kfp_pipeline.runtime`. A component declares output artifacts for KFP's UI and its lineage, lets
+Spark write to their URIs, and returns the URI as text. It takes no artifact as input, because KFP's launcher would copy the whole table
+into the task's pod. The module has no `from __future__ import annotations`: KFP reads the annotations as types, not as text.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
-"""Writes the KFP components and the graphs from the contract: `make generate`, which also writes what else is made from the code.
+"""Generates the source of the KFP components and graphs from the contract; `make generate` runs it.
 
-A lightweight component of KFP is compiled from the source text of its function. So its inputs must stand in a file; they follow from the
-contract, and so this writes that file. A graph follows from what its steps declare that they read.
+KFP compiles a lightweight component from the source text of its function, so the function's parameters must be written out in a file. They
+follow from the contract, so this program writes that file. The edges of a graph follow from the outputs that its steps declare as inputs.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from spark_jobs.arguments import Argument, Role, StepArgs
 from spark_jobs.contract import ARGUMENTS, PIPELINES, Pipeline, Step
 
 PROJECT = Path(__file__).parents[1]
-NOTICE = "Made from spark_jobs/contract.py by `make generate`: change that, not this file."
-COMPONENTS = f'''"""The KFP components: one for each step, its inputs taken from the contract.
+NOTICE = "Generated from spark_jobs/contract.py by `make generate`: change that file, not this one."
+COMPONENTS = f'''"""The KFP components, one for each step. Their inputs are the arguments of the step and the inputs of the platform.
 
 {NOTICE}
-Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
-and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
-postponed here: KFP reads them.
+The body of a component is one call into `kfp_pipeline.runtime`. A component declares output artifacts for KFP's UI and its lineage, lets
+Spark write to their URIs, and returns the URI as text. It takes no artifact as input, because KFP's launcher would copy the whole table
+into the task's pod. The module has no `from __future__ import annotations`: KFP reads the annotations as types, not as text.
 """
 
 from typing import NamedTuple
@@ -38,20 +38,20 @@ from kfp import dsl
 from kfp_pipeline.component_settings import TASK_CONFIG_PASSTHROUGHS, TASK_IMAGE
 '''
 LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
-"""What the task that finds the data returns; see `runtime.loading.LoadedTable`. The others return a URI."""
+"""Return type of the component that reads external data; see `runtime.loading.LoadedTable`. The other components return a URI."""
 DEFAULTS = {"spark": "operator", "spark_settings": {}}
-"""Of the pipeline's inputs that the contract does not have."""
+"""Defaults of the platform's inputs of a pipeline."""
 
 
 def generated_files() -> dict[str, str]:
-    """Path, relative to the project, and text of each file, as `ruff format` leaves it."""
+    """Returns the text of each generated file by its path in the project, formatted by ruff."""
     made = {"kfp_pipeline/components.py": "\n\n".join([COMPONENTS, *map(component_source, Step)])}
     made |= {f"kfp_pipeline/pipelines/{name}.py": graph_module(pipeline) for name, pipeline in PIPELINES.items()}
     return {path: ruff_format(text, path) for path, text in made.items()}
 
 
 def component_source(step: Step) -> str:
-    """A component's function: the contract's fields in, the artifacts and a URI out."""
+    """Returns the source of a step's component."""
     kind = ARGUMENTS[step]
     inputs, platform = inputs_of(kind), platform_inputs_of(kind)
     artifacts = {item.artifact: item.kind for item in kind.arguments(Role.OUTPUT)} | dict(kind.SHOWS)
@@ -79,24 +79,24 @@ def component_source(step: Step) -> str:
 
 
 def inputs_of(kind: type[StepArgs]) -> tuple[Argument, ...]:
-    """The arguments of a step that are inputs of its component: all but the outputs."""
+    """Returns the arguments of a step that are inputs of its component: all but the outputs."""
     return kind.arguments(Role.GIVEN, Role.FROM_STEP, Role.SETTING)
 
 
 def parameters(arguments: Iterable[Argument]) -> list[str]:
-    """Arguments as parameters of a function."""
+    """Returns the source of function parameters for these arguments."""
     return [f"{item.name}: {item.type}" + ("" if item.needed else f" = {item.default!r}") for item in arguments]
 
 
 def docstring(first: str, about: dict[str, str], *, indent: int) -> list[str]:
-    """The lines of a docstring with its arguments."""
+    """Returns the lines of a docstring with a section `Args`."""
     space = " " * indent
     helps = [f"{space}    {name}: {text}." for name, text in about.items()]
     return [f'{space}"""{first}', "", f"{space}Args:", *helps, f'{space}"""']
 
 
 def graph_module(pipeline: Pipeline) -> str:
-    """The module of a pipeline."""
+    """Returns the source of a pipeline's module."""
     inputs = list(pipeline.inputs().values())
     function = f"{pipeline.name}_pipeline"
     platform = [f"{name}: {type_} = {DEFAULTS[name]!r}" for name, (type_, _) in PLATFORM_INPUTS.items()]
@@ -116,7 +116,7 @@ from kfp_pipeline.task_settings import Platform, configure_task, exit_handler
 
 
 def make_pipeline(platform: Platform) -> Any:
-    """The pipeline with what a platform gives to its tasks."""
+    """Returns the pipeline, with the platform's settings on each of its tasks."""
 
     @dsl.pipeline(
         name="{pipeline.kfp_name}",
@@ -140,7 +140,7 @@ def make_pipeline(platform: Platform) -> Any:
 
 
 def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
-    """The statement that makes a step's task; its inputs are the pipeline's, or what earlier tasks return."""
+    """Returns the statement that makes a step's task. Its inputs are inputs of the pipeline or outputs of earlier tasks."""
     kind = ARGUMENTS[step]
     sources = {item.name: uri_expression(item.step) for item in kind.arguments(Role.FROM_STEP)}
     given = {name: sources.get(name, name) for name in [item.name for item in inputs_of(kind)]}
@@ -157,19 +157,19 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
 
 
 def uri_expression(step: str) -> str:
-    """How the URI that a task returned is written."""
+    """Returns the expression for the URI that a step's task returns."""
     return f'{step}.outputs["{"uri" if reads_external_data(ARGUMENTS[Step(step)]) else "Output"}"]'
 
 
 def ruff_format(text: str, path: str) -> str:
-    """A text as the project's formatter leaves it."""
+    """Formats the source of a file with ruff."""
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PROJECT / path), "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=PROJECT)
     return done.stdout
 
 
 def main() -> None:
-    """Writes the files."""
+    """Writes the generated files."""
     for path, text in generated_files().items():
         (PROJECT / path).write_text(text, encoding="utf-8")
 

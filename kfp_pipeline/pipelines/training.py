@@ -1,6 +1,6 @@
 """The training pipeline as a KFP graph: load, preprocess, train, evaluate.
 
-Made from spark_jobs/contract.py by `make generate`: change that, not this file.
+Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from kfp_pipeline.task_settings import Platform, configure_task, exit_handler
 
 
 def make_pipeline(platform: Platform) -> Any:
-    """The pipeline with what a platform gives to its tasks."""
+    """Returns the pipeline, with the platform's settings on each of its tasks."""
 
     @dsl.pipeline(
         name="spark-kfp-training",
