@@ -24,7 +24,7 @@ compile: ## the pipeline for KFP, training_pipeline.yaml; PREFIX as for make ima
 generate: ## every file that is made from the code; CONTRIBUTING.md lists them
 	@$(IN_SETUP) sh -c 'python data/make_sample.py && python tools/generate.py && python docs/reference.py && spark-kfp compile -o tests/kfp_pipeline/training_pipeline.yaml'
 
-gate: ## the whole pipeline on the bundled sample, judged by data/floors.toml
+gate: ## the whole pipeline on the bundled sample, judged by data/gate.toml
 	@$(IN_SETUP) spark-kfp run
 	@$(IN_SETUP) spark-kfp gate last
 

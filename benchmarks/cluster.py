@@ -1,7 +1,7 @@
-"""Where the seconds and the requests of each step go on a cluster: `python -m benchmarks.cluster DATA_URI --spec FILE --output URI`.
+"""Measures the seconds and the S3 requests of each step on a cluster: `python -m benchmarks.cluster DATA_URI --spec FILE --output URI`.
 
-Runs the training pipeline once through the Spark operator. The seconds come from the times that Kubernetes and the operator note (whole
-seconds), from the step's own result document, and from this program's clock; the requests from MinIO's own counters, if the store is one.
+It runs the training pipeline once through the Spark operator. The seconds come from the timestamps of Kubernetes and the operator (whole
+seconds), from the step's result document, and from this program's clock. The requests come from MinIO's counters, if the store is MinIO.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spark_jobs.contract import TRAINING
 from spark_jobs.object_store_settings import ObjectStoreSettings
 from spark_jobs.result import Result
 
-COLUMNS = ("submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "verdict", "all")
+COLUMNS = ("submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "detection", "all")
 
 
 def main() -> None:
@@ -44,10 +44,10 @@ def main() -> None:
     seconds, requests = {}, {}
     for step in TRAINING.steps:
         args = TRAINING.arguments_below(place, step, inputs)
-        before, began = counted(), time.time()
+        before, began = request_counts(), time.time()
         runner = SparkOperatorRunner(cluster, run=run, log_line=lambda _: None)
         result = runner.run(step, args, Path(settings.runs / run / f"{step}.log"))
-        ended, after = time.time(), counted()
+        ended, after = time.time(), request_counts()
         seconds[str(step)] = stages(cluster, application_name(step, vars(args)["output_uri"]), result, began, ended)
         requests[str(step)] = {api: after[api] - before.get(api, 0) for api in after if after[api] > before.get(api, 0)}
     print("| step | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
@@ -60,15 +60,30 @@ def main() -> None:
 
 
 def stages(cluster: Cluster, name: str, result: Result, began: float, ended: float) -> dict[str, float]:
-    """Seconds of each stage of one step."""
+    """Returns the seconds of each stage of one step, by column.
+
+    The stages: submission, until the SparkApplication exists; operator, until the driver pod exists; driver's pod, until its container
+    starts; JVM and Python, session and work inside the driver; end, until the operator reports the end; detection, until the runner
+    returns the result.
+
+    Args:
+        cluster: the cluster.
+        name: name of the SparkApplication.
+        result: the step's result document.
+        began: time of the call of the runner, in seconds since 1970.
+        ended: time of its return.
+    """
     application = cluster.get(APPLICATIONS, name)
     assert application is not None
     driver = driver_pod_of(cluster, application)
     assert driver is not None
     container = driver["status"]["containerStatuses"][0]["state"]["terminated"]
-    created, pod = moment(application["metadata"]["creationTimestamp"]), moment(driver["metadata"]["creationTimestamp"])
-    started, finished = moment(container["startedAt"]), moment(container["finishedAt"])
-    told = moment(application["status"]["terminationTime"])
+    created, pod = (
+        unix_seconds(application["metadata"]["creationTimestamp"]),
+        unix_seconds(driver["metadata"]["creationTimestamp"]),
+    )
+    started, finished = unix_seconds(container["startedAt"]), unix_seconds(container["finishedAt"])
+    reported = unix_seconds(application["status"]["terminationTime"])
     own = result.seconds
     return {
         "submission": max(0.0, created - began),
@@ -77,19 +92,19 @@ def stages(cluster: Cluster, name: str, result: Result, began: float, ended: flo
         "JVM and Python": max(0.0, finished - started - own["total"]),
         "session": own["startup"],
         "work": own["work"],
-        "end": max(0.0, told - finished),
-        "verdict": max(0.0, ended - max(told, finished)),
+        "end": max(0.0, reported - finished),
+        "detection": max(0.0, ended - max(reported, finished)),
         "all": ended - began,
     }
 
 
-def moment(text: str) -> float:
-    """Seconds since 1970."""
+def unix_seconds(text: str) -> float:
+    """Parses a timestamp of Kubernetes into seconds since 1970."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def counted() -> dict[str, int]:
-    """MinIO's count of requests by kind since it started; empty if the store does not tell."""
+def request_counts() -> dict[str, int]:
+    """Reads MinIO's number of requests by kind since it started; empty if the store has no such metrics."""
     settings = ObjectStoreSettings.from_environment()
     request = urllib.request.Request(f"{settings.endpoint_url}/minio/v2/metrics/cluster")
     request.add_header("Authorization", f"Bearer {token(settings)}")
@@ -107,7 +122,7 @@ def counted() -> dict[str, int]:
 
 
 def token(settings: ObjectStoreSettings) -> str:
-    """The token that MinIO wants for its metrics: a JSON web token of the access key, signed by the secret key."""
+    """Makes the token for MinIO's metrics: a JSON web token with the access key, signed with the secret key."""
     claims = {"exp": int(time.time()) + 3600, "sub": settings.access_key_id, "iss": "prometheus"}
     parts = [_encoded(json.dumps(part).encode()) for part in ({"alg": "HS512", "typ": "JWT"}, claims)]
     signature = hmac.new(settings.secret_access_key.encode(), ".".join(parts).encode(), hashlib.sha512).digest()

@@ -1,9 +1,9 @@
-"""The bank model as one short PySpark script, written by hand in one session.
+"""The bank model as one short hand-written PySpark script in one session, for comparison with the pipeline.
 
     spark-submit benchmarks/handwritten_short.py data/bank_sample.csv out
 
-It does what such scripts do: schema inferred, random split, indexers, encoder and assembler, a logistic regression, three metrics, Parquet
-and saved models between. It knows nothing of spark_jobs.
+It does what such scripts usually do: it infers the schema, splits the rows at random, fits indexers, an encoder, an assembler and a
+logistic regression, and computes three metrics, with Parquet files and saved models in between. It does not use spark_jobs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SETS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
 def load(spark: SparkSession, data: str, out: str) -> None:
-    """CSV to Parquet."""
+    """Reads the CSV and writes Parquet."""
     spark.read.csv(data, header=True, inferSchema=True).write.mode("overwrite").parquet(f"{out}/rows")
 
 
 def preprocess(spark: SparkSession, out: str) -> None:
-    """Splits the rows, fits the encoding on the train rows and writes features of all sets."""
+    """Splits the rows at random, fits the encoding on the train rows and writes the features of all three sets."""
     rows = spark.read.parquet(f"{out}/rows")
     split = dict(zip(SETS, rows.randomSplit(list(SETS.values()), seed=42), strict=True))
     indexed = [f"{name}_index" for name in CATEGORICAL]
@@ -49,13 +49,13 @@ def preprocess(spark: SparkSession, out: str) -> None:
 
 
 def train(spark: SparkSession, out: str) -> None:
-    """Fits the regression on the train rows."""
+    """Fits the logistic regression on the train rows."""
     model = LogisticRegression(maxIter=100).fit(spark.read.parquet(f"{out}/train"))
     model.write().overwrite().save(f"{out}/model")
 
 
 def evaluate(spark: SparkSession, out: str) -> dict[str, float]:
-    """Judges the model on the test rows."""
+    """Evaluates the model on the test rows."""
     predictions = LogisticRegressionModel.load(f"{out}/model").transform(spark.read.parquet(f"{out}/test")).cache()
     metrics = {
         name: BinaryClassificationEvaluator(metricName=name).evaluate(predictions)
@@ -66,7 +66,7 @@ def evaluate(spark: SparkSession, out: str) -> dict[str, float]:
 
 
 def main(data: str, out: str) -> None:
-    """Runs the four parts and leaves `measured.json`: seconds of each and the metrics."""
+    """Runs the four parts and writes `measured.json` with the seconds of each and the metrics."""
     spark = SparkSession.builder.appName("handwritten").getOrCreate()
     began = [time.perf_counter()]
     load(spark, data, out)

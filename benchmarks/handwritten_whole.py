@@ -1,10 +1,10 @@
-"""The pipeline's whole work as one PySpark script, written by hand in one session: what the steps' own code is measured against.
+"""All of the pipeline's work as one hand-written PySpark script in one session, for comparison with the pipeline.
 
     spark-submit benchmarks/handwritten_whole.py data/bank_sample.csv out
 
-Beside what `handwritten_short.py` does: a profile of the table, a split that is the same every time, a threshold chosen on the validation
-rows, a second model without the column known only afterwards, the model as plain numbers, more metrics, with intervals, and a report
-with pictures. It takes what Spark and numpy offer for that, knows nothing of spark_jobs, checks no input and keeps no bad row apart.
+In addition to `handwritten_short.py` it makes a profile of the table, a reproducible split, a threshold chosen on the validation rows, a
+second model without the column that is known only after the outcome, the model as plain numbers, more metrics with intervals, and a report
+with charts. It uses what Spark and numpy offer and not spark_jobs. It checks no input and does not separate invalid rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAMPLES = 200
 
 
 def load(spark: SparkSession, data: str, out: str) -> None:
-    """CSV to Parquet, and a profile of it."""
+    """Reads the CSV, writes Parquet and a profile."""
     spark.read.csv(data, header=True, inferSchema=True).write.mode("overwrite").parquet(f"{out}/rows")
     rows = spark.read.parquet(f"{out}/rows")
     wanted = [F.count("*").alias("rows")]
@@ -55,7 +55,7 @@ def load(spark: SparkSession, data: str, out: str) -> None:
 
 
 def preprocess(spark: SparkSession, out: str) -> None:
-    """Splits the rows by a hash, fits the encoding on the train rows and writes features of all sets."""
+    """Splits the rows by a hash, fits the encoding on the train rows and writes the features of all three sets."""
     rows = spark.read.parquet(f"{out}/rows")
     place = F.pmod(F.xxhash64(F.lit(42), *rows.columns), F.lit(10))
     rows = rows.withColumn("set", F.when(place < 6, "train").when(place < 8, "validation").otherwise("test"))
@@ -77,14 +77,14 @@ def preprocess(spark: SparkSession, out: str) -> None:
 
 
 def slicer(rows: DataFrame) -> VectorSlicer:
-    """Takes away what is known only afterwards."""
+    """Makes a slicer that removes the feature that is known only after the outcome."""
     size = rows.schema["features"].metadata["ml_attr"]["num_attrs"]
     kept = [place for place in range(size) if place != NUMERIC.index(KNOWN_AFTERWARDS)]
     return VectorSlicer(inputCol="features", outputCol="kept", indices=kept)
 
 
 def train(spark: SparkSession, out: str) -> None:
-    """Fits both regressions on the train rows, and chooses the threshold on the validation rows."""
+    """Fits both logistic regressions on the train rows, and chooses the threshold on the validation rows."""
     rows = spark.read.parquet(f"{out}/features")
     sets = {name: rows.where(F.col("set") == name) for name in ("train", "validation")}
     model = LogisticRegression(maxIter=100).fit(sets["train"])
@@ -101,7 +101,7 @@ def train(spark: SparkSession, out: str) -> None:
 
 
 def metrics_of(predictions: DataFrame) -> dict[str, float]:
-    """Spark's own metrics."""
+    """Computes the metrics that Spark's evaluators have."""
     found = {
         name: BinaryClassificationEvaluator(metricName=name).evaluate(predictions)
         for name in ("areaUnderROC", "areaUnderPR")
@@ -113,7 +113,7 @@ def metrics_of(predictions: DataFrame) -> dict[str, float]:
 
 
 def area(positive: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> float:
-    """Area under ROC, by ranks."""
+    """Computes the area under the ROC curve from ranks."""
     ranks = np.empty(len(probability))
     ranks[np.argsort(probability)] = np.arange(1, len(probability) + 1)
     met = positive.sum()
@@ -121,7 +121,7 @@ def area(positive: np.ndarray[Any, Any], probability: np.ndarray[Any, Any]) -> f
 
 
 def intervals(predictions: DataFrame) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """95 % intervals by bootstrap; and the rows, positive or not, with their probability."""
+    """Computes 95 % intervals by bootstrap; also returns for each row whether it is positive, and its predicted probability."""
     probability = vector_to_array(F.col("probability"))[1]
     collected: np.ndarray[Any, Any] = np.array(predictions.select("label", probability, "prediction").collect())
     positive, scores, predicted = collected[:, 0] == 1, collected[:, 1], collected[:, 2] == 1
@@ -142,7 +142,7 @@ def intervals(predictions: DataFrame) -> tuple[dict[str, Any], np.ndarray[Any, A
 
 
 def picture(positive: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> str:
-    """ROC and precision-recall curves, calibration and deciles as SVG."""
+    """Draws the ROC and precision-recall curves, the calibration and the deciles as SVG."""
     order = np.argsort(-scores)
     met, other = np.cumsum(positive[order]), np.cumsum(~positive[order])
     figure, axes = plt.subplots(2, 2, figsize=(10, 8))
@@ -158,7 +158,7 @@ def picture(positive: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> str
 
 
 def evaluate(spark: SparkSession, out: str) -> dict[str, float]:
-    """Judges both models on the test rows and writes the report."""
+    """Evaluates both models on the test rows and writes the report."""
     rows = spark.read.parquet(f"{out}/features")
     test = rows.where(F.col("set") == "test")
     predictions = LogisticRegressionModel.load(f"{out}/classifier").transform(test).cache()
@@ -173,7 +173,7 @@ def evaluate(spark: SparkSession, out: str) -> dict[str, float]:
 
 
 def main(data: str, out: str) -> None:
-    """Runs the four parts and leaves `measured.json`: seconds of each and the metrics."""
+    """Runs the four parts and writes `measured.json` with the seconds of each and the metrics."""
     spark = SparkSession.builder.appName("handwritten").getOrCreate()
     began = [time.perf_counter()]
     load(spark, data, out)

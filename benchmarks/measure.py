@@ -1,4 +1,4 @@
-"""Runs a command and measures it from outside: wall seconds, and the most memory that its processes held together."""
+"""Runs a command and measures its wall time and the peak memory of all its processes together."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Measurement:
 
     Attributes:
         total: wall seconds from the start of the first process to the end of the last.
-        steps: seconds of work by step, start-up apart, as the contender counted them.
-        metrics: the model's metrics, which show that contenders did the same thing.
-        peak_mib: most memory held at one moment by the process and all its children.
+        steps: seconds of work by step, without start-up, as the contender measured them.
+        metrics: the model's metrics, which show that all contenders trained the same model.
+        peak_mib: largest memory of the process and all its children at one moment, in MiB.
     """
 
     total: float
@@ -41,14 +41,14 @@ class Measurement:
 
 
 class CommandFailedError(RuntimeError):
-    """A contender failed; the text says which command and where its output is."""
+    """A contender failed; the message names the command and the file with its output."""
 
 
 def run_and_sample(command: Sequence[str], environment: Mapping[str, str], log: Path) -> tuple[float, float]:
-    """Runs a command to its end and returns its wall seconds and peak MiB.
+    """Runs a command and returns its wall seconds and its peak memory in MiB.
 
     Raises:
-        CommandFailedError: the command did not end with exit code 0.
+        CommandFailedError: the exit code is not 0.
     """
     with log.open("ab") as output:
         began = time.perf_counter()
@@ -72,13 +72,13 @@ def run_and_sample(command: Sequence[str], environment: Mapping[str, str], log: 
 
 
 def read_measured(out: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by step and metrics of a script that left `measured.json`."""
+    """Reads the seconds by step and the metrics from the `measured.json` of a script."""
     measured = json.loads((out / "measured.json").read_text(encoding="utf-8"))
     return measured["seconds"], measured["metrics"]
 
 
 def read_pipeline(out: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds of work by step and metrics, from the result documents of the one run below `out`."""
+    """Reads the seconds of work by step and the metrics from the result documents of the run below `out`."""
     seconds: dict[str, float] = {}
     metrics: dict[str, float] = {}
     for path in sorted(out.rglob("result.json")):
@@ -105,18 +105,18 @@ def _held_mib(root: psutil.Process) -> float:
     try:
         for each in [root, *root.children(recursive=True)]:
             held += _own_bytes(each)
-    except psutil.NoSuchProcess:  # the root has just ended
+    except psutil.NoSuchProcess:  # the root process has just ended
         pass
     return held / 2**20
 
 
 def _own_bytes(process: psutil.Process) -> int:
-    """Proportional set size, which counts a shared page once; resident size where the system has no such number."""
+    """Returns the proportional set size, which counts a shared page once; the resident set size if the system has no such number."""
     try:
         rollup = Path(f"/proc/{process.pid}/smaps_rollup")
         if rollup.exists():
             line = next(line for line in rollup.read_text(encoding="ascii").splitlines() if line.startswith("Pss:"))
             return int(line.split()[1]) * 1024
         return int(process.memory_info().rss)
-    except (psutil.Error, OSError, StopIteration):  # it ended meanwhile
+    except (psutil.Error, OSError, StopIteration):  # the process has ended
         return 0

@@ -1,14 +1,14 @@
-"""Measures the pipeline against hand-written PySpark scripts and scikit-learn, and prints one table from one run.
+"""Measures time and memory of the pipeline, of hand-written PySpark scripts and of scikit-learn, and prints one table.
 
     python -m benchmarks.run                  # 11 thousand and 1 million rows, 3 rounds
     python -m benchmarks.run --large          # 10 million rows too
     python -m benchmarks.run --rows 11000 --rounds 5 --contenders pipeline whole
 
-The contenders take turns within a round, so that a busy moment of the machine hits them alike; the table shows medians. Work is what a
-contender counts between its session's start and its end; start-up is all the rest of the wall time: interpreters, JVMs, sessions, the
-orchestration. The whole script does what the pipeline does; the short one leaves out the profile, the second model without the columns
-known only afterwards, the intervals and the report. A script that is tuned has the pipeline's Java options. Peak memory is that of all
-processes together, each shared page counted once.
+The contenders take turns within a round, so that other load on the machine affects all of them; the table shows medians. Work is the time
+that a contender measures between the start of its session and its end. Start-up is the rest of the wall time: interpreters, JVMs, sessions
+and orchestration. The whole script does the same as the pipeline. The short script leaves out the profile, the second model without the
+columns that are known only after the outcome, the intervals and the report. A tuned script has the pipeline's Java options. Peak memory is
+that of all processes together, with each shared page counted once.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from kfp_pipeline.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[1]
 WITH_PANDAS = PROJECT / ".tools/bench/bin/python"
-"""Made by `make bench`: Spark imports pandas wherever it is installed, and a user of this project need not have it."""
+"""A separate environment, made by `make bench`: Spark imports pandas if it is installed, which would slow down the other contenders."""
 ROWS = (11_000, 1_000_000)
 LARGE = 10_000_000
 DRIVER_MEMORY = "2g"
-"""The same for every Spark contender, and the pipeline's own default."""
+"""The driver memory of every Spark contender, the same as the pipeline's default."""
 STEPS = ("load", "preprocess", "train", "evaluate")
 REFERENCE = "whole"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to get from the CSV to the metrics.
+    """A program that gets from the CSV to the metrics.
 
     Attributes:
-        about: what the table says of it.
-        command: from the data and an output directory to the command.
-        read: from the output directory to seconds by step and metrics.
+        about: description.
+        command: makes the command from the path of the data and an output directory.
+        read: reads the seconds by step and the metrics from the output directory.
     """
 
     about: str
@@ -58,7 +58,7 @@ class Contender:
 
 
 def spark_submit(script: str, data: Path, out: Path, java_options: Sequence[str] = ()) -> list[str]:
-    """The command of a script of this folder, with Spark's defaults but for the memory."""
+    """Returns the command that runs a script of this folder, with Spark's defaults except for the driver memory."""
     spec = importlib.util.find_spec("pyspark")
     assert spec is not None
     assert spec.origin is not None
@@ -69,13 +69,13 @@ def spark_submit(script: str, data: Path, out: Path, java_options: Sequence[str]
 
 
 def tuned(data: Path, archive: Path) -> list[str]:
-    """JVM options as the pipeline's: an archive of loaded classes, and the quick compiler only where the data is small."""
+    """Returns the pipeline's JVM options: the class-data archive, and for small data the C1 compiler only."""
     short = data.stat().st_size < Settings().compile_tiers_bytes
     return [*(["-XX:TieredStopAtLevel=1"] if short else []), f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
 
 
 def contenders(archive: Path) -> dict[str, Contender]:
-    """All of them by name, in the order of the table."""
+    """Returns the contenders by name, in the order of the table."""
     spark_kfp = str(Path(sys.executable).with_name("spark-kfp"))
     pipeline = [spark_kfp, "run", "--spec", str(PROJECT / "data/bank.toml"), "--no-cache", "--json"]
 
@@ -108,7 +108,7 @@ def contenders(archive: Path) -> dict[str, Contender]:
 
 
 def measure(contender: Contender, data: Path, scratch: Path) -> Measurement:
-    """One run in a new output directory, which is removed afterwards."""
+    """Measures one run in a new output directory, which is removed afterwards."""
     out = Path(tempfile.mkdtemp(dir=scratch))
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
     total, peak_mib = run_and_sample(contender.command(data, out), environment, scratch / "output.log")
@@ -120,7 +120,7 @@ def measure(contender: Contender, data: Path, scratch: Path) -> Measurement:
 def measure_in_turns(
     chosen: Mapping[str, Contender], data: Path, rounds: int, scratch: Path
 ) -> dict[str, list[Measurement]]:
-    """Every contender once in each round."""
+    """Measures every contender once in each round."""
     found: dict[str, list[Measurement]] = {name: [] for name in chosen}
     for number in range(1, rounds + 1):
         for name, contender in chosen.items():
@@ -130,7 +130,7 @@ def measure_in_turns(
 
 
 def table(found: Mapping[str, Sequence[Measurement]], rows: int) -> str:
-    """The medians as text; the two ratios are to the whole script's total and work."""
+    """Formats the medians as text; the two ratios compare total and work with those of the whole script."""
     titles = ("total s", "start-up s", "work s", *STEPS, "peak MiB", "AUC")
     lines = [f"{rows:,} rows".ljust(20) + "".join(title.rjust(11) for title in titles) + "   total x  work x"]
     reference = found.get(REFERENCE)
@@ -149,12 +149,12 @@ def table(found: Mapping[str, Sequence[Measurement]], rows: int) -> str:
 
 
 def median(runs: Sequence[Measurement], number: Callable[[Measurement], float]) -> float:
-    """The median of one number over the runs."""
+    """Returns the median of one number over the runs."""
     return statistics.median(number(run) for run in runs)
 
 
 def describe_machine() -> str:
-    """What the numbers hang on, in one line."""
+    """Describes the machine, the versions and the load in one line."""
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     versions = ", ".join(f"{name} {version(name)}" for name in ("pyspark", "scikit-learn"))
     return (
@@ -164,7 +164,7 @@ def describe_machine() -> str:
 
 
 def make_archive(data: Path, archive: Path, scratch: Path) -> None:
-    """One untimed run of the whole script that leaves the archive of classes, and warms the disk's cache for all."""
+    """Runs the whole script once, untimed, to make the class-data archive and to warm the disk cache."""
     out = Path(tempfile.mkdtemp(dir=scratch))
     command = spark_submit("handwritten_whole.py", data, out, [f"-XX:ArchiveClassesAtExit={archive}"])
     run_and_sample(command, {**os.environ, "PYSPARK_PYTHON": sys.executable}, scratch / "output.log")
@@ -172,7 +172,7 @@ def make_archive(data: Path, archive: Path, scratch: Path) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description="Time and memory of the pipeline and its peers."
     )
@@ -187,7 +187,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Makes the tables, measures, prints."""
+    """Makes the tables, measures the contenders, and prints the results."""
     given = arguments()
     with tempfile.TemporaryDirectory(prefix="spark-kfp-bench-") as folder:
         scratch = Path(folder)

@@ -1,4 +1,4 @@
-"""The pipeline's steps, one after another in one session: what their own code costs, apart from four cold starts.
+"""Runs the pipeline's steps one after another in one Spark session, to measure their code without four cold starts.
 
 spark-submit benchmarks/steps_in_one_session.py data/bank_sample.csv out
 """
@@ -20,7 +20,7 @@ from spark_jobs.step_execution import run_in_session  # noqa: E402
 
 
 def main(data: str, out: str) -> None:
-    """Runs the four steps and leaves `measured.json`: seconds of each and the metrics."""
+    """Runs the four steps and writes `measured.json` with the seconds of each and the metrics."""
     given = {"data_uri": data, "specification_uri": str(PROJECT / "data/bank.toml")}
     session = build_session("benchmark")
     seconds: dict[str, float] = {}

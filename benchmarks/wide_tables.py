@@ -1,4 +1,4 @@
-"""Load of wide tables beside what Spark alone needs to read the same file: one write to nowhere and one count of each column.
+"""Measures the step load on wide tables, and compares it with Spark alone: one write to a noop sink and one count of each column.
 
 python -m benchmarks.wide_tables 100 400
 """
@@ -23,8 +23,8 @@ from spark_jobs.steps import load
 ROWS = 1_000
 
 
-def table(path: Path, columns: int, rows: int = ROWS) -> Path:
-    """A CSV: half of the columns numbers, half of them one of four letters."""
+def write_table(path: Path, columns: int, rows: int = ROWS) -> Path:
+    """Writes a CSV with a label; half of the other columns are numbers, half have one of four letters."""
     chance = random.Random(columns)
     lines = [",".join([*(f"x{i}" for i in range(columns)), "label"])]
     for _ in range(rows):
@@ -35,16 +35,16 @@ def table(path: Path, columns: int, rows: int = ROWS) -> Path:
 
 
 def read_alone(session: SparkSession, path: Path) -> None:
-    """What Spark needs to read a table and to look at each of its columns once."""
+    """Reads a table with Spark alone: parses all rows, then counts the values of each column."""
     rows = session.read.csv(str(path), header=True)
     rows.write.format("noop").mode("overwrite").save()
     rows.agg(*[F.count(name) for name in rows.columns]).collect()
 
 
 def processor_seconds(session: SparkSession) -> float:
-    """What the processors did for this process and its Java, which a busy machine changes less than the clock on the wall.
+    """Returns the CPU seconds of this process and its JVM, which depend less than wall time on other load.
 
-    Where there is no `/proc`, as on a Mac, it is that clock.
+    Without `/proc`, as on macOS, it returns the wall time.
     """
     stat = Path(f"/proc/{session.sparkContext._gateway.proc.pid}/stat")  # type: ignore[union-attr]
     if not stat.exists():
@@ -54,25 +54,25 @@ def processor_seconds(session: SparkSession) -> float:
 
 
 def seconds(session: SparkSession, work: Callable[[], object]) -> tuple[float, float]:
-    """By the clock on the wall, and of the processors."""
+    """Measures the wall seconds and the CPU seconds of some work."""
     began, before = time.perf_counter(), processor_seconds(session)
     work()
     return time.perf_counter() - began, processor_seconds(session) - before
 
 
 def main(widths: list[int]) -> None:
-    """Prints a line for each width; the first one is done twice, as it warms Java up."""
+    """Prints one line for each width; the first width is measured twice, because the first run warms up the JVM."""
     session = build_session("benchmark")
     print("columns    load: clock, processors    Spark alone: clock, processors    ratio of each", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for columns in (widths[0], *widths):
-            path = table(Path(folder, f"{columns}.csv"), columns)
+            path = write_table(Path(folder, f"{columns}.csv"), columns)
             args = LoadArgs(data_uri=str(path), label="label", output_uri=f"{folder}/out")
             ours = seconds(session, lambda args=args: load.run(session, args))  # type: ignore[misc]
             alone = seconds(session, lambda path=path: read_alone(session, path))  # type: ignore[misc]
             ratios = ", ".join(f"{a / b:.1f}" for a, b in zip(ours, alone, strict=True))
-            told = [f"{clock:.1f} s, {used:.1f} s" for clock, used in (ours, alone)]
-            print(f"{columns:>7}    {told[0]}    {told[1]}    {ratios}", flush=True)
+            shown = [f"{clock:.1f} s, {used:.1f} s" for clock, used in (ours, alone)]
+            print(f"{columns:>7}    {shown[0]}    {shown[1]}    {ratios}", flush=True)
     session.stop()
 
 

@@ -1,1 +1,1 @@
-"""The pipeline that a platform engineer changes: graphs, components and runners, no Spark."""
+"""Runs the steps of `spark_jobs` with Kubeflow Pipelines, with the Spark operator, or on one machine. Never imports pyspark."""

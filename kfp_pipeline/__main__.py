@@ -1,4 +1,4 @@
-"""`python -m kfp_pipeline` is `spark-kfp`."""
+"""Makes `python -m kfp_pipeline` the same as the command `spark-kfp`."""
 
 from kfp_pipeline.commands.main import main
 

@@ -1,6 +1,6 @@
-"""What the components of all steps have in common: their image, and the inputs that the contract does not know.
+"""What all KFP components share: the image of their tasks, and the inputs that belong to the platform and not to a step.
 
-Knows no step by name but the one whose task finds the data; `kfp_pipeline.components` is made from this and from the contract.
+`tools/generate.py` writes `kfp_pipeline.components` from this module and from the contract. This module names no step.
 """
 
 from __future__ import annotations
@@ -20,26 +20,28 @@ PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
         'resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}',
     ),
 }
-"""The inputs of every component beside those of the contract: type and meaning."""
+"""The inputs that every component has besides those of the contract: name to type and meaning."""
 SCHEDULED_TIME, CODE_VERSION = "scheduled_time", "code_version"
-"""A further input of the task that finds the data, and one of the tasks that KFP's cache may take over, which that one puts out."""
-PASSED_ON = [
+"""Two further inputs. The first is an input of the task that reads external data. That task returns the second, which is an input of the
+tasks that KFP may cache: their cache entries are then valid for one version of the steps' code only."""
+TASK_CONFIG_PASSTHROUGHS = [
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.RESOURCES),
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.KUBERNETES_TOLERATIONS),
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR),
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.ENV, apply_to_task=True),
 ]
-"""What a pipeline's author sets on a task and its SparkApplication gets; see `runtime.spark_operator.task_config`."""
+"""The task settings that KFP passes to the component instead of applying them to the task's pod. The runner applies them to the step's
+SparkApplication; see `runtime.spark_operator.task_config`."""
 
 
-def finds_data(kind: type[StepArgs]) -> bool:
-    """Whether a step reads what comes from outside the run: its task fills in the date and knows the data's version."""
+def reads_external_data(kind: type[StepArgs]) -> bool:
+    """Whether a step reads data from outside the run. The task of such a step fills in the date and asks for the data's version."""
     return bool(kind.arguments(Role.GIVEN))
 
 
 def platform_inputs_of(kind: type[StepArgs]) -> dict[str, tuple[str, str]]:
-    """The inputs of a step's component that the contract does not have: type and meaning."""
-    if finds_data(kind):
+    """Returns the platform's inputs of a step's component: name to type and meaning."""
+    if reads_external_data(kind):
         about = "when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in"
         return {**PLATFORM_INPUTS, SCHEDULED_TIME: ("str", about)}
     about = "version of the steps' code, so that KFP's cache knows it"

@@ -1,19 +1,19 @@
-"""The KFP components: one for each step, its inputs taken from the contract.
+"""The KFP components, one for each step. Their inputs are the arguments of the step and the inputs of the platform.
 
-Made from spark_jobs/contract.py by `make generate`: change that, not this file.
-Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
-and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
-postponed here: KFP reads them.
+Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
+The body of a component is one call into `kfp_pipeline.runtime`. A component declares output artifacts for KFP's UI and its lineage, lets
+Spark write to their URIs, and returns the URI as text. It takes no artifact as input, because KFP's launcher would copy the whole table
+into the task's pod. The module has no `from __future__ import annotations`: KFP reads the annotations as types, not as text.
 """
 
 from typing import NamedTuple
 
 from kfp import dsl
 
-from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
+from kfp_pipeline.component_settings import TASK_CONFIG_PASSTHROUGHS, TASK_IMAGE
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def load(
     data_uri: str,
     spark: str,
@@ -57,7 +57,7 @@ def load(
     return run_load(inputs)
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def preprocess(
     load_uri: str,
     spark: str,
@@ -93,7 +93,7 @@ def preprocess(
     return run_task("preprocess", inputs)
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def train(
     preprocess_uri: str,
     spark: str,
@@ -138,7 +138,7 @@ def train(
     return run_task("train", inputs)
 
 
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def evaluate(
     preprocess_uri: str,
     train_uri: str,

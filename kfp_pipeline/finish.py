@@ -1,4 +1,7 @@
-"""The component that ends a run. Annotations are not postponed here: KFP reads them."""
+"""The KFP component of a run's exit task.
+
+The module has no `from __future__ import annotations`: KFP reads the annotations as types, not as text.
+"""
 
 from kfp import dsl
 
@@ -7,11 +10,11 @@ from kfp_pipeline.component_settings import TASK_IMAGE
 
 @dsl.component(base_image=TASK_IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, summary: dsl.Output[dsl.Markdown]) -> None:
-    """Ends what still runs of the run, and says how it went.
+    """Deletes the SparkApplications of the run that still run, and writes the run's summary.
 
     Args:
-        status: how the tasks ended, filled in by KFP.
-        summary: how the run went.
+        status: final state of the run's tasks, filled in by KFP.
+        summary: the summary as Markdown, which KFP's UI shows.
     """
     from kfp_pipeline.runtime.finish import finish
 

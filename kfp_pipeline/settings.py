@@ -1,6 +1,7 @@
-"""What the platform sets: read once from the environment, at the entry.
+"""The settings of the platform, read once from the environment when a command or a task starts.
 
-Every name starts with `SPARK_KFP_`. The command line sets the ones that its flags name; a task inherits them.
+The variables are named `SPARK_KFP_` and the setting's name. A command line flag overrides its variable, and child processes inherit the
+result as environment variables.
 """
 
 from __future__ import annotations
@@ -15,45 +16,46 @@ from spark_jobs.errors import InputError
 
 PREFIX = "SPARK_KFP_"
 OBJECT_STORE = "spark-kfp-object-store"
-"""Name of the Secret and of the ConfigMap that say who asks the object store, and where it is; see spark-operator/."""
+"""Name of the Secret with the object store's credentials and of the ConfigMap with its endpoint; see spark-operator/."""
 NODE_LOST_SECONDS = 350
-"""Until the cluster gives a task's pod up whose node is gone: 50 s without a sign of the node (node-monitor-grace-period of the controller
-manager; 40 s before Kubernetes 1.32), then the 300 s for which every pod tolerates that (the admission plugin DefaultTolerationSeconds)."""
-COME_BACK_SECONDS = 250
-"""Until, after that and after the backoff, another pod follows the application: Argo's queue, the image, the start, and the time since the
-last renewal."""
+"""Time from the loss of a node until Kubernetes deletes a task's pod on it: 50 s until the node counts as lost (node-monitor-grace-period
+of the controller manager; 40 s before Kubernetes 1.32), then the 300 s that every pod tolerates it (the admission plugin
+DefaultTolerationSeconds)."""
+NEW_POD_SECONDS = 250
+"""Time from the retry until the new pod renews the lease: Argo's queue, the image pull, the start, and the age of the last renewal when
+the old pod was lost."""
 
 
-def lease_for(retries: int, backoff_seconds: int) -> int:
-    """How long an application outlives the task that follows it, in seconds: as long as KFP may take to bring the task back.
+def lease_seconds_for(retries: int, backoff_seconds: int) -> int:
+    """Returns the duration of an application's lease: the longest time that KFP may need to retry a task whose node was lost.
 
     Args:
-        retries: how often KFP repeats a task.
-        backoff_seconds: before the first repetition; Argo doubles it before each further one.
+        retries: how often KFP retries a task.
+        backoff_seconds: pause before the first retry; Argo doubles it before each further one.
     """
     longest_backoff = backoff_seconds * 2 ** (retries - 1) if retries else 0
-    return NODE_LOST_SECONDS + longest_backoff + COME_BACK_SECONDS
+    return NODE_LOST_SECONDS + longest_backoff + NEW_POD_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of the task side.
+    """The settings of a run on this machine, of a command for a cluster, and of a task's process.
 
     Attributes:
-        runs: directory that holds one directory for each run.
-        run: directory of the run on this machine that this process is part of; empty outside one.
-        standbys: whether, on small data, the next step's Java and Spark start while a step runs; it takes some 0.3 GB more memory.
-        run_id: id of KFP's run that this task is part of; empty outside one.
-        cache: directory for the class-data archive; it may be removed at any time.
-        reuse: whether a step whose inputs, data and code are the same as before is taken over instead of run again.
-        driver_memory_mib: heap of the driver; 2 GiB handles ten million rows of the bank data.
-        namespace: of the SparkApplications; empty: the task's own, or the kubeconfig's.
-        config_map: name of the ConfigMap that holds the platform's SparkApplication template.
-        patience_seconds: how long requests are repeated while the API server is away.
-        lease_seconds: how long a SparkApplication goes on that no task follows any more, before the reaper deletes it; it is noted on the
-            application. KFP may need 350 s to notice a lost node, then its backoff, then a new pod's start.
-        compile_tiers_bytes: data from this size on gets the JVM's second compiler, which pays only for long steps.
-        debug: whether an error shows where in the code it came from, a stack trace; a fault of the program always does.
+        runs: directory with one folder for each run.
+        run: folder of the run on this machine that this process belongs to; empty if it belongs to none.
+        standbys: whether the driver of the next step starts while a step runs, if the data are small; needs about 0.3 GB more memory.
+        run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
+        cache: directory of the class-data archive; it may be deleted at any time.
+        reuse: whether a step is reused instead of executed if its inputs, data and code are the same as before.
+        driver_memory_mib: heap of the driver; 2 GiB is enough for ten million rows of the bank data.
+        namespace: namespace of the SparkApplications; empty: that of the task's pod, or of the kubeconfig.
+        config_map: name of the ConfigMap with the platform's SparkApplication template.
+        patience_seconds: how long requests are retried while the API server is unavailable.
+        lease_seconds: how long a SparkApplication may run without a task that renews its lease, before the reaper deletes it. The runner
+            writes it on the application. KFP may need 350 s to notice a lost node, then the backoff, then the start of a new pod.
+        compile_tiers_bytes: size of the data from which the JVM uses its second compiler too, which pays only for long steps.
+        debug: whether every error shows its stack trace; an error of the program itself always does.
     """
 
     runs: Path = Path("runs")
@@ -66,16 +68,16 @@ class Settings:
     namespace: str = ""
     config_map: str = "spark-kfp"
     patience_seconds: int = 300
-    lease_seconds: int = lease_for(retries=0, backoff_seconds=0)
+    lease_seconds: int = lease_seconds_for(retries=0, backoff_seconds=0)
     compile_tiers_bytes: int = 50_000_000
     debug: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Reads the settings.
+        """Reads the settings from environment variables, by default those of this process.
 
         Raises:
-            InputError: a value is not of its field's type; the text names the variable.
+            InputError: a value has not the type of its setting; the message names the variable.
         """
         environment = os.environ if environment is None else environment
         given: dict[str, object] = {}
@@ -86,20 +88,20 @@ class Settings:
         return cls(**given)  # type: ignore[arg-type]
 
     def to_environment(self) -> dict[str, str]:
-        """The environment variables that `from_environment` reads back."""
+        """Returns the settings as environment variables, which `from_environment` reads back."""
         return {PREFIX + item.name.upper(): str(getattr(self, item.name)) for item in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class KfpSettings:
-    """Where the KFP server is and who asks.
+    """The address of the KFP server and the credentials for it.
 
     Attributes:
-        url: of the API or of the UI, which passes requests on: http://localhost:8080.
+        url: URL of the API, or of the UI, which forwards requests to the API: http://localhost:8080.
         token: bearer token; never printed.
-        cookies: of a session of multi-user Kubeflow, such as `authservice_session=...`; never printed.
-        namespace: profile of multi-user Kubeflow; empty for a server with one user.
-        ca_file: certificates to trust instead of the public ones.
+        cookies: session cookies of multi-user Kubeflow, such as `authservice_session=...`; never printed.
+        namespace: profile in multi-user Kubeflow; empty for a single-user server.
+        ca_file: file of the CA certificates to trust instead of the public ones.
     """
 
     url: str = ""
@@ -115,15 +117,16 @@ class KfpSettings:
                 f"--kfp is {shown}; it must be like http://localhost:8080, and a token goes into KFP_TOKEN"
             )
         for name, value in (("token", self.token), ("cookies", self.cookies)):
-            if not (value.isprintable() and value.isascii()):  # it is a header; Python's own error would show it
+            # The value becomes an HTTP header; Python's own error about a wrong header would print the secret.
+            if not (value.isprintable() and value.isascii()):
                 raise InputError(f"KFP_{name.upper()} must be one line of plain ASCII")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> KfpSettings:
-        """Reads SPARK_KFP_KFP, KFP_TOKEN and KFP_COOKIES; namespace and certificates are flags.
+        """Reads SPARK_KFP_KFP, KFP_TOKEN and KFP_COOKIES; the namespace and the certificates are given by flags only.
 
         Raises:
-            InputError: one is wrong; the text names it.
+            InputError: a value is not valid; the message names its variable.
         """
         environment = os.environ if environment is None else environment
         return cls(
@@ -133,8 +136,8 @@ class KfpSettings:
         )
 
 
-def where_java_is() -> dict[str, str]:
-    """JAVA_HOME and PATH, as far as they are set: they say where Java is."""
+def java_environment() -> dict[str, str]:
+    """Returns JAVA_HOME and PATH, as far as they are set, for the search for Java."""
     return {name: os.environ[name] for name in ("JAVA_HOME", "PATH") if name in os.environ}
 
 

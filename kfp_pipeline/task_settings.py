@@ -1,6 +1,6 @@
-"""What the platform gives to every task of a pipeline: image, retries, time limit, the object store, the run's id.
+"""The platform's settings of KFP tasks, the same for every task: image, caching, retries, time limit, credentials of the object store.
 
-Knows no step and no graph.
+The graphs in `kfp_pipeline.pipelines` call `configure_task` for each of their tasks. This module names no step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kfp import dsl, kubernetes
 
 from kfp_pipeline.component_settings import TASK_IMAGE
 from kfp_pipeline.finish import finish
-from kfp_pipeline.settings import OBJECT_STORE, PREFIX, lease_for
+from kfp_pipeline.settings import OBJECT_STORE, PREFIX, lease_seconds_for
 from spark_jobs.errors import InputError
 
 RUN_ID_VARIABLE = f"{PREFIX}RUN_ID"
@@ -26,21 +26,21 @@ IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What a task needs beside its inputs.
+    """The settings of every task of a pipeline. A user sets them in a YAML file; see `read_platform`.
 
     Attributes:
-        image: of the tasks, best by its digest.
-        namespace: of the SparkApplications; empty: that in which KFP runs the tasks.
-        cluster: whether tasks run in pods: then they find the store by a secret, and the run is watched over from its first task to its
-            last. On one machine whoever waits does both.
-        cache: whether a step may be taken over from an earlier run.
-        retries: how often KFP repeats a task that failed, beside what it is set up to repeat. 0: a task repeats by itself what was ended
-            from outside, and KFP 2.17 a task whose pod is gone, twice. More than 0 makes that KFP wait before it says that a task has
-            failed, and older ones repeat a user's error too; but these then repeat a task whose pod was evicted.
-        backoff_seconds: before the first repetition; twice as long before each further one.
-        lease_seconds: how long a SparkApplication goes on whose task does not come back; 0: what follows from retries and backoff.
-        time_limit_seconds: of one attempt of a task, the waiting for its SparkApplication included; 0: none.
-        workflow_ttl_seconds: how long the workflow of an ended run stays in the cluster; 0: as KFP is set up. Needs KFP 2.16.
+        image: container image of the tasks, best named by its digest.
+        namespace: namespace of the SparkApplications; empty: the one in which KFP runs the tasks.
+        cluster: whether the tasks run in pods. If so, they get the object store's credentials from a Secret, and an exit task cleans up at
+            the end of the run. On one machine the process of `spark-kfp run` provides both.
+        cache: whether KFP may reuse a task of an earlier run, and the load task an earlier table.
+        retries: how often KFP retries a failed task, in addition to its own configuration. With 0, a task itself repeats a step that was
+            ended from outside, and KFP 2.17 retries a task whose pod is gone, twice. With more than 0, KFP 2.17 waits before it reports a
+            failed task; older versions retry after a user's error too, but also after an eviction of the task's pod.
+        backoff_seconds: pause before the first retry; it doubles before each further one.
+        lease_seconds: how long a SparkApplication may run without its task; 0: computed from retries and backoff.
+        time_limit_seconds: time limit of one attempt of a task, including the wait for its SparkApplication; 0: none.
+        workflow_ttl_seconds: how long the Argo workflow of a finished run is kept; 0: as KFP is configured. Needs KFP 2.16.
     """
 
     image: str = TASK_IMAGE
@@ -55,31 +55,31 @@ class Platform:
 
     @property
     def scheduled_time(self) -> str:
-        """The time for which a run was due, which KFP fills in; its runner on one machine does not know it."""
-        # Of a recurring run the time for which it was due, else that at which it was made.
+        """KFP's placeholder for the scheduled time of a run; empty on one machine, where KFP's local runner does not fill it in."""
+        # KFP fills in the scheduled time of a recurring run, and the creation time of any other run.
         return str(dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER) if self.cluster else ""
 
     def pipeline_config(self) -> Any:
-        """What KFP must know of the pipeline as a whole."""
+        """Returns KFP's configuration of the pipeline as a whole."""
         kept = {"ttl_seconds_after_finished": self.workflow_ttl_seconds} if self.workflow_ttl_seconds else {}
         return dsl.PipelineConfig(**kept)
 
 
-THIS_MACHINE = Platform(cluster=False, cache=False)
-"""For a run on one machine: who waits repeats it, and finished steps are reused."""
+LOCAL_PLATFORM = Platform(cluster=False, cache=False)
+"""The settings for a run on one machine, where `spark-kfp run` itself reuses finished steps and cleans up."""
 
 
 def read_platform(path: str, image: str = "") -> Platform:
-    """The platform as a YAML file says: a mapping of fields of `Platform`; the others keep their defaults.
+    """Reads the settings from a YAML file that maps names of `Platform`'s fields to values; the other fields keep their defaults.
 
     Args:
-        path: the file; empty: all defaults.
-        image: of the tasks; it comes before the file's.
+        path: path of the file; empty: all defaults.
+        image: image of the tasks; overrides the file's.
 
     Raises:
-        InputError: it is not there, holds no mapping, or a field is not known or not of its type; or the image is no name of one.
+        InputError: the file is missing or holds no mapping, a field is unknown or has the wrong type, or the image's name is not valid.
     """
-    given = _mapping(path) if path else {}
+    given = _read_mapping(path) if path else {}
     known: dict[str, type] = {item.name: type(item.default) for item in fields(Platform)}
     for name, value in given.items():
         if name not in known:
@@ -94,7 +94,7 @@ def read_platform(path: str, image: str = "") -> Platform:
     return platform
 
 
-def _mapping(path: str) -> dict[str, Any]:
+def _read_mapping(path: str) -> dict[str, Any]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -106,33 +106,47 @@ def _mapping(path: str) -> dict[str, Any]:
     return found
 
 
-def watched_over(platform: Platform, group: str) -> AbstractContextManager[Any]:
-    """The group of a pipeline's tasks, after which, however they end, a last task ends the run; on one machine whoever waits does that.
+def exit_handler(platform: Platform, group: str) -> AbstractContextManager[Any]:
+    """Groups the tasks of a pipeline under an exit handler, whose task `finish` runs at the end whether they succeed or fail.
+
+    On one machine there is no exit handler: `spark-kfp run` itself cleans up.
 
     Args:
-        platform: what tasks get.
-        group: what KFP's UI calls it.
+        platform: the settings of the tasks.
+        group: name of the group in KFP's UI.
     """
-    return dsl.ExitHandler(prepared(finish(), platform, "Finish"), name=group) if platform.cluster else nullcontext()
+    return (
+        dsl.ExitHandler(configure_task(finish(), platform, "Finish"), name=group) if platform.cluster else nullcontext()
+    )
 
 
-def prepared(made: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:
-    """A task as the platform wants it: image, cache, retries, time limit, and what it needs to know in a pod."""
-    made.set_caching_options(cached and platform.cache).set_display_name(name).set_container_image(platform.image)
+def configure_task(task: Any, platform: Platform, name: str, *, cached: bool = False) -> Any:
+    """Sets the platform's settings on a task: image, caching, retries, time limit, and the environment variables of its pod.
+
+    Args:
+        task: the task.
+        platform: the settings.
+        name: name of the task in KFP's UI.
+        cached: whether KFP may cache the task.
+
+    Returns:
+        The same task.
+    """
+    task.set_caching_options(cached and platform.cache).set_display_name(name).set_container_image(platform.image)
     if platform.retries:
-        made.set_retry(platform.retries, backoff_duration=f"{platform.backoff_seconds}s", backoff_factor=2.0)
+        task.set_retry(platform.retries, backoff_duration=f"{platform.backoff_seconds}s", backoff_factor=2.0)
     if platform.cluster:
         kubernetes.use_secret_as_env(
-            made, OBJECT_STORE, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
+            task, OBJECT_STORE, {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
         )
-        kubernetes.use_config_map_as_env(made, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
-        # Not an input: it differs from run to run, and KFP's cache would never find a task again.
-        kubernetes.use_field_path_as_env(made, RUN_ID_VARIABLE, RUN_ID_LABEL)
-        if not platform.cache:  # load decides by itself
-            made.set_env_variable(f"{PREFIX}REUSE", "false")
+        kubernetes.use_config_map_as_env(task, OBJECT_STORE, {"endpoint": "AWS_ENDPOINT_URL", "region": "AWS_REGION"})
+        # The run's id is a variable and not an input: it differs in every run, so KFP's cache would never find an entry.
+        kubernetes.use_field_path_as_env(task, RUN_ID_VARIABLE, RUN_ID_LABEL)
+        if not platform.cache:  # KFP never caches load, which looks for an earlier table by itself
+            task.set_env_variable(f"{PREFIX}REUSE", "false")
         if platform.namespace:
-            made.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
-        lease = platform.lease_seconds or lease_for(platform.retries, platform.backoff_seconds)
-        made.set_env_variable(f"{PREFIX}LEASE_SECONDS", str(lease))
-        kubernetes.set_timeout(made, platform.time_limit_seconds)
-    return made
+            task.set_env_variable(f"{PREFIX}NAMESPACE", platform.namespace)
+        lease = platform.lease_seconds or lease_seconds_for(platform.retries, platform.backoff_seconds)
+        task.set_env_variable(f"{PREFIX}LEASE_SECONDS", str(lease))
+        kubernetes.set_timeout(task, platform.time_limit_seconds)
+    return task

@@ -1,1 +1,1 @@
-"""The model as a service: plain Python over scorecard.json, no JVM."""
+"""Serves the model: scores rows with scorecard.json in plain Python, without a JVM."""

@@ -1,7 +1,8 @@
-"""Scores rows with a scorecard, in plain Python: no JVM, no numpy, nothing to install.
+"""Scores rows with a scorecard, the model as plain numbers, in pure Python: without a JVM, numpy or any other package.
 
-A row is a mapping from column name to value. A number may be a number or its text, or missing (None, NaN, a text like NA); a category may
-be text, a number or a truth value, and one that the train rows did not have counts as missing. The scorecard says how cells are read.
+A row maps column names to values. A numeric cell may be a number, its text, or missing (None, NaN, a text like NA). A categorical cell may
+be text, a number or a boolean; a value that the train rows did not have counts as missing. The scorecard holds the rules for reading cells,
+so that this scorer reads a row as the saved Spark model does.
 """
 
 from __future__ import annotations
@@ -16,35 +17,38 @@ from numbers import Integral, Real
 from typing import Any
 
 READABLE_VERSION = 2
-"""Version of the scorecards that this scorer understands."""
+"""Version of the scorecards that this scorer can read."""
 EXACT = 2**53
-"""Whole numbers up to this are doubles."""
+"""Up to this number every whole number is exactly a double."""
 
 
 class ScorecardError(ValueError):
-    """The document is not a scorecard that this scorer understands."""
+    """The document is not a scorecard, or has another version than this scorer can read."""
 
 
 class RowError(ValueError):
-    """A row lacks a column, a number is no number, or a value is nested; the text names the column."""
+    """A column is missing from the row, or a cell has a wrong value; the message names the column."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the model says of one row: the predicted label value, and the probability of each."""
+    """The prediction for one row: the predicted label value, and the probability of each label value."""
 
     label: str
     probabilities: Mapping[str, float]
 
 
 class Scorer:
-    """A scorecard made ready to score."""
+    """Scores rows with one scorecard."""
 
     def __init__(self, scorecard: Mapping[str, Any]) -> None:
-        """Args: scorecard, as `scorecard.json` holds it.
+        """Makes a scorer.
+
+        Args:
+            scorecard: the parsed `scorecard.json`.
 
         Raises:
-            ScorecardError: it has another version.
+            ScorecardError: the document is not a scorecard, or has another version.
         """
         if not isinstance(scorecard, Mapping):
             raise ScorecardError(f"a scorecard is an object, and this is {type(scorecard).__name__}")
@@ -68,10 +72,10 @@ class Scorer:
         return cls(json.loads(text))
 
     def margins(self, row: Mapping[str, Any]) -> list[float]:
-        """Intercept plus weighted features: one number for two classes, else one for each class.
+        """Computes the margins, intercept plus weighted features: one number for two classes, else one for each class.
 
         Raises:
-            RowError: the row is no mapping, a column is not there, or a number is no number.
+            RowError: the row is not a mapping, a column is missing, or a cell has a wrong value.
         """
         if not isinstance(row, Mapping):
             raise RowError(f"a row maps column names to values, and this is {type(row).__name__}")
@@ -86,12 +90,12 @@ class Scorer:
             name = column["name"]
             text = _category(row, column)
             known = text in self._known[name]
-            # The commonest value has no weight of its own: it is the reference.
+            # The most frequent category is the reference of the encoding: it has no feature, so its weight is 0.
             self._add(margins, (name, "category", text) if known else (name, "other", ""), 1.0)
         return margins
 
     def score(self, row: Mapping[str, Any]) -> Score:
-        """Probabilities and the predicted label value of one row; see `margins` for the errors."""
+        """Scores one row; see `margins` for the errors."""
         margins = self.margins(row)
         if self.threshold is not None:
             positive = _logistic(margins[0])
@@ -124,7 +128,7 @@ def _number(row: Mapping[str, Any], name: str, cells: Mapping[str, Any]) -> floa
 
 
 def _category(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:
-    """The text of a category, as the saved model makes it; empty where there is no value."""
+    """Returns the text of a category as the saved Spark model makes it; empty for a missing value."""
     value = _cell(row, column["name"])
     if value is None:
         return ""
@@ -144,7 +148,7 @@ def _category(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:
 
 
 def _double_text(number: float) -> str:
-    """A double as Spark writes it, which is Java's way: 1.0, 1.0E7, 1.5E-4; empty for NaN."""
+    """Formats a double as Spark does, which is Java's format: 1.0, 1.0E7, 1.5E-4; empty for NaN."""
     if math.isnan(number):
         return ""
     if math.isinf(number):

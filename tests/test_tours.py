@@ -222,8 +222,8 @@ def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path:
     assert "Decision tree on 4,000 rows" in report
     assert "Importances of the strongest features" in report
     assert not (tmp_path / "train/scorecard.json").exists()
-    (tmp_path / "floors.toml").write_text("[floors]\nareaUnderROC = 0.75\n")
-    gate = ["gate", str(tmp_path / "evaluate/evaluation.json"), f"--floors={tmp_path / 'floors.toml'}"]
+    (tmp_path / "gate.toml").write_text("[minimum]\nareaUnderROC = 0.75\n")
+    gate = ["gate", str(tmp_path / "evaluate/evaluation.json"), f"--rules={tmp_path / 'gate.toml'}"]
     assert "areaUnderROC" in copy.run("-m", "kfp_pipeline", *gate)
 
 

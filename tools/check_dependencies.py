@@ -1,10 +1,11 @@
-"""Do the packages that pyproject.toml allows work: those of uv.lock, and the oldest that its bounds let in?
+"""Tests the project with the locked packages of uv.lock, and with the oldest versions that pyproject.toml allows.
 
-    python tools/check_dependencies.py                  # both, a line each; exit code 1 if one does not pass
+    python tools/check_dependencies.py                  # both, one line each; exit code 1 if one of them fails
     python tools/check_dependencies.py --only oldest
 
-Each resolution is installed into an environment of its own in a temporary folder and must pass the quick tests, those that need neither
-Java nor a cluster. The oldest packages are tried with the oldest Python. The project's own .venv is not touched. Standard library only.
+Each resolution is installed into its own virtual environment in a temporary folder and must pass the quick tests, which need neither Java
+nor a cluster. The oldest packages are tested with the oldest Python. The project's .venv is not changed. This program uses the standard
+library only.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ PROJECT = Path(__file__).parents[1]
 QUICK_TESTS = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
 WITHOUT_JAVA = ("-m", "not spark and not cluster and not slow")
 LIMIT_SECONDS = 1800
-"""A command that takes longer is given up: an index that does not answer, or a test that hangs."""
+"""A command that takes longer is stopped: the package index does not answer, or a test hangs."""
 MOST_CHARACTERS = 300
-"""Of the first failing line."""
+"""Longest part of the first failing line that is printed."""
 FAULT = re.compile(r"^(FAILED |ERROR |error|Error|make: |╰─▶)")
 
 
 class FaultError(Exception):
-    """A command has failed; the text is the first line that says why."""
+    """A command has failed; the message is the first line of its output that says why."""
 
 
 def locked(environment: Path) -> Iterator[list[str]]:
-    """The commands that install what uv.lock says, and prove that it fits pyproject.toml."""
+    """Yields the commands that check uv.lock against pyproject.toml, install its packages, and run the tests."""
     yield ["uv", "lock", "--check"]
     yield ["uv", "sync", "--frozen", "--all-extras"]
     yield tests(environment)
 
 
 def oldest(environment: Path) -> Iterator[list[str]]:
-    """The commands that install the oldest versions that pyproject.toml allows of what it names."""
+    """Yields the commands that install the oldest allowed versions of the packages that pyproject.toml names, and run the tests."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     yield ["uv", "venv", "--python", oldest_python(project["requires-python"]), str(environment)]
     wanted = ["-e", f".[{','.join(project['optional-dependencies'])}]", "--group", "dev"]
@@ -58,7 +59,7 @@ RESOLUTIONS: Mapping[str, Callable[[Path], Iterator[list[str]]]] = {"locked": lo
 
 
 def tests(environment: Path) -> list[str]:
-    """The command that runs the quick tests."""
+    """Returns the command that runs the quick tests."""
     return [str(environment / "bin" / "python"), *QUICK_TESTS, *WITHOUT_JAVA]
 
 
@@ -68,7 +69,7 @@ def is_test(command: Sequence[str]) -> bool:
 
 
 def oldest_python(specifier: str) -> str:
-    """The lower bound of requires-python, as `3.11` of `>=3.11,<4`."""
+    """Returns the lower bound of requires-python, such as `3.11` for `>=3.11,<4`."""
     found = re.search(r">=\s*([\d.]+)", specifier)
     if not found:
         raise FaultError(f"requires-python is {specifier!r} in pyproject.toml, and has no lower bound")
@@ -76,16 +77,16 @@ def oldest_python(specifier: str) -> str:
 
 
 def run(command: Sequence[str], environment: Path) -> str:
-    """Runs a command in the project with another environment than .venv, and returns what it printed.
+    """Runs a command in the project's folder with the given virtual environment, and returns its output.
 
     Raises:
-        FaultError: its exit code is not 0, or it takes too long.
+        FaultError: the exit code is not 0, or the command takes too long.
     """
     variables = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     variables |= {
         "UV_PROJECT_ENVIRONMENT": str(environment),
         "PATH": f"{environment / 'bin'}{os.pathsep}{variables.get('PATH', '')}",
-        "COLUMNS": str(MOST_CHARACTERS),  # else pytest leaves the reason out
+        "COLUMNS": str(MOST_CHARACTERS),  # in a narrow terminal pytest omits the reason of a failure
     }
     try:
         done = subprocess.run(
@@ -101,21 +102,21 @@ def run(command: Sequence[str], environment: Path) -> str:
 
 
 def first_fault(output: str) -> str:
-    """The first line that names a fault, else the last line; empty if nothing was printed."""
+    """Returns the first line of the output that reports a fault, else the last line; empty if there is no output."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     found = next((line for line in lines if FAULT.match(line)), lines[-1] if lines else "")
     return found[:MOST_CHARACTERS]
 
 
 def count_packages(environment: Path) -> int:
-    """How many packages are installed."""
+    """Counts the installed packages."""
     python = environment / "bin" / "python"
     listed: list[Any] = json.loads(run(["uv", "pip", "list", "--python", str(python), "--format", "json"], environment))
     return len(listed)
 
 
 def check(name: str, folder: Path) -> bool:
-    """Installs and tests a resolution, and prints its line."""
+    """Installs and tests one resolution, prints one line, and returns whether the tests passed."""
     environment, began, size, command = folder / name, time.monotonic(), "nothing installed", [name]
     try:
         for command in RESOLUTIONS[name](environment):
@@ -131,7 +132,7 @@ def check(name: str, folder: Path) -> bool:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Checks the resolutions; the exit code is 0 if all pass, 1 if not, 2 if nothing could be tried."""
+    """Checks the resolutions; the exit code is 0 if all pass, 1 if one fails, 2 if uv is missing."""
     parser = argparse.ArgumentParser(prog="check_dependencies", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=tuple(RESOLUTIONS), help="one resolution instead of both")
     only = parser.parse_args(argv).only

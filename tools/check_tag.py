@@ -1,4 +1,4 @@
-"""Is a tag the package's version with a v before it? What is released under a tag must be what it says.
+"""Checks that a git tag is the package's version with a v before it, so that a release contains the version that its tag names.
 
 python tools/check_tag.py v0.1.0
 """
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compares; the exit code is 0 if they agree, else 2."""
+    """Compares the tag with the version; the exit code is 0 if they agree, else 2."""
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     tag = argv[0] if argv else ""
     if tag != f"v{version}":

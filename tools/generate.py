@@ -1,7 +1,7 @@
-"""Writes the KFP components and the graphs from the contract: `make generate`, which also writes what else is made from the code.
+"""Generates the source of the KFP components and graphs from the contract; `make generate` runs it.
 
-A lightweight component of KFP is compiled from the source text of its function. So its inputs must stand in a file; they follow from the
-contract, and so this writes that file. A graph follows from what its steps declare that they read.
+KFP compiles a lightweight component from the source text of its function, so the function's parameters must be written out in a file. They
+follow from the contract, so this program writes that file. The edges of a graph follow from the outputs that its steps declare as inputs.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from kfp_pipeline.component_settings import (
     CODE_VERSION,
     PLATFORM_INPUTS,
     SCHEDULED_TIME,
-    finds_data,
     platform_inputs_of,
+    reads_external_data,
 )
 from spark_jobs.arguments import Argument, Role, StepArgs
 from spark_jobs.contract import ARGUMENTS, PIPELINES, Pipeline, Step
 
 PROJECT = Path(__file__).parents[1]
-MADE = "Made from spark_jobs/contract.py by `make generate`: change that, not this file."
-COMPONENTS = f'''"""The KFP components: one for each step, its inputs taken from the contract.
+NOTICE = "Generated from spark_jobs/contract.py by `make generate`: change that file, not this one."
+COMPONENTS = f'''"""The KFP components, one for each step. Their inputs are the arguments of the step and the inputs of the platform.
 
-{MADE}
-Each body is one call into `runtime`. A component declares output artifacts, for KFP's UI and the lineage, lets Spark write to their URIs,
-and returns the URI as text: an artifact as input would make KFP's launcher copy the whole table into the task's pod. Annotations are not
-postponed here: KFP reads them.
+{NOTICE}
+The body of a component is one call into `kfp_pipeline.runtime`. A component declares output artifacts for KFP's UI and its lineage, lets
+Spark write to their URIs, and returns the URI as text. It takes no artifact as input, because KFP's launcher would copy the whole table
+into the task's pod. The module has no `from __future__ import annotations`: KFP reads the annotations as types, not as text.
 """
 
 from typing import NamedTuple
 
 from kfp import dsl
 
-from kfp_pipeline.component_settings import PASSED_ON, TASK_IMAGE
+from kfp_pipeline.component_settings import TASK_CONFIG_PASSTHROUGHS, TASK_IMAGE
 '''
 LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
-"""What the task that finds the data returns; see `runtime.loading.LoadedTable`. The others return a URI."""
+"""Return type of the component that reads external data; see `runtime.loading.LoadedTable`. The other components return a URI."""
 DEFAULTS = {"spark": "operator", "spark_settings": {}}
-"""Of the pipeline's inputs that the contract does not have."""
+"""Defaults of the platform's inputs of a pipeline."""
 
 
-def files() -> dict[str, str]:
-    """Path, relative to the project, and text of each file, as `ruff format` leaves it."""
-    made = {"kfp_pipeline/components.py": "\n\n".join([COMPONENTS, *map(component, Step)])}
-    made |= {f"kfp_pipeline/pipelines/{name}.py": graph(pipeline) for name, pipeline in PIPELINES.items()}
-    return {path: formatted(text, path) for path, text in made.items()}
+def generated_files() -> dict[str, str]:
+    """Returns the text of each generated file by its path in the project, formatted by ruff."""
+    made = {"kfp_pipeline/components.py": "\n\n".join([COMPONENTS, *map(component_source, Step)])}
+    made |= {f"kfp_pipeline/pipelines/{name}.py": graph_module(pipeline) for name, pipeline in PIPELINES.items()}
+    return {path: ruff_format(text, path) for path, text in made.items()}
 
 
-def component(step: Step) -> str:
-    """A component's function: the contract's fields in, the artifacts and a URI out."""
+def component_source(step: Step) -> str:
+    """Returns the source of a step's component."""
     kind = ARGUMENTS[step]
     inputs, platform = inputs_of(kind), platform_inputs_of(kind)
     artifacts = {item.artifact: item.kind for item in kind.arguments(Role.OUTPUT)} | dict(kind.UI_ARTIFACTS)
@@ -62,12 +62,12 @@ def component(step: Step) -> str:
         *(f"{name}: dsl.Output[dsl.{type_}]" for name, type_ in artifacts.items()),
         *parameters(item for item in inputs if not item.needed),
     ]
-    returned = LOADED if finds_data(kind) else "str"
-    call = "loading import run_load" if finds_data(kind) else "step import run_task"
-    words = "inputs" if finds_data(kind) else f"{str(step)!r}, inputs"
+    returned = LOADED if reads_external_data(kind) else "str"
+    call = "loading import run_load" if reads_external_data(kind) else "step import run_task"
+    words = "inputs" if reads_external_data(kind) else f"{str(step)!r}, inputs"
     about = {item.name: item.about for item in inputs} | {name: text for name, (_, text) in platform.items()}
     lines = [
-        "@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=PASSED_ON)",
+        "@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)",
         f"def {step}({', '.join(given)},) -> {returned}:",
         *docstring((kind.__doc__ or "").strip(), about | {"task_config": "filled in by KFP"}, indent=4),
         "    inputs = dict(locals())",
@@ -79,24 +79,24 @@ def component(step: Step) -> str:
 
 
 def inputs_of(kind: type[StepArgs]) -> tuple[Argument, ...]:
-    """The arguments of a step that are inputs of its component: all but the outputs."""
+    """Returns the arguments of a step that are inputs of its component: all but the outputs."""
     return kind.arguments(Role.GIVEN, Role.FROM_STEP, Role.SETTING)
 
 
 def parameters(arguments: Iterable[Argument]) -> list[str]:
-    """Arguments as parameters of a function."""
+    """Returns the source of function parameters for these arguments."""
     return [f"{item.name}: {item.type}" + ("" if item.needed else f" = {item.default!r}") for item in arguments]
 
 
 def docstring(first: str, about: dict[str, str], *, indent: int) -> list[str]:
-    """The lines of a docstring with its arguments."""
+    """Returns the lines of a docstring with a section `Args`."""
     space = " " * indent
     helps = [f"{space}    {name}: {text}." for name, text in about.items()]
     return [f'{space}"""{first}', "", f"{space}Args:", *helps, f'{space}"""']
 
 
-def graph(pipeline: Pipeline) -> str:
-    """The module of a pipeline."""
+def graph_module(pipeline: Pipeline) -> str:
+    """Returns the source of a pipeline's module."""
     inputs = list(pipeline.inputs().values())
     function = f"{pipeline.name}_pipeline"
     platform = [f"{name}: {type_} = {DEFAULTS[name]!r}" for name, (type_, _) in PLATFORM_INPUTS.items()]
@@ -104,7 +104,7 @@ def graph(pipeline: Pipeline) -> str:
     steps = ", ".join(pipeline.steps)
     head = f'''"""The {pipeline.name} pipeline as a KFP graph: {steps}.
 
-{MADE}
+{NOTICE}
 """
 
 from typing import Any
@@ -112,11 +112,11 @@ from typing import Any
 from kfp import dsl
 
 from kfp_pipeline import components
-from kfp_pipeline.task_settings import Platform, prepared, watched_over
+from kfp_pipeline.task_settings import Platform, configure_task, exit_handler
 
 
 def make_pipeline(platform: Platform) -> Any:
-    """The pipeline with what a platform gives to its tasks."""
+    """Returns the pipeline, with the platform's settings on each of its tasks."""
 
     @dsl.pipeline(
         name="{pipeline.kfp_name}",
@@ -128,8 +128,8 @@ def make_pipeline(platform: Platform) -> Any:
 '''
     body = [
         *docstring(f"{pipeline.about}", about, indent=8),
-        f'        with watched_over(platform, "{pipeline.group}"):',
-        *(f"            {line}" for step in pipeline.steps for line in task(pipeline, step)),
+        f'        with exit_handler(platform, "{pipeline.group}"):',
+        *(f"            {line}" for step in pipeline.steps for line in task_statement(pipeline, step)),
         "",
         f"    return {function}",
         "",
@@ -139,38 +139,38 @@ def make_pipeline(platform: Platform) -> Any:
     return head + "\n".join(body) + "\n"
 
 
-def task(pipeline: Pipeline, step: Step) -> list[str]:
-    """The statement that makes a step's task; its inputs are the pipeline's, or what earlier tasks return."""
+def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
+    """Returns the statement that makes a step's task. Its inputs are inputs of the pipeline or outputs of earlier tasks."""
     kind = ARGUMENTS[step]
-    sources = {item.name: source(item.step) for item in kind.arguments(Role.FROM_STEP)}
+    sources = {item.name: uri_expression(item.step) for item in kind.arguments(Role.FROM_STEP)}
     given = {name: sources.get(name, name) for name in [item.name for item in inputs_of(kind)]}
     given |= {name: name for name in PLATFORM_INPUTS}
-    if finds_data(kind):
+    if reads_external_data(kind):
         given[SCHEDULED_TIME] = "platform.scheduled_time"
     elif kind.REUSED_BY_KFP:
-        finder = next(each for each in pipeline.steps if finds_data(ARGUMENTS[each]))
+        finder = next(each for each in pipeline.steps if reads_external_data(ARGUMENTS[each]))
         given[CODE_VERSION] = f'{finder}.outputs["{CODE_VERSION}"]'
     call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
     cached = ", cached=True" if kind.REUSED_BY_KFP else ""
     read = any(item.step == step for each in pipeline.steps for item in ARGUMENTS[each].arguments(Role.FROM_STEP))
-    return [f'{f"{step} = " if read else ""}prepared({call}, platform, "{step.capitalize()}"{cached})']
+    return [f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})']
 
 
-def source(step: str) -> str:
-    """How the URI that a task returned is written."""
-    return f'{step}.outputs["{"uri" if finds_data(ARGUMENTS[Step(step)]) else "Output"}"]'
+def uri_expression(step: str) -> str:
+    """Returns the expression for the URI that a step's task returns."""
+    return f'{step}.outputs["{"uri" if reads_external_data(ARGUMENTS[Step(step)]) else "Output"}"]'
 
 
-def formatted(text: str, path: str) -> str:
-    """A text as the project's formatter leaves it."""
+def ruff_format(text: str, path: str) -> str:
+    """Formats the source of a file with ruff."""
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PROJECT / path), "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=PROJECT)
     return done.stdout
 
 
 def main() -> None:
-    """Writes the files."""
-    for path, text in files().items():
+    """Writes the generated files."""
+    for path, text in generated_files().items():
         (PROJECT / path).write_text(text, encoding="utf-8")
 
 

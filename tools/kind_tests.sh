@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The selection of the cluster tests on a new kind cluster: makes it, installs MinIO and the Spark operator, builds and loads the images, runs
-# the tests, deletes the cluster. Needs docker, kind, kubectl and helm on PATH, 4 CPUs, 8 GB of memory and the network.
+# Runs a selection of the cluster tests on a new kind cluster: creates the cluster, installs MinIO and the Spark operator, builds and loads the
+# images, runs the tests and deletes the cluster. Needs docker, kind, kubectl and helm on PATH, 4 CPUs, 8 GB of memory and the network.
 #
-# These commands are upstream's own and were not tried together yet; the tests themselves run on another Kubernetes (see docs/faults.md).
+# The commands are those of the tools' own documentation and have not been tried together yet; the tests themselves were run on another
+# Kubernetes (see docs/faults.md).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,10 +23,10 @@ clean_up() {
 }
 trap clean_up EXIT
 
-export KUBECONFIG=$folder/kubeconfig # so that no other cluster of this machine can be met
+export KUBECONFIG=$folder/kubeconfig # so that no other cluster can be changed by mistake
 kind create cluster --name "$CLUSTER" --wait 5m
 
-# Name, namespace and key are those of tests/e2e/cluster.
+# The name, the namespace and the credentials are those of the manifests in tests/e2e/cluster.
 helm install minio minio --repo https://charts.min.io/ --namespace minio --create-namespace --wait \
     --set mode=standalone,replicas=1,persistence.enabled=false,resources.requests.memory=512Mi \
     --set rootUser=minio,rootPassword=minio12345

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a command in the project's own environment and first makes whatever of it is missing: uv, the Python packages of uv.lock, Java.
+# Runs a command in the project's own environment, and first installs what is missing there: uv, the Python packages of uv.lock, Java.
 # The machine needs Python 3.11 or newer, git and make.
 #
 #     bash tools/with_setup.sh spark-kfp run
 #
-# uv goes to .tools/ and the packages to .venv/. Only Java is installed for the whole machine, by its package manager, and only as root or
-# where sudo asks for no password; elsewhere one sentence says what to install, and the exit code is 2.
+# uv is installed into .tools/ and the packages into .venv/. Only Java is installed for the whole machine, by the package manager, and only as
+# root or if sudo asks for no password. Otherwise the script says in one sentence what to install and exits with code 2.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +21,7 @@ stop() {
 
 has() { command -v "$1" >/dev/null; }
 
-# Runs a command as root; fails where that would ask for a password.
+# Runs a command as root; fails if that needs a password.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else has sudo && sudo -n true 2>/dev/null && sudo -n "$@"; fi
 }
@@ -51,8 +51,8 @@ install_uv() {
     .tools/uv/bin/python -m pip install --quiet uv >&2 || stop "uv could not be installed, see above; install uv"
 }
 
-# Brings .venv to what uv.lock says, with the dependency groups that SETUP_GROUPS names besides; takes a moment when it is there already.
-# Packages are compiled, so that no step does it again.
+# Installs the packages of uv.lock and of the dependency groups in SETUP_GROUPS into .venv; takes a moment if they are installed already.
+# The packages are compiled to bytecode here, so that no step has to do it.
 sync_packages() {
     local new=() group
     export UV_COMPILE_BYTECODE=1
@@ -71,7 +71,7 @@ is_new_enough() {
     [ "${version:-0}" -ge "$MIN_JAVA" ]
 }
 
-# Prints the home of a Java that is new enough: JAVA_HOME, the one on PATH, or the one that Homebrew keeps to itself.
+# Prints the home of a Java that is new enough: JAVA_HOME, the one on PATH, or Homebrew's, which is not on PATH.
 find_java() {
     local homes=("${JAVA_HOME:-}") home
     if has java; then homes+=("$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")"); fi

@@ -1,4 +1,4 @@
-"""Files that the wheel carries beside the code: the sample with its specification, and the manifests of spark-operator/."""
+"""Finds the files that the wheel contains besides the code: the sample with its specification, and the manifests of spark-operator/."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MANIFESTS = "spark-operator"
 
 
 def bundled(name: str) -> Path:
-    """Where a file or folder lies: inside the installed package, or in the clone that the package is used from.
+    """Returns the path of a bundled file or folder: in the installed package, or in the clone of the project.
 
     Raises:
-        InputError: it is in neither, as in the images, which hold only what their tasks need.
+        InputError: it is in neither. The images contain no bundled files, as their tasks need none.
     """
     for folder in (PACKAGE / "bundled", PACKAGE.parent):
         if (folder / name).exists():
@@ -24,14 +24,14 @@ def bundled(name: str) -> Path:
 
 
 def write_manifests(target: Path, *, force: bool) -> None:
-    """Writes the manifests into a folder, which is made if it is not there.
+    """Copies the manifests into a folder, which is created if it does not exist.
 
     Args:
         target: the folder.
-        force: whether it may hold files; those of the same name are replaced, others stay.
+        force: whether the folder may have files in it; files of the same name are replaced, others are kept.
 
     Raises:
-        InputError: it is not empty, or is no folder.
+        InputError: the folder is not empty, or is a file.
     """
     source = bundled(MANIFESTS)
     if target.exists() and not target.is_dir():

@@ -1,4 +1,7 @@
-"""What the commands of `spark-kfp` do that talk to a cluster. Their parser, `cluster_parser`, imports this only when one is called."""
+"""The commands of `spark-kfp` for a cluster with the Spark operator: submit, status, logs, cancel, clean, reap, doctor.
+
+Their parser, `cluster_parser`, imports this module only when one of them is called.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from rich.text import Text
 
 from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.doctor.check_results import CheckResult
-from kfp_pipeline.doctor.cluster_checks import examine
+from kfp_pipeline.doctor.cluster_checks import run_checks
 from kfp_pipeline.local import runs
 from kfp_pipeline.local.submission import read_overrides, submit_pipeline, submit_step
 from kfp_pipeline.runtime import object_store
@@ -53,7 +56,7 @@ SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
 
 def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Runs one step on the cluster."""
+    """Submits one step as a SparkApplication and waits for its result."""
     kind: type[StepArgs] = ARGUMENTS[arguments.step]
     args = kind(**{name: getattr(arguments, name) for name in kind.names()})
     if isinstance(args, LoadArgs):
@@ -66,7 +69,7 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
 
 
 def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Runs the training pipeline on the cluster."""
+    """Submits the steps of the training pipeline one after another and waits for their results."""
     given = {name: getattr(arguments, name) for name in TRAINING.inputs()}
     given |= {"data_uri": fill_date(arguments.data_uri, "")}
     TRAINING.check_settings(given)
@@ -84,7 +87,7 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
             settings,
             run=run,
             overrides=overrides,
-            say=print,
+            print_line=print,
         )
     print(json.dumps(dict(results[-1].metrics), indent=1))
     print(f"report: {results[-1].arguments['report_uri']}")
@@ -92,7 +95,7 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
 
 
 def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lists applications, newest last."""
+    """Lists the SparkApplications of the namespace, newest last."""
     cluster = _cluster(arguments, settings)
     found = _applications(cluster)
     rows = [
@@ -121,9 +124,9 @@ def status_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Prints a driver's log, live or as it was kept, and why the application failed."""
+    """Prints a driver's log, from its pod or else from the object store, and why the application failed."""
     cluster = _cluster(arguments, settings)
-    application = _one(cluster, arguments.name)
+    application = _find_application(cluster, arguments.name)
     driver = driver_pod_of(cluster, application)
     if driver and has_started(driver):
         with scratch_folder() as folder:
@@ -132,21 +135,21 @@ def logs_command(arguments: argparse.Namespace, settings: Settings) -> int:
                 log.follow(
                     driver["metadata"]["name"], lambda: not follows or not is_alive(driver_pod_of(cluster, application))
                 )
-            told = log.tail
+            log_text = log.tail
         application = cluster.get(APPLICATIONS, application["metadata"]["name"]) or application
         driver = driver_pod_of(cluster, application)
     else:
-        told = _kept_log(application)
-        print(told or f"no log: the driver {driver_pod_name(application)} has not started")
+        log_text = _archived_log(application)
+        print(log_text or f"no log: the driver {driver_pod_name(application)} has not started")
     if state_of(application) in ("FAILED", "FAILING") and not is_alive(driver):
-        error = explain_failure(application, driver, events_of(cluster, application), told)
+        error = explain_failure(application, driver, events_of(cluster, application), log_text)
         print(f"spark-kfp: error: {error}", file=sys.stderr)
         return EXIT_FAULT
     return 0
 
 
-def _kept_log(application: dict[str, Any]) -> str:
-    """The log beside the step's output; empty if there is none or it cannot be had."""
+def _archived_log(application: dict[str, Any]) -> str:
+    """Reads the driver's log that was saved beside the step's output; empty if there is none or it cannot be read."""
     uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, "")
     try:
         return (object_store.read_text(f"{uri}/{LOG_NAME}") or "") if uri else ""
@@ -156,11 +159,15 @@ def _kept_log(application: dict[str, Any]) -> str:
 
 
 def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Ends applications; deleting them ends their drivers and executors."""
+    """Deletes SparkApplications that run; the operator and Kubernetes then delete their driver and executor pods."""
     cluster = _cluster(arguments, settings)
     if bool(arguments.name) == bool(arguments.run):
         raise InputError("name one SparkApplication, or a run with --run; spark-kfp status lists them")
-    found = [_one(cluster, arguments.name)] if arguments.name else _of_run(_applications(cluster), arguments.run)
+    found = (
+        [_find_application(cluster, arguments.name)]
+        if arguments.name
+        else _applications_of_run(_applications(cluster), arguments.run)
+    )
     for application in found:
         if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
@@ -169,10 +176,10 @@ def cancel_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def clean_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Deletes applications that have ended."""
+    """Deletes SparkApplications that have ended."""
     cluster = _cluster(arguments, settings)
     found = _applications(cluster)
-    for application in _of_run(found, arguments.run) if arguments.run else found:
+    for application in _applications_of_run(found, arguments.run) if arguments.run else found:
         if state_of(application) in TERMINAL_STATES and not is_alive(driver_pod_of(cluster, application)):
             if not arguments.dry_run:
                 cluster.delete(APPLICATIONS, application["metadata"]["name"], application["metadata"]["uid"])
@@ -181,7 +188,7 @@ def clean_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def reap_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Deletes applications that nobody follows, until it is stopped."""
+    """Deletes SparkApplications whose lease has expired, until the command is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     cluster = _cluster(arguments, replace(settings, patience_seconds=5))
     with signals_raise_interrupt():
@@ -190,9 +197,9 @@ def reap_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def doctor_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Prints a line for each check; exit code 1 if something is missing."""
+    """Prints one line for each check; the exit code is 1 if something is missing."""
     console, found = Console(quiet=arguments.json), list[CheckResult]()
-    for finding in examine(_cluster(arguments, replace(settings, patience_seconds=5)), settings.config_map):
+    for finding in run_checks(_cluster(arguments, replace(settings, patience_seconds=5)), settings.config_map):
         found.append(finding)
         sign, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("unsure", "yellow")}[finding.ok]
         line = Text.assemble((f"{sign:8}", style), f"{finding.name}: {finding.detail}")
@@ -215,15 +222,15 @@ def _labels(application: dict[str, Any]) -> dict[str, str]:
     return dict(application["metadata"].get("labels") or {})
 
 
-def _of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
-    """The applications of a run, by its id or by the label that `status` shows."""
+def _applications_of_run(applications: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
+    """Selects the SparkApplications of a run, by the run's id or by the label that `status` shows."""
     found = [item for item in applications if _labels(item).get(RUN_LABEL) == label_value(run)]
     if not found:
         raise InputError(f"no SparkApplication of run {run!r}; spark-kfp status lists them")
     return found
 
 
-def _one(cluster: Cluster, name: str) -> dict[str, Any]:
+def _find_application(cluster: Cluster, name: str) -> dict[str, Any]:
     found = [item for item in _applications(cluster) if item["metadata"]["name"].endswith(name)]
     if len(found) != 1:
         several = (

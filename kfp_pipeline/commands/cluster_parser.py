@@ -1,4 +1,4 @@
-"""The parser of the commands of `spark-kfp` that talk to a cluster: submit, status, logs, cancel, clean, reap, doctor."""
+"""The parser of the commands for a cluster with the Spark operator: submit, status, logs, cancel, clean, reap, doctor."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ def add_commands(commands: Any) -> None:
     status = _command(commands, "status", "the SparkApplications of this namespace", "status_command")
     status.add_argument("--json", action="store_true", help="print JSON")
     logs = _command(commands, "logs", "the driver's log of a SparkApplication, and why it failed", "logs_command")
-    logs.add_argument("name", help="of the SparkApplication, or its end")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until the driver ends")
+    logs.add_argument("name", help="name of the SparkApplication, or its end")
+    logs.add_argument("-f", "--follow", action="store_true", help="print new lines until the driver ends")
     stop = _command(commands, "cancel", "end a SparkApplication, or all of a run", "cancel_command")
-    stop.add_argument("name", nargs="?", default="", help="of the SparkApplication, or its end")
+    stop.add_argument("name", nargs="?", default="", help="name of the SparkApplication, or its end")
     stop.add_argument("--run", default="", help="all SparkApplications of this run")
     clean = _command(commands, "clean", "delete SparkApplications that have ended; data stays", "clean_command")
-    clean.add_argument("--run", default="", help="of this run only")
+    clean.add_argument("--run", default="", help="those of this run only")
     clean.add_argument("--dry-run", action="store_true", help="only list them")
-    reap = _command(commands, "reap", "delete SparkApplications that no task follows, for ever", "reap_command")
-    reap.add_argument("--interval", type=float, default=10.0, help="seconds between two looks (default %(default)s)")
+    about = "delete SparkApplications whose task is gone, until this command is stopped"
+    reap = _command(commands, "reap", about, "reap_command")
+    reap.add_argument("--interval", type=float, default=10.0, help="seconds between two checks (default %(default)s)")
     doctor = _command(commands, "doctor", "check what a run on a cluster needs", "doctor_command")
     doctor.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _command(commands: Any, name: str, about: str, run: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about.capitalize() + ".")
-    parser.add_argument("--namespace", default="", help="(default: the kubeconfig's)")
-    parser.set_defaults(command=_later(run))
+    parser.add_argument("--namespace", default="", help="namespace (default: the kubeconfig's)")
+    parser.set_defaults(command=_lazy_command(run))
     return parser
 
 
@@ -63,8 +64,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _later(name: str) -> Callable[[argparse.Namespace, Settings], int]:
-    """A command whose module, with Kubernetes' client, is imported only when it is called: that takes a second."""
+def _lazy_command(name: str) -> Callable[[argparse.Namespace, Settings], int]:
+    """Returns a command that imports `cluster_commands` only when it is called: the import of Kubernetes' client takes a second."""
 
     def run(arguments: argparse.Namespace, settings: Settings) -> int:
         from kfp_pipeline.commands import cluster_commands  # noqa: PLC0415

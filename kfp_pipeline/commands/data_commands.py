@@ -1,4 +1,4 @@
-"""The commands of `spark-kfp data`: look at a table before a run, bring it to where a cluster can read it."""
+"""The commands of `spark-kfp data`: profile a table before a run, and upload it to the object store for a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spark_jobs.contract import LoadArgs, Step
 from spark_jobs.errors import InputError
 
 WIDTH_OF_A_PIPE = 10_000
-"""Columns of a line that no terminal bounds."""
+"""Width of the console, in columns, if the output is a pipe."""
 
 
 def add_commands(commands: Any) -> None:
@@ -57,7 +57,7 @@ def _add_check(commands: Any) -> None:
 
 
 def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Runs load alone, prints the profile and keeps the specification."""
+    """Runs the step load, prints the profile of the data and writes the inferred specification."""
     name = Path(arguments.data.rstrip("/")).name.split(".")[0] or "data"
     target = Path(arguments.output or f"{name}.toml")
     if target.exists() and not arguments.force and not arguments.specification_uri:
@@ -82,7 +82,7 @@ def check_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def show_profile(profile: dict[str, Any], warnings: Sequence[str]) -> None:
-    """Prints a profile for a person; whoever reads it through a pipe gets every name whole."""
+    """Prints a profile as a table. Into a pipe, names are never shortened or wrapped."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE)
     layout = f", delimiter {profile['delimiter']!r}, {profile['encoding']}" if profile["encoding"] else ""
     console.print(f"{profile['rows']:,} rows, {profile['rejected']:,} rejected{layout}\n", highlight=False)
@@ -98,7 +98,7 @@ def show_profile(profile: dict[str, Any], warnings: Sequence[str]) -> None:
 
 
 def upload_command(arguments: argparse.Namespace, _: Settings) -> int:
-    """Puts a file into the object store, and prints where it is and its checksum."""
+    """Uploads a file to the object store, and prints its URI, size and checksum."""
     from kfp_pipeline.runtime import object_store  # noqa: PLC0415 - `spark-kfp run` needs none of it
 
     path = Path(arguments.file)
@@ -115,7 +115,7 @@ def upload_command(arguments: argparse.Namespace, _: Settings) -> int:
 
 
 def make_bucket_command(arguments: argparse.Namespace, _: Settings) -> int:
-    """Makes a bucket."""
+    """Creates a bucket, unless it exists."""
     from kfp_pipeline.runtime import object_store  # noqa: PLC0415
 
     made = object_store.make_bucket(arguments.bucket)
@@ -124,5 +124,5 @@ def make_bucket_command(arguments: argparse.Namespace, _: Settings) -> int:
 
 
 def absolute(uri: str) -> str:
-    """A URI that means the same in every process."""
+    """Makes a local path absolute, so that it means the same in a process with another working folder; other URIs stay as they are."""
     return uri if "://" in uri or uri.startswith("file:") or not uri else str(Path(uri).absolute())

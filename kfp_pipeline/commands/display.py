@@ -1,4 +1,4 @@
-"""What the command line shows: progress, metrics, runs. Takes plain values, prints."""
+"""Formats and prints what the command line shows: progress, metrics, runs, profiles. Takes plain values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from kfp_pipeline.local.comparison import Comparison
 from kfp_pipeline.local.runs import Run
 
 MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
-MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # these only a KFP server knows
+MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # states of tasks on a KFP server only
 
 
 class Progress:
-    """Shows the steps as they go: a live picture on a terminal, else one line an event."""
+    """Shows the progress of the steps: a live table on a terminal, else one line for each event."""
 
     def __init__(self, console: Console, steps: Sequence[str]) -> None:
-        """Args: console; steps, by the names that come in events, in the order in which they are shown."""
+        """Makes the display.
+
+        Args:
+            console: where to print.
+            steps: names of the steps as in their events, in the order in which they are shown.
+        """
         self._console = console
         self._steps = [str(step) for step in steps]
         self._width = max(map(len, [*self._steps, " " * 11]))
@@ -74,7 +79,7 @@ class Progress:
 
 
 def describe(event: Mapping[str, Any]) -> str:
-    """An event's rows and seconds; why a step failed is told at the end, and a KFP server does not know the rows."""
+    """Formats the rows and seconds of an event; empty for a step that has not succeeded. Events of a KFP server have no rows."""
     if event["state"] not in ("done", "reused"):
         return ""
     if not event["rows"]:
@@ -88,7 +93,11 @@ def describe(event: Mapping[str, Any]) -> str:
 
 
 def metrics_table(evaluation: Mapping[str, Any]) -> Table:
-    """The metrics on the test rows with their intervals, beside the baseline and the model without what is known only afterwards."""
+    """Makes the table of the metrics on the test rows.
+
+    Beside each metric are its interval, the majority class's metric, and the metric of the model without the columns that are known only
+    after the outcome.
+    """
     without = evaluation["without_known_afterwards"]
     others = {item["name"]: item["value"] for item in without["metrics"]} if without else {}
     baseline = evaluation["baseline"]["metrics"]
@@ -109,12 +118,12 @@ def metrics_table(evaluation: Mapping[str, Any]) -> Table:
 
 
 def number(value: float | None) -> str:
-    """Four decimals, or a dash."""
+    """Formats a number with four decimals, and None as a dash."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def runs_table(found: Sequence[Run]) -> Table:
-    """One line for each run."""
+    """Makes a table with one line for each run."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("run", "status", "started (UTC)", "seconds", "areaUnderROC", "accuracy", "data"):
         table.add_column(name, overflow="fold")
@@ -126,7 +135,7 @@ def runs_table(found: Sequence[Run]) -> Table:
 
 
 def run_lines(run: Run) -> Table:
-    """All that is known of a run."""
+    """Makes a table with all facts of one run, one line each."""
     table = Table(box=None, pad_edge=False, show_header=False)
     facts: dict[str, Any] = {"run": run.id, "status": run.status, "message": run.message, "report": run.report}
     facts |= {f"step {step}": f"{event['state']}: {describe(event)}" for step, event in run.steps.items()}
@@ -138,7 +147,7 @@ def run_lines(run: Run) -> Table:
 
 
 def comparison_table(one: Run, other: Run, comparison: Comparison | None) -> Table:
-    """The inputs in which two runs differ, and their metrics side by side; with differences where they may be told."""
+    """Makes a table of the inputs in which two runs differ and of their metrics, with the differences if the runs are comparable."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", one.id, other.id, "difference", "95 % interval"):
         table.add_column(name, justify="left" if not name else "right")
@@ -160,7 +169,7 @@ def comparison_table(one: Run, other: Run, comparison: Comparison | None) -> Tab
 
 
 def profile_table(profile: Mapping[str, Any]) -> Table:
-    """One line for each column of a table."""
+    """Makes a table with one line for each column of the profiled data."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("column", "role", "type", "missing", "distinct", "min", "max", "mean"):
         table.add_column(name, justify="left" if name in ("column", "role", "type") else "right")
@@ -178,13 +187,13 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
 
 
 def show_json(document: Any) -> int:
-    """Prints a document for a program."""
+    """Prints a document as JSON and returns the exit code 0."""
     print(json.dumps(document, indent=1, ensure_ascii=False))
     return 0
 
 
 def show_table(names: tuple[str, ...], rows: list[list[str]]) -> None:
-    """Prints rows for a person; without names, pairs of name and value."""
+    """Prints rows as a table; without column names there is no header."""
     table = Table(*names, box=None, pad_edge=False, show_header=bool(names), header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))

@@ -1,7 +1,7 @@
-"""How a command ends when it does not end well: what stands on stderr, and the exit code.
+"""Turns the error that ended a command into a message on stderr and an exit code.
 
-What the user can change is one sentence, by our own error classes and by what the machine says of files. Anything else is a fault of this
-program, and shows its stack trace.
+An error that the user can mend (our own error classes, and the operating system's errors about files) is printed as one sentence. Any other
+error is a fault of this program and is printed with its stack trace.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from kfp_pipeline.runtime.errors import StepError
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
 
 EXIT_BROKEN_PIPE = 141
-"""As the shell shows a program that SIGPIPE has ended: whoever read its output has gone."""
+"""The shell's exit code for a program that SIGPIPE ended, because the reader of its output has exited."""
 REPORT = (
     "spark-kfp: this is a fault of spark-kfp and not of your input; please report it with the lines above, the command "
     "and `pip show spark-kfp`, as an issue of the repository that your copy came from"
 )
 
 
-def exit_code(error: BaseException, *, debug: bool) -> int:
-    """Says on stderr why a command ended, and returns its exit code.
+def report_error(error: BaseException, *, debug: bool) -> int:
+    """Prints on stderr why a command failed, and returns its exit code.
 
     Args:
-        error: what it ended with.
-        debug: whether to show the stack trace of every error.
+        error: the error that ended the command.
+        debug: whether to print the stack trace of every error.
     """
     if isinstance(error, BrokenPipeError):
         os.dup2(
@@ -45,10 +45,10 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
-    return _of_the_users(error)
+    return _report_user_error(error)
 
 
-def _of_the_users(error: BaseException) -> int:
+def _report_user_error(error: BaseException) -> int:
     code, message = EXIT_INPUT, str(error)
     if isinstance(error, StepError):
         if error.log:

@@ -1,4 +1,7 @@
-"""The command `spark-kfp gate`: judges a run, or an evaluation.json, by the bounds of a TOML file. Reads, prints; `gate` judges."""
+"""The command `spark-kfp gate`: reads a run's evaluation and the rules in a TOML file, and prints whether the model passes.
+
+`local.gate` decides; this module reads files and prints.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,24 @@ from kfp_pipeline.settings import Settings
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 
-FLOORS_NAME = "floors.toml"
+RULES_NAME = "gate.toml"
 EVALUATION_NAME = "evaluation.json"
-EXIT_CODES = {gate.Answer.PASSES: 0, gate.Answer.FAILS: 1, gate.Answer.TOO_FEW_ROWS: 3}
+EXIT_CODES = {gate.Decision.PASSES: 0, gate.Decision.FAILS: 1, gate.Decision.TOO_FEW_ROWS: 3}
 
 
 def add_commands(commands: Any) -> None:
-    """Adds the command to the parser of `spark-kfp`."""
-    about = "judge a run by the quality that its metrics must have"
+    """Adds `gate` to the parser of `spark-kfp`."""
+    about = "check whether a run's metrics are good enough"
     codes = "exit code 0: passes; 1: fails; 3: too few test rows to tell, which does not pass either; 2: wrong input"
     parser = commands.add_parser("gate", help=about, description=f"{about.capitalize()}; {codes}.")
     parser.add_argument(
         "candidate", metavar="RUN|last|FILE", help=f"name of a run, its beginning, `last`, or an {EVALUATION_NAME}"
     )
     parser.add_argument(
-        "--floors",
+        "--rules",
         default="",
-        help=f"TOML file with the bounds (default: {FLOORS_NAME} beside the run's data, else in this folder)",
+        metavar="FILE",
+        help=f"TOML file with the bounds of the metrics (default: {RULES_NAME} beside the run's data, else in this folder)",
     )
     parser.add_argument(
         "--allow-too-few-rows", action="store_true", help="let a run pass for which the test rows are too few to tell"
@@ -41,70 +45,70 @@ def add_commands(commands: Any) -> None:
 
 
 def gate_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Judges a candidate: a line for each bound and each leak, and the answer as exit code."""
+    """Checks a model: prints a line for each leak and each bound, and returns the decision as exit code."""
     path = find_evaluation(arguments.candidate, settings.runs)
-    # Wrong bounds are told before a wrong evaluation: they are what a person has just written.
-    rules = read_rules(arguments.floors) if arguments.floors else None
+    # The rules are read first: they are what the user has just written, so a mistake in them is reported before one in the evaluation.
+    rules = read_rules(arguments.rules) if arguments.rules else None
     evaluation = read_json(path)
     metrics = gate.read_metrics(evaluation, str(path))
-    floors = arguments.floors or find_floors(evaluation)
-    rules = rules or read_rules(floors)
+    rules_path = arguments.rules or find_rules(evaluation)
+    rules = rules or read_rules(rules_path)
     if arguments.allow_too_few_rows:
         rules = replace(rules, allow_too_few_rows=True)
-    verdicts, leaks = gate.judge(metrics, rules, floors), gate.leaks(evaluation, rules)
-    answer = gate.overall(verdicts, leaks)
-    passed = answer is gate.Answer.PASSES or (answer is gate.Answer.TOO_FEW_ROWS and rules.allow_too_few_rows)
+    checks, leaks = gate.check_bounds(metrics, rules, rules_path), gate.leaks(evaluation, rules)
+    decision = gate.decide(checks, leaks)
+    passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
     if arguments.json:
-        listed = [{**asdict(each), "answer": each.answer, "miss": each.miss} for each in verdicts]
-        document = {"answer": answer, "passed": passed, "evaluation": str(path), "floors": floors}
-        print(json.dumps({**document, "leaks": leaks, "verdicts": listed}, ensure_ascii=False))
+        listed = [{**asdict(check), "decision": check.decision, "miss": check.miss} for check in checks]
+        document = {"decision": decision, "passed": passed, "evaluation": str(path), "rules": rules_path}
+        print(json.dumps({**document, "leaks": leaks, "checks": listed}, ensure_ascii=False))
     else:
-        for line in [gate.describe_leak(column, floors) for column in leaks] + list(map(gate.describe, verdicts)):
+        for line in [gate.describe_leak(column, rules_path) for column in leaks] + list(map(gate.describe, checks)):
             print(line)
-        print(closing(answer, rules.allow_too_few_rows, floors))
-    return 0 if passed else EXIT_CODES[answer]
+        print(decision_line(decision, rules.allow_too_few_rows, rules_path))
+    return 0 if passed else EXIT_CODES[decision]
 
 
-def closing(answer: gate.Answer, allow_too_few_rows: bool, floors: str) -> str:
-    """The answer for all bounds in one line, and what to do."""
-    if answer is not gate.Answer.TOO_FEW_ROWS:
-        return f"the run {'passes' if answer is gate.Answer.PASSES else 'does not pass'} ({floors})"
+def decision_line(decision: gate.Decision, allow_too_few_rows: bool, rules_path: str) -> str:
+    """The decision on the model in one line, with what to do if the rows are too few."""
+    if decision is not gate.Decision.TOO_FEW_ROWS:
+        return f"the run {'passes' if decision is gate.Decision.PASSES else 'does not pass'} ({rules_path})"
     if allow_too_few_rows:
-        return f"the run passes, as too few rows to tell are allowed ({floors})"
+        return f"the run passes, as too few rows to tell are allowed ({rules_path})"
     return (
-        f"the run does not pass ({floors}): judge it on more test rows, lower the bound, or let such runs pass with --allow-too-few-rows "
-        "or allow_too_few_rows = true in that file"
+        f"the run does not pass ({rules_path}): judge it on more test rows, lower the bound, or let such runs pass with "
+        "--allow-too-few-rows or allow_too_few_rows = true in that file"
     )
 
 
-def find_floors(evaluation: Any) -> str:
-    """The bounds for a run's data: beside the data, else in the working folder.
+def find_rules(evaluation: Any) -> str:
+    """Finds the file of the rules for a run's data: beside the data, else in the working folder.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
     data = evaluation.get("data") if isinstance(evaluation, dict) else None
     uri = str(data.get("uri", "")) if isinstance(data, dict) else ""
-    beside = [] if "://" in uri or not uri else [Path(uri.removeprefix("file:")).parent / FLOORS_NAME]
-    for path in (*beside, Path(FLOORS_NAME)):
+    beside = [] if "://" in uri or not uri else [Path(uri.removeprefix("file:")).parent / RULES_NAME]
+    for path in (*beside, Path(RULES_NAME)):
         if path.is_file():
             return str(path)
     raise InputError(
-        f"no {FLOORS_NAME} lies {f'in {beside[0].parent} or ' if beside else ''}in this folder; name a file with bounds: --floors FILE. "
-        "It holds what you ask for, such as a line [floors] and below it areaUnderROC = 0.8"
+        f"no {RULES_NAME} lies {f'in {beside[0].parent} or ' if beside else ''}in this folder; name a file with bounds: --rules FILE. "
+        "It holds what you ask for, such as a line [minimum] and below it areaUnderROC = 0.8"
     )
 
 
-def read_rules(floors: str) -> gate.Rules:
-    """The rules of a TOML file."""
-    return gate.read_rules(read_toml(Path(floors)), floors)
+def read_rules(path: str) -> gate.Rules:
+    """Reads the rules from a TOML file."""
+    return gate.read_rules(read_toml(Path(path)), path)
 
 
 def find_evaluation(candidate: str, directory: Path) -> Path:
-    """The file to judge: the candidate itself if it is a path, else the evaluation that the run of this name has left.
+    """Finds the evaluation.json: the candidate itself if it is a path, else the file that the run of this name wrote.
 
     Raises:
-        InputError: no run has this name, or it did not succeed.
+        InputError: there is no run of this name, or the run did not succeed.
     """
     if "/" in candidate or candidate.endswith(".json"):
         return Path(candidate)
@@ -118,22 +122,22 @@ def find_evaluation(candidate: str, directory: Path) -> Path:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file.
+    """Reads a TOML file.
 
     Raises:
-        InputError: it is not there, or not TOML.
+        InputError: the file is missing or not TOML.
     """
     try:
-        return tomllib.loads(_read(path, "name the file with the bounds: --floors FILE"))
+        return tomllib.loads(_read(path, "name the file with the bounds: --rules FILE"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}; correct that line") from error
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file.
+    """Reads a JSON file.
 
     Raises:
-        InputError: it is not there, or not JSON.
+        InputError: the file is missing or not JSON.
     """
     try:
         return json.loads(_read(path, "`spark-kfp runs list` shows the runs there are"))

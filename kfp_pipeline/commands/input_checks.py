@@ -1,6 +1,7 @@
-"""What can be known of a run's data and specification before Spark starts, in the words of the command that was typed.
+"""Checks the data and the specification of a run before Spark starts, so that a simple mistake is reported at once.
 
-Reads local files only, and of the data no more than the head of one file. What it cannot tell it leaves to `load`, which looks at all.
+It reads local files only, and only the first bytes of one data file. The step `load` checks everything; its messages cannot name the flags
+of the command that the user typed, these can.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from spark_jobs.object_names import scheme_of
 
 
 def check_inputs(args: LoadArgs, spec_flag: str = "--spec", order_by: str = "", *, on_a_cluster: bool = False) -> None:
-    """Refuses what `load` would refuse after its Spark has started, as far as it can be seen without.
+    """Raises the errors that `load` would raise after Spark has started, as far as they can be found without Spark.
 
     Args:
-        args: what `load` will get.
-        spec_flag: how the command at hand calls the specification.
-        order_by: what `preprocess` will get.
-        on_a_cluster: whether the steps run there, where an object store can be read.
+        args: the arguments of `load`.
+        spec_flag: the command's flag for the specification.
+        order_by: the argument of this name of `preprocess`.
+        on_a_cluster: whether the steps run on a cluster, where they can read an object store.
 
     Raises:
-        InputError: no label is named, the specification is wrong, the data are not there or lie where the steps cannot read them, or a
-            column is not in their header.
+        InputError: no label is named, the specification is wrong, the data are missing or lie where the steps cannot read them, or a
+            column is missing from the header.
     """
     _check_places((args.data_uri, args.specification_uri), on_a_cluster=on_a_cluster)
     specification = _specification(args, spec_flag)
@@ -49,7 +50,7 @@ def check_inputs(args: LoadArgs, spec_flag: str = "--spec", order_by: str = "", 
 
 
 def _check_places(uris: Sequence[str], *, on_a_cluster: bool) -> None:
-    """Refuses a URI that no step could read, or none on this machine."""
+    """Refuses URIs of an object store for a run on this machine, where the steps cannot read them."""
     for uri in uris:
         if scheme_of(uri) != "file" and not on_a_cluster:
             raise InputError(
@@ -59,7 +60,7 @@ def _check_places(uris: Sequence[str], *, on_a_cluster: bool) -> None:
 
 
 def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
-    """The specification; None if there is none, or it lies in an object store, where only the step reads it."""
+    """Reads the specification; None if there is none, or if it is in an object store, where only the step reads it."""
     uri = args.specification_uri
     if not uri or scheme_of(uri) != "file":
         return None
@@ -77,7 +78,7 @@ def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
 
 
 def _columns(args: LoadArgs, label: str) -> tuple[str, ...]:
-    """The columns by the header of the first file; empty if the data are elsewhere, are no CSV, or the head does not tell."""
+    """Reads the column names from the header of the first file; empty if the data are not local, not CSV, or the header is unclear."""
     if scheme_of(args.data_uri) != "file":
         return ()
     path = local_path(args.data_uri)
@@ -103,7 +104,7 @@ def _header(file: Path, args: LoadArgs, label: str) -> tuple[str, ...]:
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as content:
             head = content.read(HEAD_BYTES + 1)
-    except (gzip.BadGzipFile, EOFError, PermissionError):  # load names the fault
+    except (gzip.BadGzipFile, EOFError, PermissionError):  # the step load reports this error
         return ()
     if head.startswith(PARQUET) or not head.strip():
         return ()

@@ -1,4 +1,4 @@
-"""The command `spark-kfp`."""
+"""The command `spark-kfp`: its parser, and the commands that run on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser
 from kfp_pipeline.commands.bundled import bundled, write_manifests
-from kfp_pipeline.commands.exit_codes import exit_code
+from kfp_pipeline.commands.exit_codes import report_error
 from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.commands.parser import Parser, add_settings
 from kfp_pipeline.local import runs
@@ -32,7 +32,10 @@ SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted, 1 for a fault; `gate` has codes of its own."""
+    """Runs a command and returns its exit code: 0; 2 for bad input; 130 after an interrupt; 1 for any other failure.
+
+    `gate` has its own codes; see `gate_commands`.
+    """
     arguments = make_parser().parse_args(argv)
     settings = Settings()
     try:
@@ -40,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "runs", None):
             settings = replace(settings, runs=Path(arguments.runs))
         code = int(arguments.command(arguments, settings))
-        sys.stdout.flush()  # so that a reader who has gone is noticed here, and not when Python ends
+        sys.stdout.flush()  # so that a broken pipe raises its error here and not while Python shuts down
         return code
     except (Exception, KeyboardInterrupt) as error:
-        return exit_code(error, debug=settings.debug)
+        return report_error(error, debug=settings.debug)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of every command."""
+    """Builds the parser with all commands."""
     parser = Parser(prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
@@ -119,8 +122,8 @@ def _add_runs(commands: Any) -> None:
 
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Runs the pipeline and shows how it went."""
-    if server_parser.is_for_a_server(arguments):
+    """Runs the training pipeline and shows its progress, its metrics and the path of its report."""
+    if server_parser.is_server_run(arguments):
         return server_parser.run_command(arguments, settings)
     inputs = {name: getattr(arguments, name) for name in TRAINING.inputs(Role.SETTING)}
     inputs |= data_inputs(arguments)
@@ -139,7 +142,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
     if run.status != "succeeded":
-        return tell_failure(run, settings)
+        return print_failure(run, settings)
     console.print()
     console.print(display.metrics_table(evaluation))
     for warning in evaluation["warnings"]:
@@ -150,10 +153,10 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
-    """Which data, and which specification.
+    """Returns the URIs of the data and of the specification: those that the user names, or those of the bundled sample.
 
     Raises:
-        InputError: no data is named, and this installation has no sample.
+        InputError: the user names no data, and this installation has no sample.
     """
     if arguments.data:
         return {
@@ -169,8 +172,8 @@ def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
     return {"data_uri": data_commands.absolute(str(sample)), "specification_uri": data_commands.absolute(chosen)}
 
 
-def tell_failure(run: runs.Run, settings: Settings) -> int:
-    """Prints why a run failed: the error, for a fault the driver's last lines, and where the whole log is."""
+def print_failure(run: runs.Run, settings: Settings) -> int:
+    """Prints why a run failed, and for a fault also the driver's last lines and the path of the log; returns the exit code."""
     failed: dict[str, Any] = next((event for event in run.steps.values() if event["state"] == "failed"), {})
     if failed.get("log"):
         print(failed["log"], file=sys.stderr)
@@ -182,7 +185,7 @@ def tell_failure(run: runs.Run, settings: Settings) -> int:
 
 
 def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
-    """Writes the pipeline's IR YAML."""
+    """Compiles a pipeline and writes its IR YAML."""
     from kfp.compiler import Compiler  # noqa: PLC0415
 
     from kfp_pipeline.graphs import make_pipeline  # noqa: PLC0415
@@ -213,15 +216,15 @@ def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def wide_console() -> Console:
-    """A console whose tables are not squeezed into 80 columns where nobody looks at them."""
+    """Returns a console; without a terminal it is 200 columns wide, as rich would squeeze tables into 80 columns."""
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def compare_runs(one: runs.Run, other: runs.Run, arguments: argparse.Namespace, settings: Settings) -> None:
-    """Shows two runs side by side, and how far chance moves the difference where both were judged on the same rows.
+    """Shows two runs side by side, with intervals of the differences if both were evaluated on the same rows.
 
     Raises:
-        InputError: they predict different things, or an evaluation cannot be read.
+        InputError: the runs have different labels or classes, or an evaluation cannot be read.
     """
     compared = None
     if one.status == other.status == "succeeded":
@@ -238,14 +241,14 @@ def compare_runs(one: runs.Run, other: runs.Run, arguments: argparse.Namespace, 
 
 
 def archive_command(_: argparse.Namespace, settings: Settings) -> int:
-    """Makes the class-data archive."""
+    """Makes the class-data archive that lets Spark start faster."""
     path = make_archive(settings)
     print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
     return 0
 
 
 def manifests_command(arguments: argparse.Namespace, _: Settings) -> int:
-    """Writes the manifests, and says what to do with them."""
+    """Writes the manifests into a folder and prints the next command."""
     write_manifests(Path(arguments.folder), force=arguments.force)
     print(f"{arguments.folder}: read README.md in it, then: kubectl apply -k {arguments.folder}/overlays/minikube")
     return 0

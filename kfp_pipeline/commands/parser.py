@@ -1,4 +1,4 @@
-"""How `spark-kfp` reads its command line: one sentence for what is wrong, and the nearest name for what is not known."""
+"""An argparse parser that reports a mistake in one sentence and suggests the nearest flag or choice."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ KINDS = {"int": "a whole number", "float": "a number"}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that ends the program with one sentence and no usage; flags cannot be abbreviated. Subcommands get the same."""
+    """A parser that reports an error in one sentence without the usage and allows no abbreviated flags; its subparsers are the same."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong; exit code 2."""
+        """Prints the error and exits with code 2."""
         wrong_type = re.fullmatch(r"argument (\S+): invalid (\w+) value: (.+)", message)
         if wrong_type and wrong_type[2] in KINDS:
             message = f"{wrong_type[1]} is {wrong_type[3]}; it must be {KINDS[wrong_type[2]]}"
         self.exit(EXIT_INPUT, f"{self.prog}: error: {message}; {self.prog} --help lists all\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # argparse has overloads of it
-        """Refuses a flag that is not known before anything else is looked at: it may be the one that is missing."""
+        """Reports an unknown flag first: argparse would report a missing argument, which the misspelled flag may have been meant for."""
         if args is not None and not self._subparsers:
             self._refuse_unknown(args)
         return super().parse_known_args(args, namespace)
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no {name}{self._meant(name)}")
 
     def _meant(self, name: str) -> str:
-        """A hint about a flag that is not known: the nearest one, or that it is an argument which has no flag."""
+        """Returns a hint about an unknown flag: the nearest flag, or that this argument is given without a flag."""
         for action in self._get_positional_actions():
             if name.removeprefix("--").removesuffix("-uri") == action.dest:
                 word = str(action.metavar or action.dest).upper()
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {close[0]}?" if close else ""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """As argparse's own, which lists all choices and proposes none."""
+        """Checks a value against the choices; unlike argparse's own method, the error suggests the nearest choice."""
         if action.choices is not None and value not in action.choices:
             name = "/".join(action.option_strings)
             wrong = f"{name} is {value!r}" if name else f"there is no command {value!r}"
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:
-    """Adds a flag for each setting of a pipeline's steps; what comes from outside a command takes by names of its own: DATA, --spec."""
+    """Adds a flag for each setting of a pipeline's steps. A command adds the data and the specification itself: DATA, --spec."""
     for step in pipeline.steps:
         group: Any = parser.add_argument_group(f"settings of {step}") if grouped else parser
         add_arguments(group, ARGUMENTS[step].arguments(Role.SETTING))

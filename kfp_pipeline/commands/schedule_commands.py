@@ -1,4 +1,7 @@
-"""What the commands of `spark-kfp schedule` do. Their parser is `server_parser`, which imports this only when one is called."""
+"""The commands of `spark-kfp schedule`, which manage recurring runs on a KFP server.
+
+Their parser, `server_parser`, imports this module only when one of them is called.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,37 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kfp_pipeline.commands.display import show_json, show_table
-from kfp_pipeline.commands.server_commands import EXPERIMENT, checked_parameters, platform_of, server_of
+from kfp_pipeline.commands.server_arguments import (
+    DEFAULT_EXPERIMENT,
+    connect_to_server,
+    pipeline_parameters,
+    platform_of,
+)
 from kfp_pipeline.kfp_server import recurring, server_runs
 from kfp_pipeline.kfp_server.client import Document
 from kfp_pipeline.kfp_server.cron import parse
-from kfp_pipeline.kfp_server.recurring import Ending, Plan
-from kfp_pipeline.kfp_server.uploads import Package, package, parse_parameter, upload
+from kfp_pipeline.kfp_server.recurring import ActiveRuns, Schedule
+from kfp_pipeline.kfp_server.uploads import Package, compile_package, parse_parameter, upload
 from kfp_pipeline.settings import Settings
 from spark_jobs.errors import InputError
 
 
 def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Makes a schedule, or finds that it is there."""
+    """Creates a schedule, unless one of the same name and content exists."""
     if arguments.terminate and not arguments.replace:
         raise InputError("--terminate is for --replace; give both, or leave it out")
     when = _plan(arguments)
-    made = package(platform=platform_of(arguments))
-    config = server_runs.runtime_config(_parameters(arguments, made), arguments.pipeline_root)
-    _tell_times(when, sys.stderr if arguments.dry_run else sys.stdout)
+    package = compile_package(platform=platform_of(arguments))
+    config = server_runs.runtime_config(_parameters(arguments, package), arguments.pipeline_root)
+    _print_times(when, sys.stderr if arguments.dry_run else sys.stdout)
     if arguments.dry_run:
-        experiment = f"(of {arguments.experiment or EXPERIMENT})"
-        return show_json(_body(arguments, when, server_runs.reference_of(None, made), config, experiment))
-    server = server_of(arguments, settings)
-    reference = server_runs.reference_of(upload(server, made), made)
-    experiment = server_runs.experiment_id(server, arguments.experiment or EXPERIMENT)
+        experiment = f"(of {arguments.experiment or DEFAULT_EXPERIMENT})"
+        return show_json(_body(arguments, when, server_runs.version_reference(None, package), config, experiment))
+    server = connect_to_server(arguments, settings)
+    reference = server_runs.version_reference(upload(server, package), package)
+    experiment = server_runs.experiment_id(server, arguments.experiment or DEFAULT_EXPERIMENT)
     wanted = _body(arguments, when, reference, config, experiment)
-    kept, done = recurring.ensure(server, wanted, Ending(terminate=arguments.terminate), replace=arguments.replace)
+    kept, done = recurring.ensure(server, wanted, ActiveRuns(terminate=arguments.terminate), replace=arguments.replace)
     print(f"schedule {arguments.name} {done}, {kept['recurring_run_id']}")
     if kept.get("mode") == "DISABLE":
         print(f"it is paused; to let it go on: spark-kfp schedule resume {arguments.name}")
@@ -41,9 +49,9 @@ def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lists the schedules, with the next time of each that is not paused."""
+    """Lists the schedules, with the next time of each schedule that is not paused."""
     zone = recurring.zone_of(arguments.time_zone)
-    found = server_of(arguments, settings).collect("recurringruns", "recurringRuns", {})
+    found = connect_to_server(arguments, settings).list_all("recurringruns", "recurringRuns", {})
     if arguments.json:
         return show_json(found)
     rows = []
@@ -58,33 +66,33 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def pause_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lets a schedule rest."""
+    """Pauses a schedule."""
     return _switch(arguments, settings, "disable", "paused")
 
 
 def resume_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lets a schedule go on."""
+    """Resumes a paused schedule."""
     return _switch(arguments, settings, "enable", "resumed")
 
 
 def delete_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Deletes a schedule; runs that it made stay listed, and one in progress is ended first if that is asked for."""
-    server = server_of(arguments, settings)
-    recurring.delete(server, recurring.one(server, arguments.name), Ending(terminate=arguments.terminate))
+    """Deletes a schedule. Its runs are kept; with `--terminate` an active run is terminated first."""
+    server = connect_to_server(arguments, settings)
+    recurring.delete(server, recurring.find_one(server, arguments.name), ActiveRuns(terminate=arguments.terminate))
     print(f"schedule {arguments.name} deleted")
     return 0
 
 
 def _switch(arguments: argparse.Namespace, settings: Settings, action: str, done: str) -> int:
-    server = server_of(arguments, settings)
-    found = recurring.one(server, arguments.name)
-    server.act(f"recurringruns/{found['recurring_run_id']}:{action}")
+    server = connect_to_server(arguments, settings)
+    found = recurring.find_one(server, arguments.name)
+    server.call(f"recurringruns/{found['recurring_run_id']}:{action}")
     print(f"schedule {arguments.name} {done}")
     return 0
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
-    return recurring.plan(
+def _plan(arguments: argparse.Namespace) -> Schedule:
+    return recurring.read_schedule(
         arguments.cron,
         time_zone=arguments.time_zone,
         start=arguments.start,
@@ -94,25 +102,25 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def _parameters(arguments: argparse.Namespace, made: Package) -> dict[str, Any]:
+def _parameters(arguments: argparse.Namespace, package: Package) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for text in arguments.param:
         name, equals, value = text.partition("=")
         if not equals or name == "data_uri" or name in given:
             raise InputError(f"--param={text}: give NAME=VALUE, each name once; the data is DATA")
-        given[name] = parse_parameter(made, name, value)
-    return checked_parameters({**given, "data_uri": arguments.data})
+        given[name] = parse_parameter(package, name, value)
+    return pipeline_parameters({**given, "data_uri": arguments.data})
 
 
 def _body(
-    arguments: argparse.Namespace, when: Plan, reference: Document, config: Document, experiment: str
+    arguments: argparse.Namespace, when: Schedule, reference: Document, config: Document, experiment: str
 ) -> Document:
-    return recurring.body(
+    return recurring.request_body(
         arguments.name, when, reference, config, experiment=experiment, service_account=arguments.service_account
     )
 
 
-def _tell_times(when: Plan, to: Any) -> None:
+def _print_times(when: Schedule, to: Any) -> None:
     times = when.next_times(datetime.now(UTC))
     for time in times:
         in_utc = "" if time.tzname() == "UTC" else f" ({time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC)"
@@ -124,10 +132,10 @@ def _tell_times(when: Plan, to: Any) -> None:
 
 
 def _next_time(schedule: Document, zone: Any) -> str:
-    """The next time of a schedule, which others may have made; a line that this program refuses has none."""
+    """Returns the next time of a schedule; `?` if another program created it with a cron expression that `cron.parse` refuses."""
     try:
-        start, end = (recurring.instant(schedule.get(name)) for name in ("start_time", "end_time"))
-        when = Plan(cron=parse(str(schedule.get("cron", ""))), zone=zone, start=start, end=end)
+        start, end = (recurring.parse_time(schedule.get(name)) for name in ("start_time", "end_time"))
+        when = Schedule(cron=parse(str(schedule.get("cron", ""))), zone=zone, start=start, end=end)
     except InputError:
         return "?"
     return next((f"{time:%Y-%m-%d %H:%M:%S}" for time in when.next_times(datetime.now(UTC), 1)), "never")

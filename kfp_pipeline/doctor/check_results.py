@@ -1,4 +1,4 @@
-"""What a check of the cluster finds: well, missing, or not to be found out; with the fix."""
+"""The result of one check of `spark-kfp doctor`: ok, missing or unsure, with the fix."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from spark_jobs.errors import InputError
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        name: of what was checked.
-        ok: True; False; None if it could not be found out, or is needed for some runs only.
-        detail: what is there.
-        fix: the next thing to do; empty if it is well.
+        name: name of the check.
+        ok: True; False if something is missing; None if this is unknown, or if only some runs need what is missing.
+        detail: what the check found.
+        fix: what the user can do; empty if nothing is missing.
     """
 
     name: str
@@ -30,8 +30,8 @@ class CheckResult:
     fix: str = ""
 
 
-class MissingError(Exception):
-    """A check found that something is missing."""
+class CheckFailedError(Exception):
+    """Raised by a check that finds something missing, or that cannot tell (`ok=None`)."""
 
     def __init__(self, detail: str, fix: str, *, ok: bool | None = False) -> None:
         super().__init__(detail)
@@ -39,16 +39,16 @@ class MissingError(Exception):
 
 
 def run_check(name: str, check: Callable[[], str], fix: str) -> CheckResult:
-    """Runs a check, which returns what is there or raises, and says what it found.
+    """Runs one check and turns what it returns or raises into a result.
 
     Args:
-        name: of what is checked.
-        check: the check.
-        fix: the next thing to do, where the check knows no better.
+        name: name of the check.
+        check: returns what it found, or raises an error.
+        fix: what the user can do, if the error names nothing better.
     """
     try:
         return CheckResult(name, True, check())
-    except MissingError as error:
+    except CheckFailedError as error:
         return CheckResult(name, error.ok, str(error), error.fix or fix)
     except ApiException as error:
         known = {403: "this user may not look", 404: "not there"}.get(error.status, f"{error.status} {error.reason}")

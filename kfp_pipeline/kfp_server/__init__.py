@@ -1,1 +1,1 @@
-"""What talks to a KFP server: client, uploads, runs, recurring runs."""
+"""Talks to a KFP server: client, uploads, runs, recurring runs."""

@@ -1,7 +1,7 @@
-"""When a schedule of KFP comes: the six fields of its cron lines, and the next times.
+"""Parses the cron expressions of KFP's recurring runs, which have six fields, and computes their next times.
 
-It follows the parser of KFP's controller, Go's robfig/cron 1.2.0 (https://github.com/robfig/cron/tree/v1.2.0), whose fields and rule for
-days differ from those of other crons, and refuses what that one takes but nobody means. It knows nothing of the server.
+It follows the parser that KFP's controller uses, Go's robfig/cron 1.2.0 (https://github.com/robfig/cron/tree/v1.2.0). The fields and the
+rule for days differ from other crons. Expressions that robfig/cron accepts but that are most likely a mistake are refused.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from spark_jobs.errors import InputError
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 LONGEST_WAIT_DAYS = 5 * 366
-"""The controller gives up when no time comes within five years."""
+"""The controller stops searching if there is no time within five years."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field: its name, smallest and largest value, and the names that stand for values, from the smallest on."""
+    """One of the six fields: its name, its smallest and largest value, and the names of its values, in order."""
 
     name: str
     low: int
@@ -43,12 +43,12 @@ FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cron:
-    """A parsed line.
+    """A parsed cron expression.
 
     Attributes:
-        line: as it is sent.
-        values: for each of FIELDS the values that match, ascending.
-        any_day: whether a day field starts with `*` or `?`: then both must match a day, else one is enough.
+        line: the expression as it is sent to the server.
+        values: for each of FIELDS the matching values, ascending.
+        any_day: whether one of the two day fields starts with `*` or `?`. If so, a day must match both fields, else one of them.
     """
 
     line: str
@@ -56,13 +56,13 @@ class Cron:
     any_day: bool
 
     def matches(self, day: date) -> bool:
-        """Whether a day is one of the line's."""
+        """Whether the expression has times on this day."""
         _, _, _, days, months, weekdays = self.values
         by_month, by_week = day.day in days, day.isoweekday() % 7 in weekdays
         return day.month in months and (by_month and by_week if self.any_day else by_month or by_week)
 
     def times(self, after: datetime, zone: ZoneInfo, end: datetime | None = None) -> Iterator[datetime]:
-        """The times after a time, up to and with the end, in the zone in which the server counts."""
+        """Yields the times after `after`, up to and including `end`, in the server's time zone."""
         seconds, minutes, hours, *_ = self.values
         first = after.astimezone(zone).date()
         for number in range(LONGEST_WAIT_DAYS):
@@ -71,16 +71,16 @@ class Cron:
                 time = datetime(day.year, day.month, day.day, hour, minute, second, tzinfo=zone)
                 if end and time > end:
                     return
-                # A clock that is put forward leaves out times; going there and back gives another one.
+                # A time in the hour that daylight saving time skips does not exist: converted to UTC and back it becomes another hour.
                 if time > after and time.astimezone(UTC).astimezone(zone).hour == hour:
                     yield time
 
 
 def parse(line: str) -> Cron:
-    """Reads a line.
+    """Parses a cron expression.
 
     Raises:
-        InputError: it is not six fields, or one of them is wrong; the text says which and what to give.
+        InputError: the expression has not six fields, a field is wrong, or no day matches; the message says what to give instead.
     """
     parts = line.split()
     if line.strip().startswith("@"):
@@ -101,7 +101,7 @@ def parse(line: str) -> Cron:
 
 
 def _values(text: str, item: Field) -> set[int]:
-    """The values of a field: a list of ranges."""
+    """Returns the values of a field, which is a list of ranges."""
     parts = text.split(",")
     if len(parts) > 1 and any(part[:1] in ("*", "?") for part in parts):
         raise _wrong(text, item, "* stands alone, not in a list")
@@ -109,7 +109,7 @@ def _values(text: str, item: Field) -> set[int]:
 
 
 def _range(text: str, item: Field) -> range:
-    """`*`, `?`, a value or a range, each with a step if it has one; a value with a step goes up to the largest."""
+    """Returns the values of `*`, `?`, one value or a range, each with an optional step; a value with a step runs up to the largest."""
     found = re.fullmatch(r"(?P<low>[*?]|\w+)(-(?P<high>\w+))?(/(?P<step>[0-9]+))?", text, re.ASCII)
     if not found or (found["low"] in "*?" and found["high"]):
         raise _wrong(text, item, "not a value, a range such as 1-5, a step such as */2, or a list of them")

@@ -1,6 +1,7 @@
-"""Recurring runs on a KFP server: one by its name, made, compared, replaced. Takes and returns the server's documents.
+"""Creates, compares, replaces and deletes recurring runs on a KFP server. Takes and returns the server's documents.
 
-KFP keeps no names apart, and cannot change a recurring run: here a name means one, and another content replaces it.
+KFP allows several recurring runs of one name and cannot change a recurring run. Here a name stands for one recurring run, and a change
+creates a new one and deletes the old one. The command line calls a recurring run a schedule.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kfp_pipeline.kfp_server import server_runs
-from kfp_pipeline.kfp_server.client import ConflictError, Document, MissingError, Server
+from kfp_pipeline.kfp_server.client import ConflictError, Document, NotFoundError, Server
 from kfp_pipeline.kfp_server.cron import Cron, parse
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
 
-MOST_AT_ONCE = 10
-ENDING_SECONDS = 600.0
-"""How long the end of a terminated run is waited for: its tasks end their applications, and then comes the pipeline's last task."""
+MAX_CONCURRENCY = 10
+TERMINATION_SECONDS = 600.0
+"""Longest wait for a terminated run to end: its tasks first delete their SparkApplications, then the exit task runs."""
 SERVER_DEFAULTS = ("pipeline-runner", "default-editor")
-"""Service accounts that a server writes down when none was given."""
+"""The service accounts that a server stores if the request names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """When runs come.
+class Schedule:
+    """When the runs of a recurring run start.
 
     Attributes:
-        cron: the line.
-        zone: in which the server counts.
-        start: before it nothing comes; None: from now on.
-        end: after it nothing comes.
-        catch_up: whether each time that was missed is run, or only the last one.
-        max_concurrency: most runs at once; a time that comes while so many go on waits.
+        cron: the cron expression.
+        zone: time zone in which the server evaluates the expression.
+        start: first possible time; None: now.
+        end: last possible time; None: no end.
+        catch_up: whether every missed time is run, or only the latest one.
+        max_concurrency: largest number of runs at the same time; a further run waits until one ends.
     """
 
     cron: Cron
@@ -46,21 +47,23 @@ class Plan:
     max_concurrency: int = 1
 
     def next_times(self, now: datetime, count: int = 3) -> list[datetime]:
-        """The next times."""
+        """Returns the next times after `now`, at most `count`."""
         after = max(now, self.start) if self.start else now
         return [time for _, time in zip(range(count), self.cron.times(after, self.zone, self.end), strict=False)]
 
 
-def plan(line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1) -> Plan:
-    """Reads when runs come.
+def read_schedule(
+    line: str, *, time_zone: str, start: str, end: str, catch_up: bool = False, max_concurrency: int = 1
+) -> Schedule:
+    """Parses the flags of a schedule.
 
     Raises:
-        InputError: a line, a time or a zone is wrong, or no time would ever come.
+        InputError: the cron expression, a time, the time zone or the concurrency is wrong, or there is no time before `end`.
     """
     zone = zone_of(time_zone)
-    if not 1 <= max_concurrency <= MOST_AT_ONCE:
-        raise InputError(f"--max-concurrency is {max_concurrency}; allowed: 1 to {MOST_AT_ONCE}")
-    found = Plan(
+    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+        raise InputError(f"--max-concurrency is {max_concurrency}; allowed: 1 to {MAX_CONCURRENCY}")
+    found = Schedule(
         cron=parse(line),
         zone=zone,
         start=_time("--start", start, zone),
@@ -74,10 +77,10 @@ def plan(line: str, *, time_zone: str, start: str, end: str, catch_up: bool = Fa
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """A time zone.
+    """Returns the time zone of this name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no such time zone.
     """
     try:
         return ZoneInfo(name)
@@ -85,10 +88,10 @@ def zone_of(name: str) -> ZoneInfo:
         raise InputError(f"--time-zone={name!r} is no zone; give one such as Europe/Berlin") from error
 
 
-def body(
-    name: str, when: Plan, reference: Document, config: Document, *, experiment: str, service_account: str = ""
+def request_body(
+    name: str, when: Schedule, reference: Document, config: Document, *, experiment: str, service_account: str = ""
 ) -> Document:
-    """What makes a recurring run."""
+    """Returns the request body that creates a recurring run."""
     schedule: Document = {"cron": when.cron.line}
     schedule |= {"start_time": _text(when.start)} if when.start else {}
     schedule |= {"end_time": _text(when.end)} if when.end else {}
@@ -106,18 +109,18 @@ def body(
     }
 
 
-def find(server: Server, name: str) -> list[Document]:
-    """The recurring runs of a name; more than one only if a replacement was cut off, or others made them."""
-    return server.named("recurringruns", "recurringRuns", name)
+def find_all(server: Server, name: str) -> list[Document]:
+    """Lists the recurring runs of this name. There is more than one if a replacement was interrupted, or if other programs created some."""
+    return server.list_by_name("recurringruns", "recurringRuns", name)
 
 
-def one(server: Server, name: str) -> Document:
-    """The recurring run of a name.
+def find_one(server: Server, name: str) -> Document:
+    """Returns the one recurring run of this name.
 
     Raises:
-        InputError: there is none, or more than one.
+        InputError: there is none or more than one.
     """
-    found = find(server, name)
+    found = find_all(server, name)
     if len(found) != 1:
         identities = f" ({', '.join(item['recurring_run_id'] for item in found)})" if found else ""
         raise InputError(
@@ -127,66 +130,69 @@ def one(server: Server, name: str) -> Document:
     return found[0]
 
 
-def ensure(server: Server, wanted: Document, ending: Ending, *, replace: bool) -> tuple[Document, str]:
-    """Makes sure that there is one recurring run of the name, with this content.
+def ensure(server: Server, wanted: Document, active: ActiveRuns, *, replace: bool) -> tuple[Document, str]:
+    """Makes sure that exactly one recurring run of the name exists, with the wanted content.
 
-    The new one is made before the old one is deleted: cut off in between, the next call deletes the old one.
+    The new recurring run is created before the old one is deleted; if the call is interrupted in between, the next one deletes it.
 
     Args:
-        server: where.
-        wanted: the recurring run.
-        ending: what becomes of runs of the old one that are in progress.
-        replace: whether one with other content makes room.
+        server: the server.
+        wanted: request body of the recurring run.
+        active: what to do with active runs of the old recurring run.
+        replace: whether a recurring run with other content is replaced.
 
     Returns:
         The recurring run, and `created`, `unchanged` or `replaced`.
 
     Raises:
-        InputError: there is one with other content, and `replace` is not given; or a run of it is in progress, and it may not be ended.
+        InputError: one with other content exists, and `replace` is False or a run of it is active and may not be terminated.
     """
     name = wanted["display_name"]
-    found = find(server, name)
+    found = find_all(server, name)
     same = next((item for item in found if not differences(item, wanted)), None)
     others = [item for item in found if item is not same]
     if others and not replace:
-        told = "; ".join(differences(others[0], wanted)) or "there are two of it"
-        raise InputError(f"the schedule {name!r} is there with other content: {told}; give --replace to replace it")
+        changes = "; ".join(differences(others[0], wanted)) or "there are two of it"
+        raise InputError(f"the schedule {name!r} is there with other content: {changes}; give --replace to replace it")
     for item in others:
-        ending.check(server, item)
+        active.refuse_unless_terminating(server, item)
 
-    def look() -> Document | None:
-        return next((item for item in find(server, name) if not differences(item, wanted)), None)
+    def find_existing() -> Document | None:
+        return next((item for item in find_all(server, name) if not differences(item, wanted)), None)
 
     try:
-        kept = same or server.create("recurringruns", look, wanted)
+        kept = same or server.create("recurringruns", find_existing, wanted)
     except ConflictError as error:
         raise InputError(f"the schedule {name!r} is there: {error}; see: spark-kfp schedule list") from error
     for item in others:
-        delete(server, item, ending)
+        delete(server, item, active)
     return kept, "replaced" if others else "unchanged" if same else "created"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What becomes of a run in progress when its recurring run is deleted, and with that the run's workflow.
+class ActiveRuns:
+    """What to do with the active runs of a recurring run before it is deleted.
+
+    KFP makes the recurring run the owner of its runs' Argo workflows. If it is deleted while a run is active, Kubernetes deletes the
+    workflow and its pods, and KFP shows the run as running for ever.
 
     Attributes:
-        terminate: end it first; else nothing is deleted while one is in progress.
-        timeout_seconds: longest wait for its end.
-        say: takes a line for the person who waits.
+        terminate: whether to terminate the active runs first; if not, the recurring run is not deleted while one is active.
+        timeout_seconds: longest wait for one run to end.
+        log_line: prints a line for the user who waits.
     """
 
     terminate: bool = False
-    timeout_seconds: float = ENDING_SECONDS
-    say: Callable[[str], None] = print
+    timeout_seconds: float = TERMINATION_SECONDS
+    log_line: Callable[[str], None] = print
 
-    def check(self, server: Server, item: Document) -> None:
-        """Refuses to go on while a run is in progress, unless it may be ended.
+    def refuse_unless_terminating(self, server: Server, item: Document) -> None:
+        """Raises an error if a run is active and may not be terminated.
 
         Raises:
-            InputError: one is.
+            InputError: a run is active, and `terminate` is False.
         """
-        running = in_progress(server, item)
+        running = active_runs(server, item)
         if running and not self.terminate:
             named = ", ".join(run["run_id"] for run in running)
             raise InputError(
@@ -194,16 +200,16 @@ class Ending:
                 "schedule and show the run as running for ever. Wait for its end, or end it first with --terminate"
             )
 
-    def end_runs(self, server: Server, item: Document) -> None:
-        """Ends the runs in progress and waits until they have ended.
+    def terminate_all(self, server: Server, item: Document) -> None:
+        """Terminates the active runs and waits until they have ended.
 
         Raises:
-            InputError: one is in progress, and it may not be ended.
-            TemporaryError: one has not ended in time.
+            InputError: a run is active and may not be terminated.
+            TemporaryError: a run did not end in time.
         """
-        self.check(server, item)
-        for run in in_progress(server, item):
-            self.say(f"run {run['run_id']} is being terminated")
+        self.refuse_unless_terminating(server, item)
+        for run in active_runs(server, item):
+            self.log_line(f"run {run['run_id']} is being terminated")
             server_runs.terminate(server, run["run_id"])
             try:
                 server_runs.follow(server, run["run_id"], self.timeout_seconds)
@@ -214,42 +220,40 @@ class Ending:
                     "deleted never ends: archive and delete it in KFP's UI first"
                 )
                 raise TemporaryError(Failure(kind="fault", type="RunNotEnded", message=message)) from error
-            self.say(f"run {run['run_id']} has ended")
+            self.log_line(f"run {run['run_id']} has ended")
 
 
-def in_progress(server: Server, item: Document) -> list[Document]:
-    """The runs of a recurring run that have not ended."""
+def active_runs(server: Server, item: Document) -> list[Document]:
+    """Lists the runs of a recurring run that have not ended."""
     identity = item["recurring_run_id"]
-    found = server.matching("runs", "runs", "recurring_run_id", identity)
-    return [run for run in found if run.get("state") not in server_runs.ENDED]
+    found = server.list_matching("runs", "runs", "recurring_run_id", identity)
+    return [run for run in found if run.get("state") not in server_runs.FINAL_STATES]
 
 
-def delete(server: Server, item: Document, ending: Ending) -> None:
-    """Deletes a recurring run. It is paused first, so that it makes no run between the look and the deletion.
-
-    KFP lets it own the workflows of its runs: deleted with one in progress, that one's pods are gone and its state is never written again.
+def delete(server: Server, item: Document, active: ActiveRuns) -> None:
+    """Deletes a recurring run. It is disabled first, so that it starts no run between the check for active runs and the deletion.
 
     Raises:
-        InputError: a run of it is in progress, and it may not be ended; then it goes on as before.
-        TemporaryError: a run has not ended in time; then it stays paused.
+        InputError: a run is active and may not be terminated; the recurring run is enabled again.
+        TemporaryError: a run did not end in time; the recurring run stays disabled.
     """
     identity = item["recurring_run_id"]
-    ending.check(server, item)
+    active.refuse_unless_terminating(server, item)
     try:
-        server.act(f"recurringruns/{identity}:disable")
+        server.call(f"recurringruns/{identity}:disable")
         try:
-            ending.end_runs(server, item)
-        except InputError:  # a run began between the two looks
+            active.terminate_all(server, item)
+        except InputError:  # a run started after the check above and before the recurring run was disabled
             if item.get("mode") == "ENABLE":
-                server.act(f"recurringruns/{identity}:enable")
+                server.call(f"recurringruns/{identity}:enable")
             raise
-        server.act(f"recurringruns/{identity}", "DELETE")
-    except MissingError:  # an answer was lost, or somebody was faster
+        server.call(f"recurringruns/{identity}", "DELETE")
+    except NotFoundError:  # the answer to an earlier DELETE was lost, or somebody else deleted it
         return
 
 
 def differences(found: Document, wanted: Document) -> list[str]:
-    """What is not the same, as `name: there, now here`."""
+    """Lists the differences between two recurring runs, as `name: found, now wanted`."""
     there, here = _content(found), _content(wanted)
     return [
         f"{name}: {there.get(name, 'nothing')}, now {here.get(name, 'nothing')}"
@@ -259,15 +263,15 @@ def differences(found: Document, wanted: Document) -> list[str]:
 
 
 def _content(item: Document) -> dict[str, Any]:
-    """What a person decided, flat, as the server and this side both write it."""
+    """Returns what a user decides about a recurring run as a flat dict, with the server's defaults and spellings removed."""
     schedule = (item.get("trigger") or {}).get("cron_schedule") or {}
     config = item.get("runtime_config") or {}
     reference = item.get("pipeline_version_reference") or {}
     account = item.get("service_account")
     found = {
         "cron": schedule.get("cron"),
-        "start": _text(instant(schedule.get("start_time"))),
-        "end": _text(instant(schedule.get("end_time"))),
+        "start": _text(parse_time(schedule.get("start_time"))),
+        "end": _text(parse_time(schedule.get("end_time"))),
         "catch-up": not item.get("no_catchup"),
         "max-concurrency": int(item.get("max_concurrency") or 1),
         "experiment": item.get("experiment_id"),
@@ -279,8 +283,8 @@ def _content(item: Document) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def instant(text: str | None) -> datetime | None:
-    """A time of the server's; it writes the year 1970 for none."""
+def parse_time(text: str | None) -> datetime | None:
+    """Parses a time of the server; returns None for the year 1970, which the server writes for no time."""
     time = datetime.fromisoformat(text) if text else None
     return time if time and time.timestamp() else None
 

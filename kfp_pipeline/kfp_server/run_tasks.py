@@ -1,8 +1,8 @@
-"""A run's tasks as the pipeline's author sees them, out of what a KFP server lists. Pure: documents in, plain values out.
+"""Finds the states of a run's tasks in the documents of a KFP server. Takes documents and returns plain values; sends no requests.
 
-A server lists the nodes of Argo's workflow: for each task its driver, the task, its pods and every attempt of each, by Argo's names and in
-any order (backend/src/common/util/workflow.go, NodeStatuses, in kubeflow/pipelines). Which of them are tasks, what they are called and in
-which order they come is in the specification of the pipeline's version, which the server keeps.
+For a run the server lists the nodes of the Argo workflow: for each task its KFP driver, the task, its pods and every attempt, under Argo's
+names and in no order (backend/src/common/util/workflow.go, NodeStatuses, in kubeflow/pipelines). The specification of the pipeline's
+version, which the server keeps, says which nodes are tasks, what the tasks are called, and in which order they run.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ EVENTS = {"RUNNING": "running", "SUCCEEDED": "done", "FAILED": "failed", "SKIPPE
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its key in the specification, after which Argo's node is called, and its name for people."""
+    """A task: its key in the specification, which is also the name of its Argo node, and its display name."""
 
     key: str
     name: str
 
 
 def specification(document: Mapping[str, Any]) -> Document:
-    """The pipeline's specification in a version, or in a run that was made without one; empty if there is none.
+    """Returns the pipeline's specification from the document of a version, or of a run that was created without one; empty if missing.
 
-    With settings of kfp-kubernetes it is one level further in (backend/src/apiserver/server/api_util.go, YamlStringToPipelineSpecStruct).
+    If the pipeline has settings of kfp-kubernetes, the specification is nested one level deeper (backend/src/apiserver/server/api_util.go,
+    YamlStringToPipelineSpecStruct).
     """
     found: Document = document.get("pipeline_spec") or {}
     return dict(found.get("pipeline_spec") or found)
 
 
 def tasks_of(spec: Mapping[str, Any]) -> list[Task]:
-    """The tasks in the graph's order, each after those it depends on; instead of a group those that are in it."""
+    """Lists the tasks in topological order; a group, such as an exit handler's, is replaced by its tasks."""
     return list(_tasks_in(spec, spec.get("root") or {}))
 
 
@@ -50,10 +51,10 @@ def _tasks_in(spec: Mapping[str, Any], component: Mapping[str, Any]) -> Iterator
             yield Task(key, str((tasks[key].get("taskInfo") or {}).get("name") or key))
 
 
-def events(run: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Document]:
-    """The states of the tasks that have begun: `step`, `state`, `rows` (none: the server does not know them), `seconds`.
+def task_events(run: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Document]:
+    """Yields an event for each task that has begun, with the keys `step`, `state`, `rows` and `seconds`; `rows` is empty on a server.
 
-    The node of a task's name holds the end of all its attempts. If its driver failed, the task itself never began.
+    The node of the task's own name has the state after all attempts. If the task's KFP driver failed, the task itself never began.
     """
     nodes = {str(item.get("display_name", "")): item for item in nodes_of(run)}
     for task in tasks:
@@ -64,20 +65,20 @@ def events(run: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[Document]:
             yield {"step": task.name, "state": EVENTS[item["state"]], "rows": {}, "seconds": seconds}
 
 
-def failed(run: Mapping[str, Any], tasks: Sequence[Task]) -> list[str]:
-    """The names of the tasks that failed."""
-    return [event["step"] for event in events(run, tasks) if event["state"] == "failed"]
+def failed_tasks(run: Mapping[str, Any], tasks: Sequence[Task]) -> list[str]:
+    """Lists the display names of the failed tasks."""
+    return [event["step"] for event in task_events(run, tasks) if event["state"] == "failed"]
 
 
 def nodes_of(run: Mapping[str, Any]) -> list[Document]:
-    """All nodes that the server lists."""
+    """Returns the nodes of the Argo workflow that the server lists for a run."""
     return list((run.get("run_details") or {}).get("task_details") or [])
 
 
-def waiting(run: Mapping[str, Any]) -> str:
-    """What has not started: the pods that are pending, or the run as a whole; empty if there is no such thing.
+def pending_pods(run: Mapping[str, Any]) -> str:
+    """Names the pods that are pending, or the run as a whole if it has none yet; empty if all have started.
 
-    The server tells no more than that: why a pod does not start is in none of its documents.
+    The server does not say why a pod is pending; see `run_outcome.pending_reason`.
     """
     nodes = nodes_of(run)
     if not nodes:
@@ -89,7 +90,7 @@ def waiting(run: Mapping[str, Any]) -> str:
 
 
 def seconds_between(start: str | None, end: str | None) -> float:
-    """Seconds; 0 if one of the times is not known, which the server writes as the year 1 or 1970."""
+    """Returns the seconds between two of the server's times; 0 if one is unknown, which the server writes as the year 1 or 1970."""
     if not start or not end:
         return 0.0
     return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

@@ -1,7 +1,7 @@
-"""The training pipeline as a KFP server keeps it: compiled, and uploaded once.
+"""Compiles the training pipeline and uploads it to a KFP server, once for each content.
 
-A pipeline there has versions. The description of ours holds the digest of what was uploaded, so the same content is found again whatever
-its version is called.
+On a KFP server a pipeline has versions. The description of a version that this module uploads holds the digest of the uploaded YAML, so
+that the same content is found again under any version name.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ class Package:
     """A compiled pipeline.
 
     Attributes:
-        name: of the pipeline on the server.
-        version_name: of this content of it.
-        text: the IR as YAML.
+        name: name of the pipeline on the server.
+        version_name: name of the version on the server.
+        text: the pipeline's IR (intermediate representation) as YAML.
         digest: SHA-256 of the text.
-        own_name: the pipeline's name in its IR, after which the folder of its runs' outputs is called.
-        inputs: name to description of its inputs: `parameterType`, `defaultValue`, `isOptional`.
+        pipeline_name: name of the pipeline in the IR; KFP names the folder of its runs' outputs after it.
+        inputs: the pipeline's inputs, name to `parameterType`, `defaultValue` and `isOptional`.
     """
 
     name: str
     version_name: str
     text: str = field(repr=False)
     digest: str
-    own_name: str
+    pipeline_name: str
     inputs: Mapping[str, Mapping[str, Any]]
 
     @property
     def description(self) -> str:
-        """Of the version; the digest in it is how the content is found again."""
+        """The description of the version; it holds the digest by which the content is found again."""
         return f"spark-kfp {version('spark-kfp')}, {DIGEST}{self.digest}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """A version on the server; `new` if this process has put it there."""
+class UploadedVersion:
+    """A version of the pipeline on the server; `new` if this process uploaded it."""
 
     pipeline_id: str
     version_id: str
@@ -63,96 +63,96 @@ class Uploaded:
 
     @property
     def reference(self) -> Document:
-        """How a run names it."""
+        """The reference to this version in the document of a run."""
         return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.version_id}
 
 
-def package(name: str = "", version_name: str = "", platform: Platform | None = None) -> Package:
+def compile_package(name: str = "", version_name: str = "", platform: Platform | None = None) -> Package:
     """Compiles the training pipeline.
 
     Args:
-        name: on the server; empty: the pipeline's own.
-        version_name: empty: the package's version and the beginning of the digest.
-        platform: what every task gets; None: the defaults.
+        name: name of the pipeline on the server; empty: the name in its IR.
+        version_name: name of the version; empty: the version of spark-kfp and the first digits of the digest.
+        platform: settings of every task; None: the defaults.
     """
     with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
         Compiler().compile(make_pipeline(TRAINING.name, platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
     document = next(yaml.safe_load_all(text))
-    digest, own_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]
+    digest, pipeline_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]
     return Package(
-        name=name or own_name,
+        name=name or pipeline_name,
         version_name=version_name or f"{version('spark-kfp')}-{digest[:12]}",
         text=text,
         digest=digest,
-        own_name=own_name,
+        pipeline_name=pipeline_name,
         inputs=document["root"]["inputDefinitions"]["parameters"],
     )
 
 
-def upload(server: Server, made: Package) -> Uploaded:
-    """Makes sure that the content is on the server, once.
+def upload(server: Server, package: Package) -> UploadedVersion:
+    """Uploads the pipeline, unless the server has a version with the same content.
 
     Raises:
-        InputError: the pipeline's or the version's name is taken by something else.
+        InputError: the name of the pipeline or of the version is taken by other content.
     """
-    pipeline = _pipeline(server, made)
+    pipeline = _pipeline(server, package)
     identity = pipeline["pipeline_id"]
-    found = _version(server, identity, made)
+    found = _version(server, identity, package)
     if found:
         return _uploaded(found, new=False)
     query = {
-        "name": made.version_name,
-        "display_name": made.version_name,
-        "description": made.description,
+        "name": package.version_name,
+        "display_name": package.version_name,
+        "description": package.description,
         "pipelineid": identity,
     }
     with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
-        path.write_text(made.text, encoding="utf-8")
+        path.write_text(package.text, encoding="utf-8")
         try:
             kept = server.create(
-                "pipelines/upload_version", lambda: _version(server, identity, made), query=query, file=path
+                "pipelines/upload_version", lambda: _version(server, identity, package), query=query, file=path
             )
         except ConflictError as error:
             raise InputError(
-                f"the pipeline {made.name!r} has a version {made.version_name!r} with other content; "
+                f"the pipeline {package.name!r} has a version {package.version_name!r} with other content; "
                 "give another name with --version, or none"
             ) from error
     return _uploaded(kept, new=True)
 
 
-def bodies(made: Package) -> Document:
-    """What an upload sends, without the IR."""
-    version_ = {"name": made.version_name, "display_name": made.version_name, "description": made.description}
-    return {"pipeline": _pipeline_body(made), "version": version_}
+def request_bodies(package: Package) -> Document:
+    """Returns the documents that an upload sends, without the IR."""
+    version_ = {"name": package.version_name, "display_name": package.version_name, "description": package.description}
+    return {"pipeline": _pipeline_body(package), "version": version_}
 
 
-def _pipeline(server: Server, made: Package) -> Document:
-    def look() -> Document | None:
-        found = server.named("pipelines", "pipelines", made.name)
+def _pipeline(server: Server, package: Package) -> Document:
+    def find_existing() -> Document | None:
+        found = server.list_by_name("pipelines", "pipelines", package.name)
         return found[0] if found else None
 
-    body = _pipeline_body(made) | ({"namespace": server.namespace} if server.namespace else {})
+    body = _pipeline_body(package) | ({"namespace": server.namespace} if server.namespace else {})
     try:
-        return look() or server.create("pipelines", look, body)
+        return find_existing() or server.create("pipelines", find_existing, body)
     except ConflictError as error:
-        raise InputError(f"the name {made.name!r} is taken on {server.url}; give another one with --name") from error
+        raise InputError(f"the name {package.name!r} is taken on {server.url}; give another one with --name") from error
 
 
-def _pipeline_body(made: Package) -> Document:
+def _pipeline_body(package: Package) -> Document:
     about = "Trains and evaluates a Spark ML model."
-    return {"name": made.name, "display_name": made.name, "description": about}
+    return {"name": package.name, "display_name": package.name, "description": about}
 
 
-def _version(server: Server, pipeline_id: str, made: Package) -> Document | None:
-    known = server.collect(f"pipelines/{pipeline_id}/versions", "pipeline_versions", {})
-    return next((item for item in known if DIGEST + made.digest in str(item.get("description", ""))), None)
+def _version(server: Server, pipeline_id: str, package: Package) -> Document | None:
+    known = server.list_all(f"pipelines/{pipeline_id}/versions", "pipeline_versions", {})
+    return next((item for item in known if DIGEST + package.digest in str(item.get("description", ""))), None)
 
 
-def _uploaded(found: Document, *, new: bool) -> Uploaded:
-    return Uploaded(
+def _uploaded(found: Document, *, new: bool) -> UploadedVersion:
+    return UploadedVersion(
         pipeline_id=found["pipeline_id"],
         version_id=found["pipeline_version_id"],
         version_name=found["display_name"],
@@ -160,15 +160,15 @@ def _uploaded(found: Document, *, new: bool) -> Uploaded:
     )
 
 
-def parse_parameter(made: Package, name: str, text: str) -> Any:
-    """A parameter's value from its text, of the type that the pipeline wants: the server takes 42.5 for a whole number.
+def parse_parameter(package: Package, name: str, text: str) -> Any:
+    """Parses the value of a pipeline's input. The type is checked here because the server accepts 42.5 for an integer.
 
     Raises:
-        InputError: the pipeline has no such input, or the text is not of its type.
+        InputError: the pipeline has no such input, or the text is not a value of its type.
     """
-    if name not in made.inputs:
-        raise InputError(f"--param={name}: the pipeline has no such input; it has: {', '.join(sorted(made.inputs))}")
-    kind = str(made.inputs[name]["parameterType"])
+    if name not in package.inputs:
+        raise InputError(f"--param={name}: the pipeline has no such input; it has: {', '.join(sorted(package.inputs))}")
+    kind = str(package.inputs[name]["parameterType"])
     if kind == "STRING":
         return text
     try:

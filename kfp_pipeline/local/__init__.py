@@ -1,1 +1,1 @@
-"""A run that this machine drives, and past runs: kept, compared, judged."""
+"""Runs that this machine starts and follows, and the comparison and the quality gate for past runs."""

@@ -1,7 +1,7 @@
-"""Two evaluated runs side by side: whether their metrics may be compared, and whether the difference is more than chance.
+"""Compares the metrics of two runs and says whether a difference is larger than chance.
 
-Two models judged on the same rows meet the same easy and hard rows, so their difference is known far better than the intervals of each
-suggest. Plain values in, plain values out.
+Two models that were evaluated on the same test rows had the same easy and hard rows. So their difference has a much smaller confidence
+interval than their two intervals suggest. This module takes and returns plain values.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from spark_jobs.errors import InputError
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
          2.110, 2.101, 2.093)  # fmt: skip
-"""The 97.5 % points of Student's t distribution with 1, 2, ... degrees of freedom; `evaluate` leaves out at most 20 parts."""
+"""The 97.5 % quantiles of Student's t distribution with 1, 2, ... degrees of freedom; `evaluate` makes at most 20 groups of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """By how much a metric of the second run is larger.
+    """The difference between two runs in one metric.
 
     Attributes:
-        metric: its name.
-        value: second minus first.
-        interval: the ends of its 95 % interval; None where it cannot be told.
+        metric: name of the metric.
+        value: the second run's metric minus the first run's.
+        interval: the ends of the difference's 95 % interval; None if it cannot be computed.
     """
 
     metric: str
@@ -35,11 +35,11 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What can be said of two runs.
+    """The comparison of two runs.
 
     Attributes:
-        differences: one for each metric that both have; none where they were not judged on the same rows.
-        note: what a reader must know of them.
+        differences: one for each metric that both runs have; none if they were not evaluated on the same rows.
+        note: how to read the differences, or why there are none.
     """
 
     differences: tuple[Difference, ...]
@@ -51,20 +51,21 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
 
     Args:
         one: parsed evaluation.json of the first run.
-        other: the same of the second.
+        other: parsed evaluation.json of the second run.
 
     Raises:
-        InputError: they predict different things.
+        InputError: the runs have different labels or classes.
     """
     predicted = [f"{each.get('label', '')} ({', '.join(each['labels'])})" for each in (one, other)]
     if predicted[0] != predicted[1]:
         raise InputError(
             f"the runs predict different things, {predicted[0]} and {predicted[1]}; compare two runs of one label"
         )
-    unlike = _why_rows_differ(one, other)
+    unlike = _row_mismatch(one, other)
     if unlike:
         return Comparison(
-            differences=(), note=f"{unlike}, so they were not judged on the same rows: no difference is told"
+            differences=(),
+            note=f"{unlike}, so they were not judged on the same rows and their metrics cannot be compared",
         )
     found = [_difference(item, one, other) for item in one["metrics"]]
     return Comparison(
@@ -73,7 +74,7 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
     )
 
 
-def _why_rows_differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _row_mismatch(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if one["digests"]["data"] != other["digests"]["data"]:
         return "the runs read different data"
     names = [name for name, value in one["split"].items() if other["split"].get(name) != value]
@@ -91,12 +92,12 @@ def _difference(item: Mapping[str, Any], one: Mapping[str, Any], other: Mapping[
 
 
 def _interval(change: float, one: Sequence[float | None], other: Sequence[float | None]) -> tuple[float, float] | None:
-    """The 95 % interval of a difference, by the delete-a-group jackknife (Kott 2001, Journal of Official Statistics 17).
+    """Returns the 95 % interval of a difference, by the delete-a-group jackknife (Kott 2001, Journal of Official Statistics 17).
 
     Args:
         change: the difference on all rows.
-        one: the first model's metric without each part of the rows.
-        other: the second model's, the same parts left out.
+        one: the first model's metric, computed once without each group of rows.
+        other: the second model's metric, computed without the same groups.
     """
     if len(one) != len(other) or not 2 <= len(one) <= len(T_975) + 1 or None in one or None in other:
         return None

@@ -1,8 +1,8 @@
-"""The quality gate: is an evaluated candidate as good as the bounds that its data's owner has set?
+"""The quality gate: compares the metrics of an evaluated model with the bounds in a TOML file and decides whether the model passes.
 
-Pure judgement over plain values. A metric comes with its 95 % interval, and a bound is met when the whole interval is on its better side:
-a model on few rows may be much worse than its value. An interval with the bound inside cannot tell, and that is an answer of its own.
-`gate_commands` reads the files and prints.
+A metric comes with its 95 % interval. A metric meets its bound if the whole interval does: measured on few rows, a model may be much worse
+than the value says. If the bound lies inside the interval, the rows are too few to tell, which is a decision of its own. This module takes
+and returns plain values; `commands.gate_commands` reads the files and prints.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from spark_jobs.contract import LEAK
 from spark_jobs.errors import InputError
 
 LOWER_IS_BETTER = ("logLoss", "brierScore")
-"""Metrics that have a ceiling; every other has a floor."""
+"""Metrics that take a maximum; all others take a minimum."""
 
-Kind = Literal["floor", "ceiling"]
-KINDS: Mapping[str, Kind] = {"floors": "floor", "ceilings": "ceiling"}
-"""Table of the TOML file to the kind of its bounds."""
+Kind = Literal["minimum", "maximum"]
+KINDS: tuple[Kind, ...] = ("minimum", "maximum")
+"""The kinds of bounds; the TOML file has a table for each."""
 JUDGED_BY = ("interval", "value")
 
 
-class Answer(StrEnum):
-    """What a candidate is to a bound, or to all of them."""
+class Decision(StrEnum):
+    """The decision on one bound, or on the model as a whole."""
 
     PASSES = "passes"
     FAILS = "fails"
@@ -35,7 +35,7 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True)
 class Bound:
-    """What a metric must reach (floor) or stay below (ceiling)."""
+    """The smallest (minimum) or largest (maximum) value that a metric may have."""
 
     metric: str
     kind: Kind
@@ -44,7 +44,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the candidate, with the ends of its 95 % interval."""
+    """A metric of the model, with the ends of its 95 % interval."""
 
     name: str
     value: float
@@ -54,74 +54,77 @@ class Metric:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a TOML file asks of a candidate.
+    """The rules of a TOML file.
 
     Attributes:
-        bounds: in the order of the file.
-        judge: `interval`: the whole interval must be on the better side of the bound; `value`: the value itself.
-        allow_too_few_rows: whether a candidate passes on which the interval cannot decide.
-        allow_leaks: columns that may tell the label, because someone has looked at them.
+        bounds: the bounds, in the order of the file.
+        judge_by: `interval`: the whole 95 % interval must meet the bound; `value`: the value must.
+        allow_too_few_rows: whether a model passes for which the rows are too few to tell.
+        allow_leaks: columns that predict the label almost perfectly and are nevertheless known before the outcome.
     """
 
     bounds: Sequence[Bound]
-    judge: str = "interval"
+    judge_by: str = "interval"
     allow_too_few_rows: bool = False
     allow_leaks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a metric stands to its bound."""
+class BoundCheck:
+    """One metric compared with its bound."""
 
     metric: Metric
     bound: Bound
-    judge: str = "interval"
+    judge_by: str = "interval"
 
     @property
     def worse_end(self) -> float:
-        """What must be on the better side for the candidate to pass."""
+        """The worse end of the interval; the model passes if this end meets the bound."""
         return self._end(self.metric.low, self.metric.high)
 
     @property
     def better_end(self) -> float:
-        """What must be on the worse side for the candidate to fail."""
+        """The better end of the interval; the model fails if not even this end meets the bound."""
         return self._end(self.metric.high, self.metric.low)
 
-    def _end(self, of_floor: float, of_ceiling: float) -> float:
-        if self.judge == "value":
+    def _end(self, for_minimum: float, for_maximum: float) -> float:
+        if self.judge_by == "value":
             return self.metric.value
-        return of_floor if self.bound.kind == "floor" else of_ceiling
+        return for_minimum if self.bound.kind == "minimum" else for_maximum
 
-    def _miss(self, number: float) -> float:
-        return self.bound.value - number if self.bound.kind == "floor" else number - self.bound.value
+    def _distance(self, number: float) -> float:
+        """How far a number is beyond the bound; 0 or less if it meets the bound."""
+        return self.bound.value - number if self.bound.kind == "minimum" else number - self.bound.value
 
     @property
     def miss(self) -> float:
-        """How far the better end is on the wrong side of the bound; 0 if it is not."""
-        return max(0.0, self._miss(self.better_end))
+        """How far the better end is beyond the bound; 0 if that end meets the bound."""
+        return max(0.0, self._distance(self.better_end))
 
     @property
-    def answer(self) -> Answer:
-        """Passes if the worse end meets the bound, fails if not even the better end does."""
-        if self._miss(self.worse_end) <= 0:
-            return Answer.PASSES
-        return Answer.FAILS if self.miss > 0 else Answer.TOO_FEW_ROWS
+    def decision(self) -> Decision:
+        """The decision on this bound."""
+        if self._distance(self.worse_end) <= 0:
+            return Decision.PASSES
+        return Decision.FAILS if self.miss > 0 else Decision.TOO_FEW_ROWS
 
 
 def read_rules(document: Mapping[str, Any], where: str) -> Rules:
-    """The rules of a parsed TOML file.
+    """Reads the rules from a parsed TOML file.
 
     Args:
-        document: tables `floors` and `ceilings`, and the keys `judge`, `allow_too_few_rows`, `allow_leaks`; one bound is needed.
-        where: name of the file, for the error.
+        document: the tables `minimum` and `maximum` and the keys `judge_by`, `allow_too_few_rows` and `allow_leaks`. Everything but one
+            bound may be absent.
+        where: name of the file, for the error message.
 
     Raises:
-        InputError: it has another shape, or there is no bound at all.
+        InputError: a table or key is unknown or has a wrong value, or there is no bound.
     """
-    keys = {name: value for name, value in document.items() if name in ("judge", "allow_too_few_rows", "allow_leaks")}
+    options = ("judge_by", "allow_too_few_rows", "allow_leaks")
+    keys = {name: value for name, value in document.items() if name in options}
     rules = Rules(read_bounds({name: value for name, value in document.items() if name not in keys}, where), **keys)
-    if rules.judge not in JUDGED_BY:
-        raise InputError(f"{where}: judge is {rules.judge!r}; allowed: {', '.join(JUDGED_BY)}")
+    if rules.judge_by not in JUDGED_BY:
+        raise InputError(f"{where}: judge_by is {rules.judge_by!r}; allowed: {', '.join(JUDGED_BY)}")
     if not isinstance(rules.allow_too_few_rows, bool):
         raise InputError(f"{where}: allow_too_few_rows is {rules.allow_too_few_rows!r}; make it true or false")
     if not isinstance(rules.allow_leaks, list | tuple) or not all(isinstance(name, str) for name in rules.allow_leaks):
@@ -130,29 +133,29 @@ def read_rules(document: Mapping[str, Any], where: str) -> Rules:
 
 
 def read_bounds(document: Mapping[str, Any], where: str) -> list[Bound]:
-    """The bounds of a parsed TOML file.
+    """Reads the bounds from a parsed TOML file.
 
     Args:
-        document: tables `floors` and `ceilings`, each metric to number; one of them may be absent.
-        where: name of the file, for the error.
+        document: the tables `minimum` and `maximum`, each from metric to number; one of them may be absent.
+        where: name of the file, for the error message.
 
     Raises:
-        InputError: it has another shape, a number is not finite, a metric is in the wrong table, or there is no bound at all.
+        InputError: a table is unknown, a number is not finite, a metric is in the wrong table, or there is no bound.
     """
     if unknown := sorted(set(document) - set(KINDS)):
         raise InputError(
-            f"{where}: {unknown[0]!r} is not known; put the bounds into [floors] and [ceilings], and above them judge, "
+            f"{where}: {unknown[0]!r} is not known; put the bounds into [minimum] and [maximum], and above them judge_by, "
             "allow_too_few_rows and allow_leaks"
         )
     bounds = []
-    for table, kind in KINDS.items():
-        entries = document.get(table, {})
+    for kind in KINDS:
+        entries = document.get(kind, {})
         if not isinstance(entries, dict):
-            raise InputError(f"{where}: {table} is {entries!r}; make it a table: [{table}]")
-        bounds += [_bound(name, kind, value, f"{where}: {table}.{name}") for name, value in entries.items()]
+            raise InputError(f"{where}: {kind} is {entries!r}; make it a table: [{kind}]")
+        bounds += [_bound(name, kind, value, f"{where}: {kind}.{name}") for name, value in entries.items()]
     if not bounds:
         raise InputError(
-            f"{where} has no bound, so anything would pass; add one below [floors], like areaUnderROC = 0.8"
+            f"{where} has no bound, so anything would pass; add one below [minimum], like areaUnderROC = 0.8"
         )
     return bounds
 
@@ -160,22 +163,26 @@ def read_bounds(document: Mapping[str, Any], where: str) -> list[Bound]:
 def _bound(name: str, kind: Kind, value: Any, where: str) -> Bound:
     if not is_finite(value):
         raise InputError(f"{where} is {value!r}; it must be a finite number")
-    if (name in LOWER_IS_BETTER) != (kind == "ceiling"):
-        better, right = ("lower", "[ceilings]") if name in LOWER_IS_BETTER else ("higher", "[floors]")
+    if (name in LOWER_IS_BETTER) != (kind == "maximum"):
+        better, right = ("lower", "[maximum]") if name in LOWER_IS_BETTER else ("higher", "[minimum]")
         raise InputError(f"{where}: {better} is better for {name}; move it to {right}")
     return Bound(name, kind, float(value))
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value of a TOML or JSON file is a number that can be compared."""
+    """Whether a value from a TOML or JSON file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_metrics(evaluation: Any, where: str) -> dict[str, Metric]:
-    """The metrics of a parsed evaluation.json, by name.
+    """Reads the metrics from a parsed evaluation.json, by name.
+
+    Args:
+        evaluation: the document.
+        where: name of the file, for the error message.
 
     Raises:
-        InputError: it is no evaluation, or a metric lacks its value or interval, or these are not finite or not in order.
+        InputError: the document is not an evaluation, or a metric has no finite value or no valid interval.
     """
     items = evaluation.get("metrics") if isinstance(evaluation, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
@@ -195,7 +202,7 @@ def read_metrics(evaluation: Any, where: str) -> dict[str, Metric]:
 
 
 def leaks(evaluation: Any, rules: Rules) -> list[str]:
-    """Columns of a parsed evaluation.json that all but tell the label, and that the rules do not allow."""
+    """Lists the leaks in a parsed evaluation.json: columns that predict the label almost perfectly and that the rules do not allow."""
     data = evaluation.get("data") if isinstance(evaluation, dict) else None
     suspicious = data.get("suspicious", []) if isinstance(data, dict) else []
     return [
@@ -205,49 +212,50 @@ def leaks(evaluation: Any, rules: Rules) -> list[str]:
     ]
 
 
-def judge(metrics: Mapping[str, Metric], rules: Rules, where: str) -> list[Verdict]:
-    """A verdict for each bound, in the order of the bounds.
+def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> list[BoundCheck]:
+    """Compares each bound with its metric, in the order of the bounds.
 
     Raises:
-        InputError: a bound is for a metric that the candidate does not have; `where` names the file of the bounds.
+        InputError: the model lacks the metric of a bound; `where` names the file of the rules.
     """
     for bound in rules.bounds:
         if bound.metric not in metrics:
             raise InputError(
                 f"{where}: the evaluation has no metric {bound.metric!r}; it has {', '.join(metrics) or 'none'}"
             )
-    return [Verdict(metrics[bound.metric], bound, rules.judge) for bound in rules.bounds]
+    return [BoundCheck(metrics[bound.metric], bound, rules.judge_by) for bound in rules.bounds]
 
 
-def overall(verdicts: Sequence[Verdict], found_leaks: Sequence[str]) -> Answer:
-    """The answer for a candidate: the worst of its verdicts, and a leak fails it."""
-    answers = {verdict.answer for verdict in verdicts}
-    if found_leaks or Answer.FAILS in answers:
-        return Answer.FAILS
-    return Answer.TOO_FEW_ROWS if Answer.TOO_FEW_ROWS in answers else Answer.PASSES
+def decide(checks: Sequence[BoundCheck], found_leaks: Sequence[str]) -> Decision:
+    """Decides on the model as a whole: a leak or a failed bound fails it, else one undecided bound leaves it undecided."""
+    decisions = {check.decision for check in checks}
+    if found_leaks or Decision.FAILS in decisions:
+        return Decision.FAILS
+    return Decision.TOO_FEW_ROWS if Decision.TOO_FEW_ROWS in decisions else Decision.PASSES
 
 
-def describe(verdict: Verdict) -> str:
-    """A verdict in one line."""
-    metric, bound = verdict.metric, verdict.bound
-    side, right = ("below", "above") if bound.kind == "floor" else ("above", "below")
-    measured = f"{verdict.answer}: {metric.name} {short(metric.value)} ({short(metric.low)} to {short(metric.high)})"
-    if verdict.answer is Answer.PASSES:
+def describe(check: BoundCheck) -> str:
+    """Describes the check of a bound in one line."""
+    metric, bound = check.metric, check.bound
+    side, right = ("below", "above") if bound.kind == "minimum" else ("above", "below")
+    interval = f"{format_number(metric.low)} to {format_number(metric.high)}"
+    measured = f"{check.decision}: {metric.name} {format_number(metric.value)} ({interval})"
+    if check.decision is Decision.PASSES:
         return f"{measured} is not {side} {bound.value:g}"
-    if verdict.answer is Answer.TOO_FEW_ROWS:
+    if check.decision is Decision.TOO_FEW_ROWS:
         return f"{measured} may be {side} or {right} {bound.value:g}"
-    whole = "" if verdict.judge == "value" else " with its whole interval"
-    return f"{measured} is {side} {bound.value:g}{whole}, by {short(verdict.miss)}"
+    whole = "" if check.judge_by == "value" else " with its whole interval"
+    return f"{measured} is {side} {bound.value:g}{whole}, by {format_number(check.miss)}"
 
 
 def describe_leak(column: str, where: str) -> str:
-    """A leak in one line."""
+    """Describes a leak in one line; `where` names the file of the rules."""
     return (
-        f"{Answer.FAILS}: column {column!r} all but tells the label, so the metrics are probably a leak's; drop it, or if its value is "
+        f"{Decision.FAILS}: column {column!r} all but tells the label, so the metrics are probably a leak's; drop it, or if its value is "
         f"known before the outcome, allow it in {where}: allow_leaks = [{column!r}]"
     )
 
 
-def short(value: float) -> str:
-    """Four digits that count, so that no miss is shown as 0."""
+def format_number(value: float) -> str:
+    """Formats a number with four significant digits, so that a small miss does not read as 0."""
     return f"{value:.4g}"

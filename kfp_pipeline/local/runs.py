@@ -1,4 +1,4 @@
-"""The runs on this machine: one directory each, described by run.json."""
+"""The runs on this machine: each has a folder, with its state in run.json and a lock that its process holds."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ class Run:
     """A run.
 
     Attributes:
-        id: name of its directory.
-        status: `running`, `succeeded`, `failed`, `cancelled`, or `killed`: it says that it runs, and no process holds its directory.
-        inputs: the pipeline's inputs that were given.
-        started: seconds since 1970.
-        ended: the same; 0 while it runs; of a killed run the time of its last sign of life.
+        id: name of the run and of its folder.
+        status: `running`, `succeeded`, `failed`, `cancelled` or `killed`. A run is killed if run.json says `running` and no process holds
+            the lock.
+        inputs: the inputs of the pipeline.
+        started: start in seconds since 1970.
+        ended: end in seconds since 1970; 0 while the run is running; for a killed run the time of its last event.
         steps: last event of each step, by step.
-        metrics: name to value.
+        metrics: metrics on the test rows, name to value.
         report: path of the report.
-        message: why it failed.
+        message: why the run failed.
     """
 
     id: str
@@ -51,45 +52,45 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall seconds; those so far while it runs."""
+        """Duration in seconds; until now if the run is running."""
         return max(0.0, (self.ended or time.time()) - self.started)
 
 
 def new_id() -> str:
-    """A name for a run that sorts by time."""
+    """Makes a name for a new run; names sort by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
 def check_id(run_id: str) -> None:
-    """Refuses a name that would lead out of the runs directory or hide in it.
+    """Checks the name of a run, which must neither lead out of the directory of the runs nor be a hidden folder in it.
 
     Raises:
-        InputError: it is not one plain word.
+        InputError: the name has other characters than letters, digits, `_`, `-` and `.`.
     """
     if not re.fullmatch(r"\w[\w.-]*", run_id):
         raise InputError(f"--run-id is {run_id!r}; allowed: letters, digits, _, - and . after the first")
 
 
 def save(directory: Path, run: Run) -> None:
-    """Writes run.json whole or not at all."""
+    """Writes run.json atomically."""
     write_atomically(directory / RUN_NAME, json.dumps(asdict(run), indent=2, ensure_ascii=False) + "\n")
 
 
 def read(directory: Path) -> Run:
-    """The run of a directory.
+    """Reads the run of a folder.
 
     Raises:
-        InputError: there is none.
+        InputError: the folder has no readable run.json.
     """
     try:
         run = Run(**json.loads((directory / RUN_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{directory} holds no run; `spark-kfp runs list` shows those there are") from error
-    return _killed(directory, run) if run.status == "running" and not _is_held(directory) else run
+    return _killed(directory, run) if run.status == "running" and not _is_locked(directory) else run
 
 
 def _killed(directory: Path, run: Run) -> Run:
-    """A run whose process was ended before it could say how it went."""
+    """Returns a run whose process was killed before it could write the end of the run."""
     events = list(all_events(directory))
     ended = events[-1]["time"] if events else run.started
     message = (
@@ -98,8 +99,8 @@ def _killed(directory: Path, run: Run) -> Run:
     return replace(run, status="killed", ended=ended, steps={event["step"]: event for event in events}, message=message)
 
 
-def _is_held(directory: Path) -> bool:
-    """Whether a process runs in the directory of a run."""
+def _is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock of a run's folder."""
     try:
         lock = os.open(directory / LOCK_NAME, os.O_RDONLY)
     except OSError:
@@ -114,7 +115,7 @@ def _is_held(directory: Path) -> bool:
 
 
 def list_runs(runs: Path) -> list[Run]:
-    """All runs whose run.json can be read, oldest first."""
+    """Lists the runs whose run.json can be read, oldest first."""
     found = []
     for path in runs.glob(f"*/{RUN_NAME}"):
         with suppress(InputError):
@@ -123,10 +124,10 @@ def list_runs(runs: Path) -> list[Run]:
 
 
 def find(runs: Path, run_id: str) -> Run:
-    """A run by its name, or by the beginning of it, or the last one by `last`.
+    """Finds a run by its name, by the beginning of its name, or the newest one by `last`.
 
     Raises:
-        InputError: none or several match.
+        InputError: no run or more than one matches.
     """
     known = list_runs(runs)
     matching = known[-1:] if run_id == "last" else [run for run in known if run.id == run_id]
@@ -140,10 +141,10 @@ def find(runs: Path, run_id: str) -> Run:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the directory of a run; the lock goes with the process, however it ends.
+    """Holds the lock of a run's folder. The kernel releases the lock when the process ends, even if it is killed.
 
     Raises:
-        InputError: another process runs there, or the directory cannot be written.
+        InputError: another process holds the lock, or the folder cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -166,9 +167,9 @@ def _lock(lock: int, directory: Path) -> None:
             if attempt == LOCK_ATTEMPTS:
                 message = f"another process is running in {directory}; wait for it, or choose another --run-id"
                 raise InputError(message) from error
-            time.sleep(0.05)  # `runs list` holds it for a moment, to see whether anyone does
+            time.sleep(0.05)  # `runs list` takes the lock for a moment, to see whether it is free
 
 
-def finished(run: Run, status: str, **changes: Any) -> Run:
-    """The run at its end."""
+def with_end(run: Run, status: str, **changes: Any) -> Run:
+    """Returns the run with its end: now, with this status."""
     return replace(run, status=status, ended=time.time(), **changes)

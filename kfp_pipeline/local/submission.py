@@ -1,4 +1,4 @@
-"""Runs steps on a cluster from a laptop, without KFP: one step, or those of a pipeline one after another."""
+"""Submits steps to a cluster from a laptop, without KFP: one step, or the steps of a pipeline one after another."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from spark_jobs.result import Result
 
 
 def read_overrides(path: str) -> dict[str, Any]:
-    """The run's Spark settings from a YAML file; empty without one.
+    """Reads the Spark settings of a run from a YAML file; an empty path means no settings.
 
     Raises:
-        InputError: it is not there, or holds no mapping.
+        InputError: the file is missing, is not YAML, or holds no mapping.
     """
     if not path:
         return {}
@@ -42,10 +42,10 @@ def read_overrides(path: str) -> dict[str, Any]:
 def submit_step(
     cluster: Cluster, step: Step, args: StepArgs, settings: Settings, *, run: str, overrides: Mapping[str, Any]
 ) -> Result:
-    """Runs one step as a SparkApplication and follows it to its end; see `Runner.run`.
+    """Submits one step as a SparkApplication and waits for its result; see `Runner.run`.
 
     Raises:
-        InputError: this machine cannot reach the output's bucket, from which it must read the result.
+        InputError: the bucket of the output does not exist or cannot be read from this machine, which must read the result there.
     """
     check_bucket(str(vars(args)["output_uri"]))
     runner = SparkOperatorRunner(
@@ -63,25 +63,28 @@ def submit_pipeline(
     *,
     run: str,
     overrides: Mapping[str, Any],
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> list[Result]:
-    """Runs the steps of a pipeline one after another; each leaves its output below `root/run/STEP`.
+    """Submits the steps of a pipeline one after another; each step writes its output below `root/run/STEP`.
 
-    Started again with the same name of the run, what has finished is taken as it is and what runs is followed.
+    Called again with the same run name, it reuses the steps that have finished and follows an application that still runs.
 
     Args:
-        cluster: where.
-        pipeline: which.
-        inputs: the pipeline's inputs; a local specification is put into the object store.
+        cluster: the cluster.
+        pipeline: the pipeline.
+        inputs: the pipeline's inputs; a specification on this machine is uploaded to the object store.
         root: URI below which the runs lie.
-        settings: of the platform.
+        settings: the platform's settings.
         run: name of the run.
         overrides: the run's Spark settings.
-        say: takes a line for the person who waits.
+        print_line: prints a line for the user who waits.
+
+    Returns:
+        The result of each step.
 
     Raises:
-        InputError: the data is on this machine, where the cluster cannot read it.
-        StepError: a step did not end well; the later ones are not started.
+        InputError: the data are on this machine, where the cluster cannot read them.
+        StepError: a step failed; the later steps are not started.
     """
     if not object_store.is_stored(root):
         raise InputError(f"--output={root}: give a URI in an object store, like s3://BUCKET/runs")
@@ -91,22 +94,27 @@ def submit_pipeline(
         )
     check_bucket(root)
     place = f"{root.rstrip('/')}/{run}"
-    given = {**inputs, "specification_uri": _stored(str(inputs["specification_uri"]), f"{place}/specification.toml")}
+    given = {
+        **inputs,
+        "specification_uri": _upload_specification(str(inputs["specification_uri"]), f"{place}/specification.toml"),
+    }
     results = []
     for step in pipeline.steps:
         args = pipeline.arguments_below(place, step, given)
         result = submit_step(cluster, step, args, settings, run=run, overrides=overrides)
-        say(f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}")
+        print_line(
+            f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}"
+        )
         results.append(result)
     return results
 
 
 def check_bucket(uri: str) -> None:
-    """Asks for a URI's bucket, before anything is submitted.
+    """Checks that the bucket of a URI exists, before anything is submitted.
 
     Raises:
-        InputError: there is none, or the store refuses, or this machine does not know where the store is.
-        StepError: the store does not answer.
+        InputError: the bucket does not exist, the object store refuses access, or its endpoint is not set on this machine.
+        StepError: the object store does not answer.
     """
     if not object_store.is_stored(uri):
         return
@@ -115,7 +123,7 @@ def check_bucket(uri: str) -> None:
         raise InputError(f"{uri}: there is no such bucket; make it first: spark-kfp data make-bucket {bucket}")
 
 
-def _stored(specification: str, uri: str) -> str:
+def _upload_specification(specification: str, uri: str) -> str:
     if not specification or object_store.is_stored(specification):
         return specification
     try:

@@ -1,6 +1,6 @@
 """The training pipeline as a KFP graph: load, preprocess, train, evaluate.
 
-Made from spark_jobs/contract.py by `make generate`: change that, not this file.
+Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
 """
 
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 from kfp import dsl
 
 from kfp_pipeline import components
-from kfp_pipeline.task_settings import Platform, prepared, watched_over
+from kfp_pipeline.task_settings import Platform, configure_task, exit_handler
 
 
 def make_pipeline(platform: Platform) -> Any:
-    """The pipeline with what a platform gives to its tasks."""
+    """Returns the pipeline, with the platform's settings on each of its tasks."""
 
     @dsl.pipeline(
         name="spark-kfp-training",
@@ -88,8 +88,8 @@ def make_pipeline(platform: Platform) -> Any:
             spark: where Spark runs: operator, or local[*] on one machine.
             spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         """
-        with watched_over(platform, "Training, with curves and report"):
-            load = prepared(
+        with exit_handler(platform, "Training, with curves and report"):
+            load = configure_task(
                 components.load(
                     data_uri=data_uri,
                     specification_uri=specification_uri,
@@ -109,7 +109,7 @@ def make_pipeline(platform: Platform) -> Any:
                 platform,
                 "Load",
             )
-            preprocess = prepared(
+            preprocess = configure_task(
                 components.preprocess(
                     load_uri=load.outputs["uri"],
                     seed=seed,
@@ -126,7 +126,7 @@ def make_pipeline(platform: Platform) -> Any:
                 "Preprocess",
                 cached=True,
             )
-            train = prepared(
+            train = configure_task(
                 components.train(
                     reg_param=reg_param,
                     elastic_net_param=elastic_net_param,
@@ -147,7 +147,7 @@ def make_pipeline(platform: Platform) -> Any:
                 "Train",
                 cached=True,
             )
-            prepared(
+            configure_task(
                 components.evaluate(
                     preprocess_uri=preprocess.outputs["Output"],
                     train_uri=train.outputs["Output"],

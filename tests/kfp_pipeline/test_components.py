@@ -141,7 +141,7 @@ def test_every_task_has_a_name_to_show_and_is_repeated_with_backoff(compiled: Ma
 
 
 def test_on_one_machine_the_graph_is_the_steps_alone(tmp_path: Path) -> None:
-    Compiler().compile(training.make_pipeline(tasks.THIS_MACHINE), str(tmp_path / "local.yaml"))
+    Compiler().compile(training.make_pipeline(tasks.LOCAL_PLATFORM), str(tmp_path / "local.yaml"))
     document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text()))
     found = document["root"]["dag"]["tasks"]
     assert set(found) == set(Step)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kfp_pipeline.commands.main import main
-from kfp_pipeline.settings import lease_for
+from kfp_pipeline.settings import lease_seconds_for
 from kfp_pipeline.task_settings import Platform, read_platform
 from spark_jobs.errors import InputError
 
@@ -69,7 +69,7 @@ def test_the_compiled_pipeline_has_the_files_settings(tmp_path: Path) -> None:
     given = {
         "SPARK_KFP_REUSE": "false",
         "SPARK_KFP_NAMESPACE": "spark-kfp",
-        "SPARK_KFP_LEASE_SECONDS": str(lease_for(1, 7)),
+        "SPARK_KFP_LEASE_SECONDS": str(lease_seconds_for(1, 7)),
     }
     assert [{item["name"]: item["value"] for item in found} for found in variables] == [given] * len(variables)
     kubernetes = platform["platforms"]["kubernetes"]

@@ -150,7 +150,7 @@ def test_the_bundled_sample_runs_outside_a_clone(
     assert fake_spark.steps() == ["load", "preprocess", "train", "evaluate"]
     sample, specification = (plain.packages / "kfp_pipeline/bundled" / name for name in (SAMPLE, SAMPLE_SPECIFICATION))
     assert {f"--data-uri={sample}", f"--specification-uri={specification}"} <= set(fake_spark.calls()[0][1])
-    assert {path.name for path in files(sample.parent)} == {"bank_sample.csv", "bank.toml", "floors.toml"}
+    assert {path.name for path in files(sample.parent)} == {"bank_sample.csv", "bank.toml", "gate.toml"}
     assert differing(sample.parent, PROJECT / "data") == []
     assert (plain.work / "runs/one/report.html").exists()
 

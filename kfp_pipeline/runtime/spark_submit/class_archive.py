@@ -20,7 +20,7 @@ from kfp_pipeline.runtime.spark_submit.runner import (
     spark_home,
     step_program,
 )
-from kfp_pipeline.settings import Settings, where_java_is
+from kfp_pipeline.settings import Settings, java_environment
 from spark_jobs.result import Failure
 
 
@@ -34,7 +34,7 @@ def make_archive(settings: Settings) -> Path:
         InputError: Java or pyspark is missing.
         PermanentError: the rehearsal failed.
     """
-    target = archive_path(settings.cache, find_java(where_java_is()), spark_home())
+    target = archive_path(settings.cache, find_java(java_environment()), spark_home())
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

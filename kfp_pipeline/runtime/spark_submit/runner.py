@@ -21,7 +21,7 @@ from kfp_pipeline.runtime.processes import child_process
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.standby import EXIT_CODE_PIPE, FOLDER, STEP_PIPE, StandbyDrivers, run_in_standby
-from kfp_pipeline.settings import Settings, where_java_is
+from kfp_pipeline.settings import Settings, java_environment
 from spark_jobs.arguments import Role, StepArgs, to_argv
 from spark_jobs.contract import STANDBY, Step
 from spark_jobs.errors import InputError
@@ -126,7 +126,7 @@ class SparkSubmitRunner:
 
     def java_options(self, *, short: bool) -> list[str]:
         """JVM options: the class-data archive if it exists, and for a short step only the fast compiler (C1)."""
-        java = find_java(where_java_is())
+        java = find_java(java_environment())
         options = ["-XX:TieredStopAtLevel=1"] if short else []
         archive = archive_path(self._settings.cache, java, spark_home())
         # With -Xshare:auto, Java ignores an archive that does not fit.

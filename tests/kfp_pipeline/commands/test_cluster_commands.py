@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.runtime import kubernetes_api, object_store
@@ -353,14 +352,6 @@ def test_rights_that_lack_are_bad_input_with_advice(server: FakeKubernetes, call
 KFP_HEALTH = "/api/v1/namespaces/spark-kfp/services/ml-pipeline:8888/proxy/apis/v2beta1/healthz"
 
 
-def katib_config(trials: str = "Job.v1.batch", algorithm: str = "tpe") -> dict[str, str]:
-    """Katib's settings, as its ConfigMap holds them."""
-    suggestions = [{"algorithmName": name, "image": "x"} for name in ("random", algorithm)]
-    controller = {"trialResources": [trials, "TFJob.v1.kubeflow.org"]}
-    text = yaml.safe_dump({"init": {"controller": controller}, "runtime": {"suggestions": suggestions}})
-    return {"katib-config.yaml": text}
-
-
 def kfp_elsewhere(server: FakeKubernetes) -> None:
     server.remove("services", "ml-pipeline")
     server.put("services", {"metadata": {"name": "ml-pipeline", "namespace": "kubeflow"}})
@@ -369,20 +360,6 @@ def kfp_elsewhere(server: FakeKubernetes) -> None:
 
 def kfp_says(**health: Any) -> Callable[[FakeKubernetes], None]:
     return lambda server: server.proxied.update({KFP_HEALTH: health})
-
-
-def katib_says(**settings: str) -> Callable[[FakeKubernetes], None]:
-    def apply(server: FakeKubernetes) -> None:
-        server.put(
-            "configmaps",
-            {"metadata": {"name": "katib-config", "namespace": "kubeflow"}, "data": katib_config(**settings)},
-        )
-
-    return apply
-
-
-def metrics_not_collected(server: FakeKubernetes) -> None:
-    server.put("namespaces", {"metadata": {"name": "spark-kfp", "namespace": ""}})
 
 
 @pytest.fixture
@@ -409,18 +386,14 @@ def healthy(server: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> FakeKube
     server.put("secrets", secret)
     image = {"names": ["docker.io/library/spark-kfp-spark:0.1.0"]}
     server.put("nodes", {"metadata": {"name": "node-1"}, "status": {"images": [image]}})
-    for name in ("workflows.argoproj.io", "experiments.kubeflow.org"):
-        versions = [{"name": "v1", "served": True}]
-        server.put("customresourcedefinitions", {"metadata": {"name": name}, "spec": {"versions": versions}})
+    workflows = {"metadata": {"name": "workflows.argoproj.io"}, "spec": {"versions": [{"name": "v1", "served": True}]}}
+    server.put("customresourcedefinitions", workflows)
     server.put("services", {"metadata": {"name": "ml-pipeline", "namespace": "spark-kfp"}})
     server.proxied[KFP_HEALTH] = {"tag_name": "2.17.0", "multi_user": False}
     server.put("services", {"metadata": {"name": "seaweedfs", "namespace": "spark-kfp"}})
     endpoint = {"endpoint": "http://seaweedfs.spark-kfp:9000"}
     server.put("configmaps", {"metadata": {"name": "spark-kfp-object-store"}, "data": endpoint})
     server.put("configmaps", {"metadata": {"name": "workflow-controller-configmap"}, "data": argo(OF_2_17)})
-    server.put("configmaps", {"metadata": {"name": "katib-config", "namespace": "kubeflow"}, "data": katib_config()})
-    labels = {"katib.kubeflow.org/metrics-collector-injection": "enabled"}
-    server.put("namespaces", {"metadata": {"name": "spark-kfp", "namespace": "", "labels": labels}})
     monkeypatch.setattr(object_store, "bucket_exists", lambda _: True)
     return server
 
@@ -453,7 +426,7 @@ def argo_says(strategy: dict[str, str] | None) -> Callable[[FakeKubernetes], Non
 def test_the_doctor_says_what_kfp_repeats(healthy: FakeKubernetes, call: Call, data: dict[str, str], told: str) -> None:
     changed("configmaps", "workflow-controller-configmap", data=data)(healthy)
     code, out, _ = call("doctor")
-    line = line_of(out, "what KFP repeats")
+    line = line_of(out, "KFP's retries")
     assert (code, line[:3]) == (0, "ok ")
     assert told in line
 
@@ -461,10 +434,10 @@ def test_the_doctor_says_what_kfp_repeats(healthy: FakeKubernetes, call: Call, d
 def test_the_doctor_names_the_store_that_kfp_brought_and_the_one_that_is_configured(
     healthy: FakeKubernetes, call: Call
 ) -> None:
-    line = line_of(call("doctor")[1], "store's address")
+    line = line_of(call("doctor")[1], "object store endpoint")
     assert "http://seaweedfs.spark-kfp:9000; KFP brought http://seaweedfs.spark-kfp:9000" in line
     changed("configmaps", "spark-kfp-object-store", data={"endpoint": "https://s3.example.com"})(healthy)
-    line = line_of(call("doctor")[1], "store's address")
+    line = line_of(call("doctor")[1], "object store endpoint")
     assert line.startswith("ok ")
     assert "https://s3.example.com; KFP brought http://seaweedfs.spark-kfp:9000" in line
 
@@ -478,7 +451,7 @@ def line_of(out: str, name: str) -> str:
 def test_the_doctor_finds_nothing_missing_where_nothing_is(call: Call) -> None:
     code, out, _ = call("doctor")
     assert code == 0
-    assert len(out.splitlines()) == 15
+    assert len(out.splitlines()) == 14
     assert all(line.startswith("ok ") for line in out.splitlines()), out
 
 
@@ -538,12 +511,12 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
         (operator_watches("default,spark-kfp-2"), "Spark operator", "not spark-kfp", "spark.jobNamespaces"),
         (
             deny("create", "sparkapplications"),
-            "rights of who submits",
+            "permissions",
             "may not create sparkapplications",
             "ask who runs",
         ),
-        (deny("get", "pods/log"), "rights of who submits", "may not get pods/log", "kubectl apply -k spark-operator/"),
-        (deny("update", "leases"), "rights of who submits", "may not update leases", "kubectl apply"),
+        (deny("get", "pods/log"), "permissions", "may not get pods/log", "kubectl apply -k spark-operator/"),
+        (deny("update", "leases"), "permissions", "may not update leases", "kubectl apply"),
         (without("configmaps", "spark-kfp"), "template", "no ConfigMap 'spark-kfp'", "kubectl apply"),
         (
             changed("configmaps", "spark-kfp", data={"spark-application.yaml": "a: ["}),
@@ -574,18 +547,15 @@ CRD = "sparkapplications.sparkoperator.k8s.io"
             "namespace kubeflow, which has no spark-kfp-object-store",
             "apply spark-op",
         ),
-        (katib_says(trials="MPIJob.v1"), "Katib", "its trials may be MPIJob.v1, TFJob", "add Job.v1.batch"),
-        (katib_says(algorithm="grid"), "Katib", "it knows no tpe", "add them to suggestions"),
-        (metrics_not_collected, "Katib", "does not collect metrics", "kubectl label namespace spark-kfp"),
-        (argo_says({"retryPolicy": "Always"}), "what KFP repeats", "repeats whole graphs", "set it to OnError"),
-        (argo_says({"expression": "true"}), "what KFP repeats", "repeats whole graphs", "set it to OnError"),
+        (argo_says({"retryPolicy": "Always"}), "KFP's retries", "retries whole graphs", "set it to OnError"),
+        (argo_says({"expression": "true"}), "KFP's retries", "retries whole graphs", "set it to OnError"),
         (
             changed("configmaps", "spark-kfp-object-store", data={"endpoint": "http://minio-service.spark-kfp:9000"}),
-            "store's address",
+            "object store endpoint",
             "spark-kfp has no service minio-service",
             "set endpoint=http://seaweedfs.spark-kfp:9000",
         ),
-        (without("configmaps", "spark-kfp-object-store"), "store's address", "not there", "kubectl apply"),
+        (without("configmaps", "spark-kfp-object-store"), "object store endpoint", "not there", "kubectl apply"),
         (quota_used_up, "quota", "quota: pods is used up (4 of 4)", "raise the quota"),
         (without("pods", "reaper-1"), "reaper", "does not run", "kubectl apply"),
         (
@@ -617,7 +587,6 @@ def test_the_doctor_names_what_is_missing_and_the_fix_in_one_line(
         (without("nodes", "node-1"), "image"),
         (deny("get", "customresourcedefinitions"), "SparkApplication definition"),
         (without("customresourcedefinitions", "workflows.argoproj.io"), "Kubeflow Pipelines"),
-        (without("customresourcedefinitions", "experiments.kubeflow.org"), "Katib"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -679,7 +648,7 @@ def test_the_doctor_as_json_is_one_document_with_every_finding(healthy: FakeKube
     code, out, _ = call("doctor", "--json")
     found = {item["name"]: item for item in json.loads(out)}
     assert code == 1
-    assert len(found) == 15
+    assert len(found) == 14
     assert [name for name, item in found.items() if item["ok"] is not True] == ["reaper"]
     assert found["reaper"]["fix"] == "kubectl apply -k spark-operator/"
 

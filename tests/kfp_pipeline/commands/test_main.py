@@ -58,7 +58,7 @@ def test_every_setting_of_the_contract_is_a_flag_of_run_with_its_default(step: S
 
 def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() -> None:
     of_the_command = {"-h", "--help", "--spec", "--spark", "--runs", "--run-id", "--no-cache", "--json"}
-    of_the_command |= {"--kfp", "--wait"} | {"--" + name.replace("_", "-") for name in server_parser.ONLY_ON_A_SERVER}
+    of_the_command |= {"--kfp", "--wait"} | {"--" + name.replace("_", "-") for name in server_parser.SERVER_ONLY_FLAGS}
     assert set(flags("run")) - of_the_command == {flag(name) for _, name in SETTINGS if name != "specification_uri"}
 
 

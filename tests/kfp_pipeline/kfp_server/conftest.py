@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fake_kfp_server import FakeKfp
 
 Call = Callable[..., tuple[int, str, str]]
-package = functools.cache(uploading.package)
+package = functools.cache(uploading.compile_package)
 SECRET = "nobody-may-see"
 
 
@@ -33,8 +33,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kfp_server, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(kfp_server, "FIRST_CONTACT_SECONDS", 0.2)
     monkeypatch.setattr(server_runs, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(server_commands, "package", package)
-    monkeypatch.setattr(schedule_commands, "package", package)
+    monkeypatch.setattr(server_commands, "compile_package", package)
+    monkeypatch.setattr(schedule_commands, "compile_package", package)
     for name in ("SPARK_KFP_KFP", "KFP_TOKEN", "KFP_COOKIES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SPARK_KFP_PATIENCE_SECONDS", "5")

@@ -235,7 +235,7 @@ def test_a_run_that_does_not_end_keeps_its_schedule(
     create(*NIGHTLY)
     (schedule,) = server.all("recurringruns")
     run = server.run_of(schedule, state="CANCELING")
-    monkeypatch.setattr(schedule_commands, "Ending", functools.partial(recurring.Ending, timeout_seconds=0.1))
+    monkeypatch.setattr(schedule_commands, "ActiveRuns", functools.partial(recurring.ActiveRuns, timeout_seconds=0.1))
     code, _, err = call("schedule", "delete", "nightly", "--terminate", "--kfp", server.url)
     assert (code, run["run_id"] in err, "paused and not deleted" in err) == (1, True, True)
     assert (server.all("recurringruns"), schedule["mode"]) == ([schedule], "DISABLE")

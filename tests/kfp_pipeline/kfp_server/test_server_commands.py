@@ -39,7 +39,7 @@ def tale(state: str, **states: str) -> dict[str, Any]:
     """A run as the server tells it; `states` are those of its tasks."""
     from fake_kfp_nodes import node_list
 
-    spec = next(yaml.safe_load_all(server_commands.package().text))
+    spec = next(yaml.safe_load_all(server_commands.compile_package().text))
     return {"state": state, "run_details": {"task_details": node_list(spec, states)}}
 
 
@@ -47,7 +47,7 @@ def test_upload_makes_the_pipeline_and_a_version_once(server: FakeKfp, call: Cal
     code, out, _ = call("upload", "--kfp", server.url)
     (pipeline,), (version,) = server.all("pipelines"), server.all("versions")
     assert (code, pipeline["name"], version["pipeline_id"]) == (0, "spark-kfp-training", pipeline["pipeline_id"])
-    made = server_commands.package()
+    made = server_commands.compile_package()
     assert version["name"] == f"0.1.0-{made.digest[:12]}" in out
     assert f"sha256:{made.digest}" in version["description"]
     assert server.specs[version["pipeline_version_id"]][0]["pipelineInfo"]["name"] == "spark-kfp-training"
@@ -119,7 +119,7 @@ def test_upload_dry_run_needs_no_server(call: Call) -> None:
     code, out, _ = call("upload", "--dry-run", "--name", "mine")
     assert code == 0
     assert json.loads(out)["pipeline"]["name"] == "mine"
-    assert server_commands.package().digest in json.loads(out)["version"]["description"]
+    assert server_commands.compile_package().digest in json.loads(out)["version"]["description"]
 
 
 def test_without_a_server_the_setting_is_named(call: Call) -> None:
@@ -285,7 +285,7 @@ def test_a_flag_of_a_server_is_refused_for_a_run_on_this_machine(flag: str, call
 def test_the_server_refuses_a_parameter_and_it_is_told(
     server: FakeKfp, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_commands, "checked_parameters", lambda _: {"nonsense": 1})
+    monkeypatch.setattr(server_commands, "pipeline_parameters", lambda _: {"nonsense": 1})
     code, _, err = call("run", "--kfp", server.url, DATA, "--label=y")
     assert (code, "parameter data_uri is required" in err) == (2, True)
 
@@ -388,10 +388,10 @@ def test_runs_list_without_kfp_stays_on_this_machine(
 
 def test_two_uploads_at_once_give_one_version(server: FakeKfp) -> None:
     settings = KfpSettings(url=server.url)
-    done: list[uploading.Uploaded] = []
+    done: list[uploading.UploadedVersion] = []
 
     def work() -> None:
-        done.append(uploading.upload(kfp_server.connect(settings, 5), server_commands.package()))
+        done.append(uploading.upload(kfp_server.connect(settings, 5), server_commands.compile_package()))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

@@ -26,7 +26,7 @@ WAITING = {"reason": "CreateContainerConfigError", "message": 'secret "spark-kfp
 
 
 def spec() -> dict[str, Any]:
-    found: dict[str, Any] = next(yaml.safe_load_all(server_commands.package().text))
+    found: dict[str, Any] = next(yaml.safe_load_all(server_commands.compile_package().text))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.wide_tables import processor_seconds, table
+from benchmarks.wide_tables import processor_seconds, write_table
 from spark_jobs.errors import InputError
 
 WINE = "acid,sugar,quality\n" + "".join(f"{i % 17},{i * 7 % 23},{5 + (i * 7 % 23 > 11)}\n" for i in range(200))
@@ -69,7 +69,7 @@ def test_a_table_of_too_many_columns_is_refused_at_once(run_step: Callable[..., 
 def test_work_grows_no_faster_than_the_columns(run_step: Callable[..., Any], spark: Any, tmp_path: Path) -> None:
     seconds = {}
     for columns in (40, 40, 400):  # the first one warms Java up
-        data = table(tmp_path / f"{columns}.csv", columns, rows=60)
+        data = write_table(tmp_path / f"{columns}.csv", columns, rows=60)
         began = processor_seconds(spark)
         run_step("load", data_uri=data, label="label", output_uri=tmp_path / "o")
         seconds[columns] = processor_seconds(spark) - began

@@ -14,7 +14,7 @@ from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator import lease
 from kfp_pipeline.runtime.spark_operator.lease import Lease, Reaper
 from kfp_pipeline.runtime.spark_operator.manifest import LEASE_ANNOTATION, MANAGED_BY
-from kfp_pipeline.settings import COME_BACK_SECONDS, NODE_LOST_SECONDS, Settings, lease_for
+from kfp_pipeline.settings import NEW_POD_SECONDS, NODE_LOST_SECONDS, Settings, lease_seconds_for
 from kfp_pipeline.task_settings import Platform
 
 if TYPE_CHECKING:
@@ -196,12 +196,12 @@ def test_a_short_lease_is_renewed_often_enough(
 def test_a_lease_outlives_kfps_patience(
     server: FakeKubernetes, watchman: Watchman, retries: int, waits: list[int]
 ) -> None:
-    seconds = lease_for(retries, Platform().backoff_seconds)
+    seconds = lease_seconds_for(retries, Platform().backoff_seconds)
     application(server, annotations={LEASE_ANNOTATION: str(seconds)})
     for number, wait in enumerate(
         [0, *waits]
     ):  # the task's node is lost, KFP waits, a pod comes back at the last moment
-        assert watchman.looks(NODE_LOST_SECONDS + wait + COME_BACK_SECONDS - 2 * LOOK) == []
+        assert watchman.looks(NODE_LOST_SECONDS + wait + NEW_POD_SECONDS - 2 * LOOK) == []
         renewed(server, f"2026-11-23T07:{number:02d}:00.0Z")
         assert watchman.looks(LOOK) == []
     assert watchman.looks(seconds + LOOK) == ["app"]
