@@ -1,4 +1,4 @@
-"""Documents and tables on this machine's disks: paths and `file:` URIs."""
+"""File access for paths and `file:` URIs: the implementation of `storage.Files` for this machine's file systems."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from spark_jobs.errors import InputError
 
 
 class LocalFiles:
-    """A `Files`; see `spark_jobs.storage`."""
+    """Implements the protocol `spark_jobs.storage.Files`, which describes the methods."""
 
     def read(self, uri: str) -> bytes:
         return _path(uri).read_bytes()
 
-    def open(self, uri: str, length: int = 0) -> IO[bytes]:  # noqa: ARG002 - a disk gives what is read
+    def open(self, uri: str, length: int = 0) -> IO[bytes]:  # noqa: ARG002 - a file sends no more than is read
         return _path(uri).open("rb")
 
     def write(self, uri: str, content: bytes) -> None:
         path = _path(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Write a temporary file and rename it: a process that is killed never leaves half a document under the final name.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
+            Path(temporary).chmod(0o644)  # mkstemp's files are readable by their owner only
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -64,7 +65,7 @@ class LocalFiles:
             )
             visible = [entry for entry in found if not entry.relative_to(path).as_posix().startswith((".", "_"))]
             return [str(entry) for entry in visible if not entry.name.startswith((".", "_"))]
-        names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - of any root
+        names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
         matches = sorted(match for match in names if Path(match).is_file() and not _is_hidden(match, str(path)))
         if not matches:
             raise InputError(f"{uri}: no such file{beside(path)}")
@@ -75,14 +76,14 @@ class LocalFiles:
 
 
 def _special(path: Path) -> str:
-    """What a path is that is neither a file nor a directory; empty if it is one of these or not there."""
+    """Returns the kind of a special file, such as a FIFO; empty for a file, a directory or a path that does not exist."""
     kinds = {stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
     mode = path.stat().st_mode if path.exists() else 0
     return next((kind for test, kind in kinds.items() if test(mode)), "")
 
 
 def _is_hidden(match: str, pattern: str) -> bool:
-    """Whether a part begins with an underscore, as what Spark writes beside its data does, and the pattern does not ask for it."""
+    """Returns whether a part of the path that the pattern does not name begins with an underscore, as Spark's own files do."""
     asked = {part[0] for part in pattern.split("/") if part}
     return "_" not in asked and any(part.startswith("_") for part in set(match.split("/")) - set(pattern.split("/")))
 

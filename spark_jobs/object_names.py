@@ -1,4 +1,8 @@
-"""Names in an object store: which URIs point into one, what a pattern finds there, what lies below a name. Asks no store."""
+"""Parses URIs of an object store and matches object names with folders and patterns; pure functions that need no connection.
+
+An object store has no folders: `data/` is only a common prefix of names. These functions apply the rules of a file system to a list of
+names, so that a glob finds the same tables in a store as on a disk.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,15 @@ from urllib.parse import urlparse
 from spark_jobs.contract import OBJECT_STORE_SCHEMES
 from spark_jobs.errors import InputError
 
-Listed = tuple[str, int, str, str]
-"""An object's name, bytes, ETag and version."""
+ListedObject = tuple[str, int, str, str]
+"""Name, size in bytes, ETag and version of an object."""
 
 
 def scheme_of(uri: str) -> str:
-    """One of `OBJECT_STORE_SCHEMES`, or `file` for a file or directory of this machine.
+    """Returns the scheme of a URI: one of `OBJECT_STORE_SCHEMES`, or `file` for a `file:` URI or a path.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the scheme is another one.
     """
     scheme = urlparse(uri).scheme if "://" in uri else "file"
     if scheme not in (*OBJECT_STORE_SCHEMES, "file"):
@@ -28,15 +32,15 @@ def scheme_of(uri: str) -> str:
 
 
 def is_stored(uri: str) -> bool:
-    """Whether a URI points into an object store."""
+    """Returns whether a URI points into an object store; it does not check whether an object is there."""
     return urlparse(uri).scheme in OBJECT_STORE_SCHEMES
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
-    """The bucket and the name in it.
+    """Splits a URI of an object store into bucket and object name.
 
     Raises:
-        InputError: it names no bucket, or a part of it is `..`.
+        InputError: the URI names no bucket, or a part of the name is `..`.
     """
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or ".." in key.split("/"):
@@ -44,30 +48,41 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def at_or_below(listed: Sequence[Listed], prefix: str, *, whole_names: bool) -> list[Listed]:
-    """Those of the objects that have a name or lie in its folder; without `whole_names` all whose name begins with it."""
+def at_or_below(listed: Sequence[ListedObject], prefix: str, *, whole_names: bool) -> list[ListedObject]:
+    """Selects the objects with a name or in the folder of that name, sorted.
+
+    Args:
+        listed: objects.
+        prefix: the name of an object or a folder, or the first part of a name.
+        whole_names: whether `prefix` is a complete name; else all objects are selected whose names begin with it.
+    """
     folder = prefix.rstrip("/") + "/"
     found = [item for item in listed if item[0].startswith(prefix)]
     return sorted(item for item in found if not whole_names or item[0] == prefix or item[0].startswith(folder))
 
 
-def start_of(key: str) -> str:
-    """What every name begins with that a name or a pattern can mean."""
+def literal_prefix(key: str) -> str:
+    """Returns the part of a pattern before its first wildcard, which is the prefix to list; a name without wildcards as a whole."""
     signs = [key.find(sign) for sign in "*?[" if sign in key]
     return key[: min(signs)] if signs else key
 
 
-def tables_at(names: Sequence[str], key: str, suffixes: Sequence[str]) -> list[str] | None:
-    """Which of the objects a key means that names one, a folder (then those with one of the suffixes) or a pattern.
+def select_tables(names: Sequence[str], key: str, suffixes: Sequence[str]) -> list[str] | None:
+    """Selects the objects that a key means.
+
+    Args:
+        names: names of the objects in the bucket that begin with the key's literal prefix.
+        key: the name of an object, a folder or a pattern.
+        suffixes: if the key is a folder, only objects with one of these suffixes are selected, and hidden ones are not.
 
     Returns:
-        Their names; None if there is nothing of that name, not even a folder without tables.
+        The names, sorted; an empty list for a folder without tables; None if there is no object or folder of that name.
     """
     base = f"{key.rstrip('/')}/" if key.strip("/") else ""
     below = [name.removeprefix(base) for name in names if name.startswith(base) and name != base]
     if key in names and not key.endswith("/"):
         return [key]
-    if start_of(key) != key:
+    if literal_prefix(key) != key:
         return sorted(name for name in names if matches(name, key) and not name.endswith("/")) or None
     visible = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
     found = sorted(f"{base}{name}" for name in visible if name.endswith(tuple(suffixes)))
@@ -75,7 +90,11 @@ def tables_at(names: Sequence[str], key: str, suffixes: Sequence[str]) -> list[s
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name matches as it would on a disk: a star crosses no slash, two stars do, and hidden names must be asked for."""
+    """Returns whether a name matches a pattern by the rules of a file system.
+
+    A star matches no slash, and two stars match any number of folders. A name that begins with `.` or `_` matches only a pattern that
+    begins with the same character.
+    """
     return _match(name.split("/"), pattern.split("/"))
 
 

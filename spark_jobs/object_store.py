@@ -1,7 +1,8 @@
-"""The one door to an object store that speaks S3, such as MinIO: `s3://`, `s3a://` and `minio://` URIs.
+"""The client of an object store with the S3 API, such as SeaweedFS, MinIO or Amazon S3: `s3://`, `s3a://` and `minio://` URIs.
 
-Steps and tasks both go through it, so that they have the same patience and say the same words. Small documents go through MinIO's client,
-tables and models through Spark's S3A, which `object_store_settings` sets up to find the same store and the same keys.
+Steps and KFP tasks both use this client, so that they retry equally long and report the same errors. It reads and writes small documents by
+the package minio. Spark reads and writes tables and models by S3A, for which `object_store_settings` derives the settings from the same
+environment variables.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlparse
 
 from spark_jobs.errors import InputError, UnavailableError
-from spark_jobs.object_names import Listed, at_or_below, bucket_and_key, start_of, tables_at
-from spark_jobs.object_store_settings import CredentialsAwayError, ObjectStoreSettings
+from spark_jobs.object_names import ListedObject, at_or_below, bucket_and_key, literal_prefix, select_tables
+from spark_jobs.object_store_settings import CredentialsUnavailableError, ObjectStoreSettings
 
 if TYPE_CHECKING:
     from minio import Minio
     from minio.error import S3Error
 
 FIRST_CONTACT_SECONDS = 60.0
-"""How long the first request may take to succeed: as long as the store's pod takes to start again, when a task begins meanwhile."""
-TELL_SECONDS = 4.0
-"""After so long whoever waits is told what for: it may be a wrong endpoint."""
+"""How long the first request is retried: long enough for the store's pod to restart, short enough for a wrong endpoint."""
+WARN_AFTER_SECONDS = 4.0
+"""After this time a warning says what the request waits for, as the endpoint may be wrong."""
 PATIENCE_SECONDS = 120.0
-"""How long a store that has answered before may be away."""
+"""How long a request is retried if the store has answered before, so that the endpoint and the keys are known to be right."""
 BRIEF_SECONDS = 3.0
-"""How long what is an extra, such as a log that is kept, waits for the store: the verdict must not come late for it."""
-REFUSED = {
+"""How long an optional request is retried, such as one that archives a log; it must not delay the end of a task."""
+REFUSAL_ADVICE = {
     "ExpiredToken": "the temporary keys have expired; get new ones, and set AWS_SESSION_TOKEN with them",
     "InvalidToken": "it does not know the session token; check AWS_SESSION_TOKEN, which belongs to one pair of keys",
     "InvalidAccessKeyId": "it does not know the access key; check the secret behind AWS_ACCESS_KEY_ID",
@@ -44,29 +45,29 @@ REFUSED = {
     "NoSuchBucket": "there is no such bucket; make it first: spark-kfp data make-bucket NAME",
     "InvalidBucketName": "that is no name of a bucket",
 }
-"""What to do about what a store says: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
-REFUSED["InvalidTokenId"] = REFUSED["InvalidToken"]  # MinIO's name: cmd/api-errors.go
-PASSING = ("SlowDown", "RequestTimeout", "OperationAborted", "TooManyRequests")
-"""What a store says below 500 and takes back by itself."""
+"""What the user can do about an S3 error code: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
+REFUSAL_ADVICE["InvalidTokenId"] = REFUSAL_ADVICE["InvalidToken"]  # MinIO's name: cmd/api-errors.go
+TRANSIENT_CODES = ("SlowDown", "RequestTimeout", "OperationAborted", "TooManyRequests")
+"""S3 error codes with an HTTP status below 500 after which a retry can succeed."""
 Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 
 @functools.cache
 def from_environment(*, brief: bool = False) -> ObjectStore:
-    """The store that the environment names.
+    """Returns the object store that the environment variables name.
 
     Args:
-        brief: whether it is for an extra; see `BRIEF_SECONDS`.
+        brief: whether its requests are optional; see `BRIEF_SECONDS`.
 
     Raises:
-        InputError: it does not say where the store is, or who asks.
+        InputError: an environment variable is wrong, or there are no credentials.
     """
     return ObjectStore(ObjectStoreSettings.from_environment(), brief=brief)
 
 
 class ObjectStore:
-    """A `Files`, see `spark_jobs.storage`, and what tasks and commands need besides."""
+    """Implements the protocol `spark_jobs.storage.Files`, and adds what KFP tasks and commands need: uploads, buckets and lists."""
 
     def __init__(self, settings: ObjectStoreSettings, *, brief: bool = False) -> None:
         import urllib3  # noqa: PLC0415 - a run on one machine needs none of it
@@ -100,7 +101,7 @@ class ObjectStore:
             try:
                 return io.BufferedReader(_Stream(uri, store.get_object(*bucket_and_key(uri), length=length)))
             except _s3_error() as error:
-                if error.code == "InvalidRange":  # S3's answer to any range of an object without bytes
+                if error.code == "InvalidRange":  # S3 refuses every range of an empty object
                     return io.BytesIO()
                 raise
 
@@ -111,15 +112,19 @@ class ObjectStore:
         self._ask(uri, lambda store: store.put_object(bucket, key, io.BytesIO(content), len(content)))
 
     def upload(self, path: Path, uri: str, on_progress: Callable[[int], None] = lambda _: None) -> str:
-        """Puts a file into the store and makes sure that it arrived as it is.
+        """Uploads a file and checks that all its bytes have arrived.
 
         Args:
             path: the file.
-            uri: where it goes.
-            on_progress: called with the number of bytes sent since the last call.
+            uri: URI of the object.
+            on_progress: is called with the number of bytes that were sent since its last call.
 
         Returns:
-            The file's SHA-256, which is kept with the object as `x-amz-meta-sha256`.
+            The SHA-256 of the file, which is stored with the object as `x-amz-meta-sha256`.
+
+        Raises:
+            InputError: the file changed during the upload, or the store refuses it.
+            UnavailableError: the store does not answer.
         """
         bucket, key = bucket_and_key(uri)
         with path.open("rb") as file:
@@ -128,24 +133,32 @@ class ObjectStore:
 
         def put(store: Minio) -> None:
             with path.open("rb") as file:
-                # One part of up to 5 GiB is checked as a whole by the store: the signature covers its SHA-256 or MD5.
-                content = cast(BinaryIO, _Counted(file, on_progress))
+                # A single part of up to 5 GiB is checked as a whole by the store: the signature covers its SHA-256 or MD5.
+                content = cast(BinaryIO, _ProgressReader(file, on_progress))
                 store.put_object(bucket, key, content, size, metadata={"sha256": digest})
 
         self._ask(uri, put)
-        kept = self._ask(uri, lambda store: store.stat_object(bucket, key))
-        if kept.size != size:
-            raise InputError(f"{uri}: {kept.size} bytes arrived of {size}; {path} changed meanwhile? Upload it again")
+        stored = self._ask(uri, lambda store: store.stat_object(bucket, key))
+        if stored.size != size:
+            raise InputError(f"{uri}: {stored.size} bytes arrived of {size}; {path} changed meanwhile? Upload it again")
         return digest
 
     def check(self, uri: str) -> None:
         if not self.bucket_exists(uri):
-            raise InputError(f"{uri}: {REFUSED['NoSuchBucket']}")
+            raise InputError(f"{uri}: {REFUSAL_ADVICE['NoSuchBucket']}")
 
     def bucket_exists(self, uri: str, patience_seconds: float | None = None) -> bool:
-        """Whether a URI's bucket is there; also whether the store answers and knows the keys.
+        """Returns whether the bucket of a URI exists; this also checks the connection and the keys.
 
-        It asks for a name below the URI: that needs no more rights than to look for the bucket, and its answer says why, if it refuses.
+        The request lists one object below the URI. That needs no more rights than HeadBucket, whose refusal would have no error code.
+
+        Args:
+            uri: any URI in the bucket.
+            patience_seconds: how long to retry; None: as for other requests.
+
+        Raises:
+            InputError: the store refuses the request.
+            UnavailableError: the store does not answer.
         """
         bucket, key = bucket_and_key(uri)
         try:
@@ -155,7 +168,7 @@ class ObjectStore:
         return True
 
     def make_bucket(self, bucket: str) -> bool:
-        """Makes a bucket; False if it was there."""
+        """Creates a bucket; returns False if it exists already."""
         if self.bucket_exists(f"s3://{bucket}"):
             return False
         self._ask(f"s3://{bucket}", lambda store: store.make_bucket(bucket))
@@ -166,27 +179,27 @@ class ObjectStore:
 
         bucket, key = bucket_and_key(uri)
         base = key.rstrip("/")
-        if not base:  # never a whole bucket
+        if not base:  # a URI of a bucket alone: never delete all its objects
             return
-        doomed = [DeleteObject(item[0]) for item in at_or_below(self._list(uri, base), base, whole_names=True)]
-        if doomed:
-            errors = self._ask(uri, lambda store: list(store.remove_objects(bucket, doomed)))
+        objects = [DeleteObject(item[0]) for item in at_or_below(self._list(uri, base), base, whole_names=True)]
+        if objects:
+            errors = self._ask(uri, lambda store: list(store.remove_objects(bucket, objects)))
             if errors:
                 raise UnavailableError(f"{uri}: {len(errors)} objects could not be removed: {errors[0].message}")
 
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
         bucket, key = bucket_and_key(uri)
-        found = tables_at([item[0] for item in self._list(uri, start_of(key))], key, suffixes)
+        found = select_tables([item[0] for item in self._list(uri, literal_prefix(key))], key, suffixes)
         if found is None:
             raise InputError(f"{uri}: no such object in bucket {bucket!r}")
         return [f"{urlparse(uri).scheme}://{bucket}/{name}" for name in found]
 
-    def list_objects(self, uri: str, *, whole_names: bool = True) -> list[Listed]:
-        """What lies at or below a URI, by name.
+    def list_objects(self, uri: str, *, whole_names: bool = True) -> list[ListedObject]:
+        """Lists the objects at or below a URI, sorted by name.
 
         Args:
-            uri: of an object or a folder.
-            whole_names: whether its last word is a whole name; else names that begin with it count too.
+            uri: URI of an object or a folder.
+            whole_names: whether the URI is complete; else objects are listed too whose URIs only begin with it.
         """
         key = bucket_and_key(uri)[1]
         return at_or_below(self._list(uri, key), key, whole_names=whole_names)
@@ -194,39 +207,47 @@ class ObjectStore:
     def spark_uri(self, uri: str) -> str:
         return "s3a://" + "/".join(bucket_and_key(uri))
 
-    def _list(self, uri: str, start: str) -> list[Listed]:
+    def _list(self, uri: str, start: str) -> list[ListedObject]:
         bucket, _ = bucket_and_key(uri)
         listed = self._ask(uri, lambda store: list(store.list_objects(bucket, start, recursive=True)))
         return [(str(item.object_name), item.size or 0, item.etag or "", item.version_id or "") for item in listed]
 
     def _ask(self, uri: str, request: Callable[[Minio], Answer], patience_seconds: float | None = None) -> Answer:
-        """Repeats a request while the store, or who gives the keys, is away; what it refuses is told at once."""
+        """Sends a request, and retries it with growing pauses while the store or the source of the credentials is unavailable.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            InputError: the store refuses the request, which a retry cannot change.
+            UnavailableError: there was no answer within the time allowed.
+        """
         from minio.error import MinioException, S3Error  # noqa: PLC0415
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         if patience_seconds is None:
             patience_seconds = self._patience_seconds()
-        began, pause, told = time.monotonic(), 0.5, False
+        began, pause, warned = time.monotonic(), 0.5, False
         while True:
             try:
                 answer = request(self._client)
                 self._answered = True
                 return answer
             except S3Error as error:
-                self._refuse(uri, error)
+                self._raise_if_refused(uri, error)
                 reason: Exception = error
-            except (HTTPError, MinioException, CredentialsAwayError, OSError) as error:
+            except (HTTPError, MinioException, CredentialsUnavailableError, OSError) as error:
                 reason = error
-            except InputError:  # who should give the keys does not
+            except InputError:  # there are no credentials; an InputError is a ValueError, so this clause comes first
                 raise
-            except ValueError as error:  # MinIO's client looks at names before it asks
+            except ValueError as error:  # the client checks bucket and object names before it sends a request
                 raise InputError(f"{uri}: {error}") from error
             waited = time.monotonic() - began
             if waited + pause > patience_seconds:
-                raise UnavailableError(f"{uri}: {self._away(reason)}") from reason
-            if waited > TELL_SECONDS and not told:
-                log.warning("%s: %s; asking again for %.0f s", uri, self._away(reason), patience_seconds - waited)
-                told = True
+                raise UnavailableError(f"{uri}: {self._unavailable(reason)}") from reason
+            if waited > WARN_AFTER_SECONDS and not warned:
+                log.warning(
+                    "%s: %s; asking again for %.0f s", uri, self._unavailable(reason), patience_seconds - waited
+                )
+                warned = True
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
@@ -235,28 +256,28 @@ class ObjectStore:
             return BRIEF_SECONDS
         return PATIENCE_SECONDS if self._answered else FIRST_CONTACT_SECONDS
 
-    def _refuse(self, uri: str, error: S3Error) -> None:
-        """Tells what a repetition cannot help."""
+    def _raise_if_refused(self, uri: str, error: S3Error) -> None:
+        """Raises the error of ours that corresponds to an S3 error, unless a retry can help."""
         code = str(error.code)
         if code == "NoSuchKey":
             raise FileNotFoundError(f"{uri}: no such object") from error
         if code == "NoSuchBucket":
-            raise NoSuchBucketError(f"{uri}: {REFUSED[code]}") from error
-        if error.response.status < 500 and code not in PASSING:
-            advice = REFUSED.get(code, error.message)
-            raise InputError(f"{uri}: the object store at {self.settings.where} refuses ({code}): {advice}") from error
+            raise NoSuchBucketError(f"{uri}: {REFUSAL_ADVICE[code]}") from error
+        if error.response.status < 500 and code not in TRANSIENT_CODES:
+            advice = REFUSAL_ADVICE.get(code, error.message)
+            raise InputError(
+                f"{uri}: the object store at {self.settings.address} refuses ({code}): {advice}"
+            ) from error
 
-    def _away(self, reason: Exception) -> str:
-        if isinstance(reason, CredentialsAwayError):
+    def _unavailable(self, reason: Exception) -> str:
+        if isinstance(reason, CredentialsUnavailableError):
             return str(reason)
-        where = self.settings.where
-        return (
-            f"the object store at {where} does not answer ({_short(reason)}); check AWS_ENDPOINT_URL, and that it runs"
-        )
+        address, why = self.settings.address, _first_line(reason)
+        return f"the object store at {address} does not answer ({why}); check AWS_ENDPOINT_URL, and that it runs"
 
 
 class NoSuchBucketError(InputError):
-    """The store has no such bucket."""
+    """The object store has no such bucket."""
 
 
 def _s3_error() -> type[S3Error]:
@@ -266,7 +287,7 @@ def _s3_error() -> type[S3Error]:
 
 
 class _Stream(io.RawIOBase):
-    """What is read of an object as it comes; a cut connection is the store being away."""
+    """Reads an object while it arrives; a connection that breaks is an UnavailableError."""
 
     def __init__(self, uri: str, answer: Any) -> None:
         self._uri, self._answer = uri, answer
@@ -280,7 +301,9 @@ class _Stream(io.RawIOBase):
         try:
             content = self._answer.read(len(buffer))
         except HTTPError as error:
-            raise UnavailableError(f"{self._uri}: the object store broke off ({_short(error)}); run again") from error
+            raise UnavailableError(
+                f"{self._uri}: the object store broke off ({_first_line(error)}); run again"
+            ) from error
         buffer[: len(content)] = content
         return len(content)
 
@@ -290,8 +313,8 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-class _Counted(io.RawIOBase):
-    """A file that tells how much of it was read."""
+class _ProgressReader(io.RawIOBase):
+    """Reads a file and reports the number of bytes to a callback."""
 
     def __init__(self, file: Any, on_read: Callable[[int], None]) -> None:
         self._file, self._on_read = file, on_read
@@ -305,7 +328,7 @@ class _Counted(io.RawIOBase):
         return content
 
 
-def _short(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     if isinstance(error, _s3_error()):
         return f"{error.code}: {error.message}"
     return str(error).split("\n")[0].rpartition(": ")[2][:200] or type(error).__name__

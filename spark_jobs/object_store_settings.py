@@ -1,7 +1,8 @@
-"""Where the object store is and who asks, by the names that every S3 client knows; for Python's client and for Spark's S3A alike.
+"""Settings of the object store, from the environment variables that all S3 clients use (`AWS_...`), for minio's client and for Spark's S3A.
 
-The keys are looked for in the order of the AWS SDK for Java 2, on which S3A stands, and the first place that has any is the only one that
-is asked: https://docs.aws.amazon.com/sdk-for-java/latest/developer-guide/credentials-chain.html.
+Both clients must get their keys from the same source. The sources are tried in the order of the AWS SDK for Java 2, which S3A uses, and the
+first one that is configured is the only one that is used:
+https://docs.aws.amazon.com/sdk-for-java/latest/developer-guide/credentials-chain.html.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 CREDENTIALS_FILE = "~/.aws/credentials"
 
 
-class KeysFrom(Enum):
-    """The places that keys come from, in the order in which they are looked for; each with S3A's class for it.
+class CredentialsSource(Enum):
+    """The sources of keys in the order in which they are tried; the value is the class of S3A's credentials provider.
 
-    Hadoop 3.5.0's own list (`fs.s3a.aws.credentials.provider` in hadoop-common's core-default.xml) begins with keys in Spark's settings,
-    which anybody can read in its UI, and lacks web identity and the file. All four classes are in hadoop-aws and in the SDK's `auth`;
-    the web identity asks `sts`. Dockerfile.spark has these three.
+    The default list of Hadoop 3.5.0 (`fs.s3a.aws.credentials.provider` in hadoop-common's core-default.xml) begins with keys in Spark's
+    settings, which everyone can read in Spark's UI, and has neither web identity nor the credentials file. The four classes are in
+    hadoop-aws and in the SDK's module `auth`; web identity also needs the module `sts`. Dockerfile.spark installs these three.
     """
 
     ENVIRONMENT = (
@@ -40,29 +41,29 @@ class KeysFrom(Enum):
     POD_OR_INSTANCE = "org.apache.hadoop.fs.s3a.auth.IAMInstanceCredentialsProvider"
 
 
-class CredentialsAwayError(Exception):
-    """Who hands out temporary credentials does not answer now; the text says who."""
+class CredentialsUnavailableError(Exception):
+    """The service that issues temporary credentials does not answer; the message names the service. A retry may help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStoreSettings:
-    """Where the object store is and who asks, by the names that every S3 client knows.
+    """Address and credentials of the object store; each field is the environment variable `AWS_` + its name in upper case.
 
     Attributes:
-        endpoint_url: such as http://seaweedfs.kubeflow:9000; empty: Amazon S3.
-        region: what the store calls its own; with Amazon S3 that of the bucket.
-        access_key_id: user.
-        secret_access_key: password; never printed.
-        session_token: belongs to keys that are temporary; never printed.
-        web_identity_token_file: token of a service account (IRSA and the like), which is changed into temporary keys.
-        role_arn: the role that such keys have.
-        endpoint_url_sts: who changes the token; empty: the endpoint, and without one Amazon's STS.
-        shared_credentials_file: keys by profile; empty: ~/.aws/credentials, if it is there.
-        profile: part of that file; empty: default.
-        container_credentials_full_uri: who gives keys to a pod; set by EKS Pod Identity.
-        container_credentials_relative_uri: who gives keys to a container; set by ECS.
-        ec2_metadata_service_endpoint: of an instance that gives keys; empty: Amazon's.
-        ec2_metadata_disabled: true: an instance is never asked.
+        endpoint_url: URL of the store, such as http://seaweedfs.kubeflow:9000; empty: Amazon S3.
+        region: region of the store; for Amazon S3 that of the bucket.
+        access_key_id: name of the access key.
+        secret_access_key: the secret key; never printed.
+        session_token: the token that belongs to temporary keys; never printed.
+        web_identity_token_file: file with the token of a service account (such as IRSA on EKS), which STS exchanges for temporary keys.
+        role_arn: the role of these temporary keys.
+        endpoint_url_sts: URL of STS; empty: `endpoint_url`, or without one Amazon's STS.
+        shared_credentials_file: file with keys by profile; empty: ~/.aws/credentials, if it exists.
+        profile: profile in this file; empty: default.
+        container_credentials_full_uri: URL that issues keys to a pod; set by EKS Pod Identity.
+        container_credentials_relative_uri: path of the URL that issues keys to a container; set by ECS.
+        ec2_metadata_service_endpoint: URL of the instance metadata service; empty: that of Amazon EC2.
+        ec2_metadata_disabled: `true`: the instance metadata service is not used.
     """
 
     endpoint_url: str = ""
@@ -82,10 +83,13 @@ class ObjectStoreSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> ObjectStoreSettings:
-        """Reads the variables that begin with AWS_.
+        """Reads the settings from environment variables.
+
+        Args:
+            environment: the variables; None: those of this process.
 
         Raises:
-            InputError: one is missing or wrong; the text names it.
+            InputError: a variable is missing or wrong; the message names it.
         """
         environment = os.environ if environment is None else environment
         given = {item.name: environment.get(f"AWS_{item.name.upper()}", "") for item in fields(cls)}
@@ -104,25 +108,25 @@ class ObjectStoreSettings:
         return cls(**{name: value.strip() for name, value in given.items() if value})
 
     @property
-    def keys_from(self) -> KeysFrom:
-        """Where the keys come from."""
+    def credentials_source(self) -> CredentialsSource:
+        """The source of the keys that these settings select."""
         if self.access_key_id:
-            return KeysFrom.ENVIRONMENT
+            return CredentialsSource.ENVIRONMENT
         if self.web_identity_token_file:
-            return KeysFrom.WEB_IDENTITY
+            return CredentialsSource.WEB_IDENTITY
         if self.profile or self.shared_credentials_file or Path(CREDENTIALS_FILE).expanduser().is_file():
-            return KeysFrom.FILE
-        return KeysFrom.POD_OR_INSTANCE
+            return CredentialsSource.FILE
+        return CredentialsSource.POD_OR_INSTANCE
 
     @property
-    def where(self) -> str:
-        """The store's address, for messages."""
+    def address(self) -> str:
+        """The address of the store for messages."""
         return self.endpoint_url or f"https://s3.{self.region}.amazonaws.com (AWS_ENDPOINT_URL is not set)"
 
     def s3a_settings(self) -> dict[str, str]:
-        """What Spark's S3A must know; no key is among it.
+        """Returns the Spark settings for S3A. They hold no keys, as Spark's UI and the SparkApplication show settings.
 
-        Source of the committer's settings: https://spark.apache.org/docs/latest/cloud-integration.html.
+        The committer's settings are those of https://spark.apache.org/docs/latest/cloud-integration.html.
         """
         cloud = "org.apache.spark.internal.io.cloud"
         own_store = {
@@ -133,8 +137,8 @@ class ObjectStoreSettings:
         return {
             **(own_store if self.endpoint_url else {}),
             "spark.hadoop.fs.s3a.endpoint.region": self.region,
-            "spark.hadoop.fs.s3a.aws.credentials.provider": self.keys_from.value,
-            "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",  # a step alone writes below its output
+            "spark.hadoop.fs.s3a.aws.credentials.provider": self.credentials_source.value,
+            "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",  # fewer checks: only this step writes below its output
             "spark.hadoop.fs.s3a.committer.name": "magic",
             "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
             "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
@@ -142,47 +146,61 @@ class ObjectStoreSettings:
         }
 
     def provider(self) -> Provider:
-        """What gives Python's client its keys, and new ones before temporary ones expire."""
-        import urllib3  # noqa: PLC0415 - a run on one machine needs none of it
+        """Returns the provider of keys for minio's client; it renews temporary keys before they expire.
+
+        Raises:
+            InputError: no source of keys is configured.
+        """
+        import urllib3  # noqa: PLC0415 - a run on one machine does not need it
         from minio.credentials.providers import AWSConfigProvider, IamAwsProvider, StaticProvider  # noqa: PLC0415
 
         seconds = (
-            1 if self.keys_from == KeysFrom.POD_OR_INSTANCE else 3
+            1 if self.credentials_source == CredentialsSource.POD_OR_INSTANCE else 3
         )  # an instance answers at once, or there is none
         client = urllib3.PoolManager(timeout=urllib3.Timeout(connect=seconds, read=10), retries=False)
-        if self.keys_from == KeysFrom.ENVIRONMENT:
+        if self.credentials_source == CredentialsSource.ENVIRONMENT:
             return StaticProvider(self.access_key_id, self.secret_access_key, self.session_token or None)
-        if self.keys_from == KeysFrom.WEB_IDENTITY:
+        if self.credentials_source == CredentialsSource.WEB_IDENTITY:
             sts = self.endpoint_url_sts or self.endpoint_url
             found: Provider = IamAwsProvider(custom_endpoint=sts or None, http_client=client)
             advice = f"check AWS_ROLE_ARN, and the token in {self.web_identity_token_file}"
-            return cast("Provider", _Told(found, f"STS at {sts or 'Amazon'}", advice))
-        if self.keys_from == KeysFrom.FILE:
+            return cast("Provider", _ProviderWithAdvice(found, f"STS at {sts or 'Amazon'}", advice))
+        if self.credentials_source == CredentialsSource.FILE:
             file = self.shared_credentials_file or str(Path(CREDENTIALS_FILE).expanduser())
             found, profile = AWSConfigProvider(file, self.profile or None), self.profile or "default"
-            return cast("Provider", _Told(found, f"profile {profile!r} of {file}", "check AWS_PROFILE and that file"))
+            return cast(
+                "Provider",
+                _ProviderWithAdvice(found, f"profile {profile!r} of {file}", "check AWS_PROFILE and that file"),
+            )
         in_pod = self.container_credentials_full_uri or self.container_credentials_relative_uri
-        unknown = "AWS_ENDPOINT_URL is not set, and nobody gives keys for Amazon S3"
-        nobody = (
-            f"{f'nobody gives keys for the object store at {self.endpoint_url}' if self.endpoint_url else unknown}: set "
+        no_keys = f"there are no keys for the object store at {self.endpoint_url}"
+        if not self.endpoint_url:
+            no_keys = "AWS_ENDPOINT_URL is not set, and there are no keys for Amazon S3"
+        advice = (
+            f"{no_keys}: set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, or AWS_PROFILE"
         )
         if not in_pod and self.ec2_metadata_disabled.lower() == "true":
-            raise InputError(nobody)
+            raise InputError(advice)
         instance = "" if in_pod else self.ec2_metadata_service_endpoint.rstrip("/")
-        return cast("Provider", _Told(IamAwsProvider(custom_endpoint=instance or None, http_client=client), "", nobody))
+        return cast(
+            "Provider",
+            _ProviderWithAdvice(IamAwsProvider(custom_endpoint=instance or None, http_client=client), "", advice),
+        )
 
 
-class _Told:
-    """A provider whose errors are told in our words: minio's own hold the URL that was asked, and with it a web identity's token.
+class _ProviderWithAdvice:
+    """Wraps a provider of keys and replaces its errors, as minio's contain the requested URL and in it the token of a web identity."""
 
-    Attributes:
-        who: gives the keys; empty if it is not known whether there is anybody.
-        advice: what to do if it gives none.
-    """
+    def __init__(self, provider: Provider, service: str, advice: str) -> None:
+        """Wraps a provider.
 
-    def __init__(self, provider: Provider, who: str, advice: str) -> None:
-        self._provider, self._who, self._advice = provider, who, advice
+        Args:
+            provider: minio's provider.
+            service: name of the service that issues the keys; empty if it is not known whether there is one.
+            advice: what the user can do if it issues none.
+        """
+        self._provider, self._service, self._advice = provider, service, advice
 
     def retrieve(self) -> Credentials:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
@@ -193,8 +211,10 @@ class _Told:
             status = re.search(r"HTTP status code (\d{3})$", str(error))
             away = isinstance(error, HTTPError) or (status is not None and int(status[1]) >= 500)
             why = f" (HTTP {status[1]})" if status else f" ({type(error).__name__})" if away else ""
-            if self._who and away:
-                raise CredentialsAwayError(f"{self._who} does not answer{why}") from None
-            raise InputError(f"{self._who} gives no keys{why}; {self._advice}" if self._who else self._advice) from None
-        self._who = self._who or "the pod's or the instance's service of credentials"
+            if self._service and away:
+                raise CredentialsUnavailableError(f"{self._service} does not answer{why}") from None
+            message = f"{self._service} gives no keys{why}; {self._advice}" if self._service else self._advice
+            raise InputError(message) from None
+        # It has answered once, so from now on a failure means that it is unavailable.
+        self._service = self._service or "the pod's or the instance's service of credentials"
         return found

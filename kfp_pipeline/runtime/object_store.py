@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs.errors import UnavailableError
-from spark_jobs.object_names import Listed, at_or_below, bucket_and_key, is_stored
+from spark_jobs.object_names import ListedObject, at_or_below, bucket_and_key, is_stored
 from spark_jobs.object_store import ObjectStore, from_environment
 from spark_jobs.result import Failure
 
@@ -92,7 +92,7 @@ def upload(path: Path, uri: str, on_progress: Callable[[int], None] = lambda _: 
         return store.upload(path, uri, on_progress)
 
 
-def list_objects(uri: str, *, whole_names: bool = True) -> list[Listed]:
+def list_objects(uri: str, *, whole_names: bool = True) -> list[ListedObject]:
     """Lists the objects at or below a URI, sorted by name; see `ObjectStore.list_objects`."""
     with _store() as store:
         return store.list_objects(uri, whole_names=whole_names)

@@ -14,7 +14,7 @@ from kfp_pipeline.runtime import object_store as task_side
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs import object_store, object_store_settings, storage
 from spark_jobs.errors import InputError, UnavailableError
-from spark_jobs.object_store_settings import KeysFrom, ObjectStoreSettings
+from spark_jobs.object_store_settings import CredentialsSource, ObjectStoreSettings
 
 if TYPE_CHECKING:
     from fake_s3 import FakeS3
@@ -157,36 +157,39 @@ def test_a_session_token_goes_with_its_keys(door: FakeS3, ask: str, monkeypatch:
     assert door.askers[1:] == [("user", "session-token")]
 
 
-def give(door: FakeS3, keys_from: KeysFrom, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def give(door: FakeS3, source: CredentialsSource, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets the environment so that the keys come from there."""
     (folder / "token").write_text(WEB_TOKEN)
     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
     lines = [f"{name} = {value}" for name, value in zip(names, door.keys, strict=True)]
     (folder / "credentials").write_text("\n".join(["[other]", "aws_access_key_id = half", "[mine]", *lines]))
     variables = {
-        KeysFrom.ENVIRONMENT: {name.upper(): value for name, value in zip(names, door.keys, strict=True)},
-        KeysFrom.WEB_IDENTITY: {
+        CredentialsSource.ENVIRONMENT: {name.upper(): value for name, value in zip(names, door.keys, strict=True)},
+        CredentialsSource.WEB_IDENTITY: {
             "AWS_WEB_IDENTITY_TOKEN_FILE": f"{folder}/token",
             "AWS_ROLE_ARN": "arn:aws:iam::1:role/r",
         },
-        KeysFrom.FILE: {"AWS_SHARED_CREDENTIALS_FILE": f"{folder}/credentials", "AWS_PROFILE": "mine"},
-        KeysFrom.POD_OR_INSTANCE: {"AWS_EC2_METADATA_SERVICE_ENDPOINT": door.url, "AWS_EC2_METADATA_DISABLED": "false"},
+        CredentialsSource.FILE: {"AWS_SHARED_CREDENTIALS_FILE": f"{folder}/credentials", "AWS_PROFILE": "mine"},
+        CredentialsSource.POD_OR_INSTANCE: {
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": door.url,
+            "AWS_EC2_METADATA_DISABLED": "false",
+        },
     }
-    for name, value in variables[keys_from].items():
+    for name, value in variables[source].items():
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.parametrize("keys_from", KeysFrom)
+@pytest.mark.parametrize("source", CredentialsSource)
 @pytest.mark.parametrize("ask", BOTH)
 def test_the_keys_come_from_wherever_the_environment_has_them(
-    no_keys: FakeS3, ask: str, keys_from: KeysFrom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_keys: FakeS3, ask: str, source: CredentialsSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(no_keys, keys_from, tmp_path, monkeypatch)
+    give(no_keys, source, tmp_path, monkeypatch)
     ASKS[ask]()
     assert set(no_keys.askers) == {("temporary", "session-token")}
     settings = object_store.from_environment().settings
-    assert settings.keys_from == keys_from
-    assert settings.s3a_settings()["spark.hadoop.fs.s3a.aws.credentials.provider"] == keys_from.value
+    assert settings.credentials_source == source
+    assert settings.s3a_settings()["spark.hadoop.fs.s3a.aws.credentials.provider"] == source.value
     assert not [secret for secret in SECRETS if secret in f"{settings} {settings.s3a_settings()}"]
 
 
@@ -198,14 +201,14 @@ def test_a_pod_gets_its_keys_with_its_own_token(
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", f"{tmp_path}/token")
     ASKS["a task reads"]()
     assert no_keys.askers == [("temporary", "session-token")]
-    assert object_store.from_environment().settings.keys_from == KeysFrom.POD_OR_INSTANCE
+    assert object_store.from_environment().settings.credentials_source == CredentialsSource.POD_OR_INSTANCE
 
 
-@pytest.mark.parametrize("keys_from", [KeysFrom.WEB_IDENTITY, KeysFrom.POD_OR_INSTANCE])
+@pytest.mark.parametrize("source", [CredentialsSource.WEB_IDENTITY, CredentialsSource.POD_OR_INSTANCE])
 def test_temporary_keys_are_changed_for_new_ones_before_they_expire(
-    no_keys: FakeS3, keys_from: KeysFrom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_keys: FakeS3, source: CredentialsSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(no_keys, keys_from, tmp_path, monkeypatch)
+    give(no_keys, source, tmp_path, monkeypatch)
     no_keys.lasts_seconds = 5
     ASKS["a task reads"]()
     no_keys.keys = ("newer", SECRET, "newer-token")
@@ -216,16 +219,16 @@ def test_temporary_keys_are_changed_for_new_ones_before_they_expire(
 def test_the_order_is_that_of_the_sdk_on_which_s3a_stands(
     no_keys: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for keys_from in reversed(KeysFrom):
-        give(no_keys, keys_from, tmp_path, monkeypatch)
-        assert ObjectStoreSettings.from_environment().keys_from == keys_from
+    for source in reversed(CredentialsSource):
+        give(no_keys, source, tmp_path, monkeypatch)
+        assert ObjectStoreSettings.from_environment().credentials_source == source
 
 
 def test_the_file_in_the_home_is_taken_if_it_is_there(
     no_keys: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_store_settings, "CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    assert ObjectStoreSettings.from_environment().keys_from == KeysFrom.POD_OR_INSTANCE
+    assert ObjectStoreSettings.from_environment().credentials_source == CredentialsSource.POD_OR_INSTANCE
     (tmp_path / "credentials").write_text("[default]\naws_access_key_id = u\naws_secret_access_key = s\n")
     ASKS["a task reads"]()
     assert no_keys.askers == [("u", "")]
@@ -235,7 +238,7 @@ def test_the_file_in_the_home_is_taken_if_it_is_there(
 def test_a_web_identity_that_is_refused_is_told_without_its_token(
     no_keys: FakeS3, ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(no_keys, KeysFrom.WEB_IDENTITY, tmp_path, monkeypatch)
+    give(no_keys, CredentialsSource.WEB_IDENTITY, tmp_path, monkeypatch)
     (tmp_path / "token").write_text(f"{WEB_TOKEN}-of-yesterday")
     with pytest.raises(
         InputError, match=r"STS at http://.* gives no keys \(HTTP 400\); check AWS_ROLE_ARN, and the token in"
@@ -248,7 +251,7 @@ def test_a_web_identity_that_is_refused_is_told_without_its_token(
 def test_an_sts_that_is_away_is_waited_for_and_told_as_what_it_is(
     no_keys: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(no_keys, KeysFrom.WEB_IDENTITY, tmp_path, monkeypatch)
+    give(no_keys, CredentialsSource.WEB_IDENTITY, tmp_path, monkeypatch)
     no_keys.faults = ["503", "cut"]
     ASKS["a task reads"]()
     object_store.from_environment.cache_clear()
@@ -271,7 +274,7 @@ NO_KEYS = (
 def test_a_profile_that_gives_no_keys_is_named(
     no_keys: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    give(no_keys, KeysFrom.FILE, tmp_path, monkeypatch)
+    give(no_keys, CredentialsSource.FILE, tmp_path, monkeypatch)
     (tmp_path / "credentials").write_text(text)
     with pytest.raises(InputError, match=r"profile 'mine' of .*credentials gives no keys; check AWS_PROFILE") as caught:
         ASKS["a task reads"]()
@@ -286,13 +289,13 @@ def test_without_any_keys_one_message_names_all_ways(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", disabled)
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
     with pytest.raises(
-        InputError, match=f"nobody gives keys for the object store at {no_keys.url}: set AWS_ACCESS_KEY_ID"
+        InputError, match=f"there are no keys for the object store at {no_keys.url}: set AWS_ACCESS_KEY_ID"
     ):
         ASKS[ask]()
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     object_store.from_environment.cache_clear()
     with pytest.raises(
-        InputError, match="AWS_ENDPOINT_URL is not set, and nobody gives keys for Amazon S3: set AWS_ACCESS"
+        InputError, match="AWS_ENDPOINT_URL is not set, and there are no keys for Amazon S3: set AWS_ACCESS"
     ):
         ASKS[ask]()
 

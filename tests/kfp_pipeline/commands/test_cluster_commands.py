@@ -110,7 +110,7 @@ def test_nothing_is_submitted_if_this_machine_cannot_read_the_results(server: Fa
     code, _, err = call(*PIPELINE)
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(
-        "spark-kfp: error: AWS_ENDPOINT_URL is not set, and nobody gives keys for Amazon S3: set AWS_ACCESS"
+        "spark-kfp: error: AWS_ENDPOINT_URL is not set, and there are no keys for Amazon S3: set AWS_ACCESS"
     )
     assert not server.applications
 

@@ -36,7 +36,7 @@ class Store:
         found = self.kept.get(self._name(uri))
         return found.decode() if found is not None else None
 
-    def list_objects(self, uri: str, *, whole_names: bool = True) -> list[object_store.Listed]:
+    def list_objects(self, uri: str, *, whole_names: bool = True) -> list[object_store.ListedObject]:
         bucket, prefix = self._name(uri).split("/", 1)
         listed = [
             (name.removeprefix(f"{bucket}/"), len(content), hashlib.sha256(content).hexdigest(), "")

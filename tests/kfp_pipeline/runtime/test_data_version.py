@@ -10,8 +10,7 @@ import pytest
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date, version_of
 from spark_jobs.errors import InputError
-
-Listed = tuple[str, int, str, str]
+from spark_jobs.object_names import ListedObject
 
 
 @pytest.mark.parametrize(
@@ -55,11 +54,11 @@ def test_what_cannot_be_filled_in_is_told(uri: str, time: str, told: str) -> Non
 class Store:
     """What an object store lists."""
 
-    def __init__(self, *listed: Listed) -> None:
+    def __init__(self, *listed: ListedObject) -> None:
         self.listed = list(listed)
         self.asked: list[str] = []
 
-    def __call__(self, uri: str, *, whole_names: bool = True) -> list[Listed]:
+    def __call__(self, uri: str, *, whole_names: bool = True) -> list[ListedObject]:
         self.asked.append(uri)
         return object_store.at_or_below(self.listed, object_store.bucket_and_key(uri)[1], whole_names=whole_names)
 
@@ -74,7 +73,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.mark.parametrize(
     "changed", [("data/bank.csv", 11, "e1", ""), ("data/bank.csv", 10, "e9", ""), ("data/bank.csv", 10, "e1", "v2")]
 )
-def test_the_version_changes_with_size_etag_and_version(store: Store, changed: Listed) -> None:
+def test_the_version_changes_with_size_etag_and_version(store: Store, changed: ListedObject) -> None:
     before = version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml")
     assert before == version_of("s3://b/data/bank.csv", "s3://b/data/spec.toml")
     store.listed[0] = changed
