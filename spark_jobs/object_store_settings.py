@@ -47,7 +47,7 @@ class CredentialsUnavailableError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStoreSettings:
-    """Address and credentials of the object store; each field is the environment variable `AWS_` + its name in upper case.
+    """Address and credentials of the object store, from the environment variables that all S3 clients use.
 
     Attributes:
         endpoint_url: URL of the store, such as http://seaweedfs.kubeflow:9000; empty: Amazon S3.
@@ -57,7 +57,7 @@ class ObjectStoreSettings:
         session_token: the token that belongs to temporary keys; never printed.
         web_identity_token_file: file with the token of a service account (such as IRSA on EKS), which STS exchanges for temporary keys.
         role_arn: the role of these temporary keys.
-        endpoint_url_sts: URL of STS; empty: `endpoint_url`, or without one Amazon's STS.
+        endpoint_url_sts: URL of STS; empty: AWS_ENDPOINT_URL, or if that is empty too, Amazon's STS.
         shared_credentials_file: file with keys by profile; empty: ~/.aws/credentials, if it exists.
         profile: profile in this file; empty: default.
         container_credentials_full_uri: URL that issues keys to a pod; set by EKS Pod Identity.

@@ -98,8 +98,8 @@ def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, A
     if without:
         other = next(item for item in without["metrics"] if item["name"] == "areaUnderROC")
         found.append(
-            f"Known only after the outcome: {', '.join(without['columns'])}. A decision before the outcome cannot use this; without, "
-            f"areaUnderROC is {number(other['value'])} instead of {number(metrics['areaUnderROC']['value'])}."
+            f"Known only after the outcome: {', '.join(without['columns'])}. A decision made before the outcome cannot use that. "
+            f"Without it areaUnderROC is {number(other['value'])} instead of {number(metrics['areaUnderROC']['value'])}."
         )
     if correction:
         found.append(
