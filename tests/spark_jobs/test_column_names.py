@@ -33,6 +33,8 @@ MIXED = [
 """The same in few columns."""
 USED = [*PREDICTIONS, "features", "label", "set", "row_hash", "line", "file"]
 """Some of the names that the code gives to columns, without our prefix."""
+SPARKS_OWN = {"spark.sql.caseSensitive": "false", "spark.sql.variable.substitute": "true"}
+"""Settings that the user of a saved model has, as Spark has them, and the steps have otherwise."""
 ROWS = 260
 
 
@@ -135,11 +137,14 @@ def check_same_model(
     assert [neutral[feature["column"]] for feature in found["scorecard"]["features"]] == [
         feature["column"] for feature in expected["scorecard"]["features"]
     ]
-    spark.conf.set("spark.sql.caseSensitive", "false")  # as the user of a saved model has it
+    own_settings = {name: spark.conf.get(name) for name in SPARKS_OWN}
+    for name, value in SPARKS_OWN.items():
+        spark.conf.set(name, value)
     try:
         check_saved_model(spark, directory / "names", found["scorecard"])
     finally:
-        spark.conf.set("spark.sql.caseSensitive", "true")
+        for name, value in own_settings.items():
+            spark.conf.set(name, value)
     own = all(name.startswith(OWN_PREFIX) for name in names)
     told = [warning for warning in found["warnings"] if "the saved model calls its own" in warning]
     assert len(told) == (0 if own else len(PREDICTIONS))
