@@ -49,7 +49,7 @@ def write_table(path: Path, names: list[str], label: str, numeric: Callable[[int
             words = ["low" if first < 0 else "high", "u", "v", ""]
             cells = [str(drawn.randint(0, 99)) if numeric(i) else words[(first + i) % 4] for i in range(len(names))]
             cells[0] = str(first) if numeric(0) else words[0]
-            writer.writerow([*cells, "yes" if first + drawn.gauss(0, 4) > 0 else "no"])
+            writer.writerow([*cells, "yes" if first + drawn.gauss(0, 3) > 0 else "no"])
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def learn(
     directory.mkdir()
     write_table(directory / "t.csv", names, label, numeric)
     # The penalty keeps the noise of the other columns small, however many names the code has.
-    settings = {"bootstrap_samples": 50, "reg_param": 0.3, "max_iter": 10}
+    settings = {"bootstrap_samples": 50, "reg_param": 0.3}
     results = run_steps(directory, last, data_uri=directory / "t.csv", label=label, **settings)
     return {
         "results": results,
