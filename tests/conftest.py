@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -38,6 +39,16 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture
+def time_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Gives a module a `time` of its own with other functions: threads of this process, such as py4j's, go on with the real one."""
+
+    def replace(module: Any, **functions: Any) -> None:
+        monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(module.time), **functions}))
+
+    return replace
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
+def s3(time_of: Callable[..., None]) -> Iterator[FakeS3]:
     """A running server with one bucket, `kfp`; see `fake_s3`."""
     from fake_s3 import FakeS3
 
     from spark_jobs import object_store
 
-    sleep = time.sleep
-    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    time_of(object_store, sleep=lambda seconds: time.sleep(min(seconds, 0.01)))
     with FakeS3() as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server

@@ -121,11 +121,10 @@ def test_whoever_looks_for_a_bucket_by_a_command_does_not_wait(door: FakeS3) -> 
 
 @pytest.mark.parametrize("answered_before", [False, True])
 def test_what_is_an_extra_waits_seconds_however_long_the_rest_would(
-    door: FakeS3, monkeypatch: pytest.MonkeyPatch, answered_before: bool
+    door: FakeS3, time_of: Callable[..., None], answered_before: bool
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(object_store.time, "monotonic", lambda: sum(slept))
-    monkeypatch.setattr(object_store.time, "sleep", slept.append)
+    time_of(object_store, monotonic=lambda: sum(slept), sleep=slept.append)
     if answered_before:
         ASKS["a task writes"]()
     door.always = "503"

@@ -324,10 +324,10 @@ def test_wait_ends_after_its_time_and_the_run_goes_on(server: FakeKfp, call: Cal
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_wait_leaves_the_run(
-    number: signal.Signals, server: FakeKfp, call: Call, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, server: FakeKfp, call: Call, time_of: Callable[..., None]
 ) -> None:
     server.story = [tale("RUNNING")]
-    monkeypatch.setattr(server_runs.time, "sleep", lambda _: signal.raise_signal(number))
+    time_of(server_runs, sleep=lambda _: signal.raise_signal(number))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         code, _, err = call("run", "--kfp", server.url, DATA, "--label=y", "--wait")

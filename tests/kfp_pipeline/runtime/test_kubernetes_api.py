@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,11 +94,11 @@ def test_without_patience_a_server_is_asked_once(server: FakeKubernetes, cluster
 
 
 def test_pauses_between_requests_grow_but_not_without_end(
-    cluster: Cluster, server: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, server: FakeKubernetes, monkeypatch: pytest.MonkeyPatch, time_of: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(kubernetes_api, "LONGEST_PAUSE_SECONDS", 0.04)
     pauses: list[float] = []
-    monkeypatch.setattr(kubernetes_api.time, "sleep", pauses.append)
+    time_of(kubernetes_api, sleep=pauses.append)
     server.faults.add("503", times=8)
     cluster.get(CONFIG_MAPS, "a")
     assert len(pauses) == 8

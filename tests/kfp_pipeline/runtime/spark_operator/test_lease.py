@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,7 +313,7 @@ def test_an_application_that_was_re_created_after_the_look_is_not_deleted_in_its
 
 
 def test_a_reaper_goes_on_when_the_server_is_away(
-    server: FakeKubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    server: FakeKubernetes, cluster: Cluster, time_of: Callable[..., None]
 ) -> None:
     server.faults.add("500", path="sparkapplications", times=10**6)
     looks: list[float] = []
@@ -326,6 +327,7 @@ def test_a_reaper_goes_on_when_the_server_is_away(
         if len(looks) == 2:
             raise Stopped
 
-    monkeypatch.setattr(lease.time, "sleep", sleep)
+    for module in (lease, kubernetes_api):
+        time_of(module, sleep=sleep)
     with pytest.raises(Stopped):
         Reaper(cluster).run(7)
