@@ -18,7 +18,7 @@ from typing import Any
 
 READABLE_VERSION = 2
 """Version of the scorecards that this scorer can read."""
-EXACT = 2**53
+MAX_EXACT_INTEGER = 2**53
 """Up to this number every whole number is exactly a double."""
 
 
@@ -141,7 +141,7 @@ def _category(row: Mapping[str, Any], column: Mapping[str, Any]) -> str:
         return _double_text(float(value)) if as_double else str(int(value))
     if isinstance(value, Real):
         number = float(value)
-        if column["numbers"] == "whole" and number.is_integer() and abs(number) <= EXACT:
+        if column["numbers"] == "whole" and number.is_integer() and abs(number) <= MAX_EXACT_INTEGER:
             return str(int(number))
         return _double_text(number)
     raise RowError(f"column {column['name']!r}: {value!r} is neither text, number nor truth value")

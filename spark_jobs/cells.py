@@ -1,6 +1,7 @@
-"""What the text of a cell means, once for all who read cells: the loader and the saved model (Spark SQL), and the scorer (Python).
+"""Defines how the text of a table cell is read: which texts are numbers, which mean a missing value, and which characters are trimmed.
 
-The patterns mean the same to Java and to Python. The scorer stands alone and finds them in the scorecard, under `cells`.
+Load and the saved model (Spark SQL) and the scorer (Python) must read every cell alike, so the regular expressions match the same texts
+in Java and in Python. The scorer imports nothing from this package; it reads the definitions from the scorecard, under `cells`.
 """
 
 from __future__ import annotations
@@ -10,51 +11,56 @@ from collections.abc import Iterable
 from typing import Any
 
 BLANKS = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
-"""What is cut off a cell's ends: all that Python's `str.strip` cuts off, no-break spaces among it."""
+"""Characters trimmed from both ends of a cell: the same as Python's `str.strip` removes, which includes no-break spaces."""
 NUMBER = "[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
-"""A number. Java alone would also take `1F`, `2d` and `0x1p3`, Python alone `1_000` and digits of other scripts."""
+"""Pattern of a number. Java's own parser would also accept `1F`, `2d` and `0x1p3`, Python's also `1_000` and digits of other scripts."""
 INFINITE = "[+-]?([iI][nN][fF]|[iI][nN][fF][iI][nN][iI][tT][yY])"
-"""Not a number that a model can take."""
-LARGEST = 1e100
-"""A number beyond this is refused like an infinite one: sums of its squares would be infinite."""
+"""Pattern of an infinite number; no model can use one."""
+MAX_NUMBER = 1e100
+"""Largest absolute value of a number. A larger one is rejected like an infinite one: the sum of its squares would overflow a double."""
 MISSING_NUMBERS = ("na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "--")
-"""Texts, in lower case, that mean "no value" in a numeric column; in a categorical column only the empty text does."""
+"""Texts, in lower case, that mean a missing value in a numeric column; in a categorical column only an empty cell is missing."""
 PLACEHOLDERS = ("?", "-", "--")
-"""Those of `MISSING_NUMBERS` that are no word; people are told where they were met."""
+"""The `MISSING_NUMBERS` that are punctuation. They may have another meaning, so a warning names the columns that hold them."""
 MISSING_LABELS = ("na", "n/a", "#n/a", "nan", "null")
-"""Texts, in lower case, that mean "no value" in the label; `None` and `-` are answers there."""
+"""Texts, in lower case, that mean a missing label. `None` and `-` are not among them, as they may be classes."""
 _CURRENCY = "([$\u20ac\u00a3\u00a5\u20b9]|USD|EUR|GBP|CHF)"
 _SPACE = "[ \u00a0\u202f]?"
-SPELT_OTHERWISE = f"[+-]?{_CURRENCY}?{_SPACE}[+-]?([0-9]{{1,3}}([,. '\u00a0\u202f][0-9]{{3}})+|[0-9]+)([.,][0-9]+)?{_SPACE}(%|{_CURRENCY})?"
-"""A number as people write it, with separators, a decimal comma, a currency or per cent. Plain numbers match too."""
-EXACT = 2**53
-"""Whole numbers up to this are doubles; above, several fall together."""
+FORMATTED_NUMBER = (
+    f"[+-]?{_CURRENCY}?{_SPACE}"
+    f"[+-]?([0-9]{{1,3}}([,. '\u00a0\u202f][0-9]{{3}})+|[0-9]+)"
+    f"([.,][0-9]+)?{_SPACE}(%|{_CURRENCY})?"
+)
+"""Pattern of a number as people write it: thousands separators, decimal comma, currency, per cent sign. Plain numbers match too."""
+MAX_EXACT_INTEGER = 2**53
+"""Largest whole number up to which a double holds every whole number exactly; above, neighbours are rounded to the same double."""
 
 
 _NUMBER = re.compile(NUMBER)
 
 
-def whole(pattern: str) -> str:
-    """The pattern for a text that it matches from its beginning to its end."""
+def full_match(pattern: str) -> str:
+    """Returns a pattern that matches only if the given pattern matches the text from beginning to end."""
     return f"^({pattern})$"
 
 
 def is_number(text: str) -> bool:
-    """Whether a text without blanks at its ends is a number."""
+    """Returns whether a trimmed text is a number."""
     return _NUMBER.fullmatch(text) is not None
 
 
-def how_typed_values_are_written(texts: Iterable[str]) -> dict[str, Any]:
-    """How a number or a truth value that comes with a type of its own is written, so that it meets a category.
+def typed_value_format(texts: Iterable[str]) -> dict[str, Any]:
+    """Finds how to format a typed number or boolean as text, so that it equals one of a column's categories.
 
-    A table of text says 1 or 1.0, True or true; a caller's JSON, or a table with types, has numbers and truth values.
+    Categories learnt from a CSV are texts such as 1 or 1.0, True or true. JSON from a caller and Parquet columns hold typed numbers and
+    booleans instead, which the model must map to the same categories.
 
     Args:
         texts: the categories of a column.
 
     Returns:
-        `numbers`: `whole` if 1 and 1.0 are both written 1; `fraction` if both are written 1.0, because the categories are;
-        `own` if each is written as it is, because there are categories of both kinds. `booleans`: the texts of false and true.
+        `numbers`: `whole` to format both 1 and 1.0 as 1; `fraction` to format both as 1.0, as the categories are; `own` to format each in
+        its own way, as there are categories of both kinds. `booleans`: the texts for false and for true.
     """
     texts = list(texts)
     whole_numbers = any(re.fullmatch("[+-]?[0-9]+", text) for text in texts)
@@ -68,5 +74,5 @@ def how_typed_values_are_written(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def definition() -> dict[str, Any]:
-    """What a scorecard says of cells."""
-    return {"number": NUMBER, "infinite": INFINITE, "largest": LARGEST, "missing_numbers": list(MISSING_NUMBERS)}
+    """Returns the part `cells` of a scorecard, from which the scorer learns how to read a cell."""
+    return {"number": NUMBER, "infinite": INFINITE, "largest": MAX_NUMBER, "missing_numbers": list(MISSING_NUMBERS)}

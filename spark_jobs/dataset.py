@@ -1,7 +1,7 @@
-"""The data specification: which column of a table plays which role, read from TOML and written back.
+"""Reads, checks and writes the data specification, a TOML file that gives each column of a table its role: label, feature or neither.
 
-Standard library only: the task pod and the command line read and check a specification without Spark. It knows nothing of where the
-table is stored; `storage` reads the bytes.
+It needs only the standard library, because the task pod and the command line check a specification without Spark. It does not read files;
+callers pass the text.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 from spark_jobs.errors import InputError
 
 MAX_CLASSES = 50
-"""Most classes. A column with more values is hardly a label."""
+"""Maximum number of classes. A column with more values is probably not a label."""
 OWN_PREFIX = "spark_kfp_"
-"""Prefix of the columns that steps add to a user's table. Where a column of the table has it too, `own_prefix` makes it longer."""
+"""Prefix of the columns that steps add to a user's table. `own_prefix` makes it longer if a column of the table already begins with it."""
 POSITIVE_WORDS = ("yes", "true", "1", "1.0", "y", "t", "positive", "pos")
+"""Label values, in lower case, that are taken as positive if the user names none; the first match counts."""
 _ROLES = ("categorical", "dropped", "known_afterwards", "numeric")
 _SECTIONS: dict[str, set[str] | None] = {
     "label": {"name", "positive", "base_rate"},
@@ -32,18 +33,18 @@ _SECTIONS: dict[str, set[str] | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Specification:
-    """The data specification: which column plays which role.
+    """The role of each column of a table.
 
     Attributes:
         label: the column to predict.
         positive: the label value that counts as positive; empty for more than two classes.
-        base_rate: share of positives, 0 to 1, in the population to which the model is applied; None where the rows are that population.
+        base_rate: share of positives, 0 to 1, in the population that the model will be applied to; None if the rows have the same share.
         numeric: columns read as double.
         categorical: columns read as text.
-        dropped: columns that are kept in the table but are no feature.
+        dropped: columns that stay in the table but are not features.
         known_afterwards: numeric or categorical columns whose value is known only after the outcome.
-        limits: lowest and highest allowed value of a numeric column; a row outside is rejected.
-        rare_as_other: whether of a column with too many categories the rarest count as one; otherwise such a column is an error.
+        limits: lowest and highest allowed value of a numeric column; load rejects a row with a value outside.
+        rare_as_other: if a column has too many categories, merge the rarest into one (True) or refuse the column (False).
     """
 
     label: str
@@ -61,20 +62,24 @@ class Specification:
         return self.numeric + self.categorical
 
     def check(self, columns: Sequence[str], where: str) -> Specification:
-        """The specification for a table with these columns; columns that it does not name are added to `dropped`.
+        """Checks that a table has all named columns and adds its other columns to `dropped`.
+
+        Args:
+            columns: the column names of the table.
+            where: the name of the table for the error message.
 
         Raises:
-            InputError: a named column is not in the table.
+            InputError: the table lacks a column that the specification names.
         """
-        named, there = dict.fromkeys((self.label, *self.features, *self.dropped)), set(columns)
+        named, available = dict.fromkeys((self.label, *self.features, *self.dropped)), set(columns)
         for name in named:
-            if name not in there:
-                raise InputError(f"{where}: no column {name!r}{nearest(name, columns)}")
+            if name not in available:
+                raise InputError(f"{where}: no column {name!r}{did_you_mean(name, columns)}")
         unnamed = tuple(name for name in columns if name not in named)
         return replace(self, dropped=self.dropped + unnamed)
 
     def to_toml(self, reasons: Mapping[str, str] | None = None) -> str:
-        """The document; a comment tells why a column of `reasons` is dropped."""
+        """Returns the specification as TOML, with a comment for each dropped column in `reasons`: why it was dropped and how to use it."""
         lines = ["[label]", f"name = {_quoted(self.label)}"]
         lines += [f"positive = {_quoted(self.positive)}"] if self.positive else []
         lines += [f"base_rate = {self.base_rate!r}"] if self.base_rate is not None else []
@@ -96,14 +101,14 @@ class Specification:
 
 
 def read_specification(text: str, where: str) -> Specification:
-    """Reads a data specification.
+    """Parses and checks a data specification.
 
     Args:
-        text: TOML.
-        where: file name for messages.
+        text: the TOML text.
+        where: the file name for error messages.
 
     Raises:
-        InputError: it is not TOML, or a key is unknown, missing or of the wrong type.
+        InputError: the text is not TOML, or a key is unknown, missing or of the wrong type.
     """
     try:
         document = tomllib.loads(text)
@@ -111,11 +116,11 @@ def read_specification(text: str, where: str) -> Specification:
         raise InputError(f"{where}: not TOML: {error}") from error
     for section, content in document.items():
         if section not in _SECTIONS or not isinstance(content, dict):
-            raise InputError(f"{where}: unknown section {section!r}{nearest(section, list(_SECTIONS))}")
+            raise InputError(f"{where}: unknown section {section!r}{did_you_mean(section, list(_SECTIONS))}")
         known = _SECTIONS[section]
         for key in content:
             if known and key not in known:
-                raise InputError(f"{where}: unknown key {section}.{key}{nearest(key, sorted(known))}")
+                raise InputError(f"{where}: unknown key {section}.{key}{did_you_mean(key, sorted(known))}")
     return _checked(document.get("label", {}), document.get("columns", {}), document.get("limits", {}), where)
 
 
@@ -163,30 +168,30 @@ def _limit(name: str, bounds: Any, numeric: Sequence[str], where: str) -> tuple[
     return float(bounds[0]), float(bounds[1])
 
 
-def similar(name: str, candidates: Iterable[str]) -> list[str]:
-    """At most two candidates that are spelt nearly like a name."""
+def similar_names(name: str, candidates: Iterable[str]) -> list[str]:
+    """Returns at most two candidates whose spelling is close to the name, ignoring case."""
     folded = {candidate.lower(): candidate for candidate in candidates}
     return [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)]
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """A hint for an error text: the most similar candidates, or all when none is similar."""
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Returns the end of an error message about an unknown name: the similar candidates, or the first 20 if none is similar."""
     candidates = list(candidates)
-    close = similar(name, candidates)
+    close = similar_names(name, candidates)
     shown = ", ".join(map(repr, close or candidates[:20]))
     return f"; did you mean {shown}?" if close else f"; there are {shown}"
 
 
-def beside(path: Path) -> str:
-    """A hint for an error text: what lies beside a path that is not there and is spelt nearly like it; empty if nothing is."""
-    close = similar(path.name, sorted(entry.name for entry in path.parent.glob("*")))
+def did_you_mean_file(path: Path) -> str:
+    """Returns the end of an error message about a missing file: files of its folder with a similar name; empty if there are none."""
+    close = similar_names(path.name, sorted(entry.name for entry in path.parent.glob("*")))
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def own_prefix(columns: Iterable[str]) -> str:
-    """A prefix with which no column of a table begins, so that names made with it never meet one of the table's.
+    """Returns a prefix that no column of a table begins with, so that a column added under it cannot have the name of one in the table.
 
-    Compared without regard to case, as a Spark session compares names unless it is told otherwise.
+    The comparison ignores case, as Spark's own comparison of names does by default.
     """
     folded, prefix = [name.casefold() for name in columns], OWN_PREFIX
     while any(name.startswith(prefix) for name in folded):
@@ -194,14 +199,14 @@ def own_prefix(columns: Iterable[str]) -> str:
     return prefix
 
 
-def equal_but_for_case(columns: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of names that Spark takes for one unless `spark.sql.caseSensitive` is true."""
-    met: dict[str, str] = {}
-    return [(met[name.lower()], name) for name in columns if met.setdefault(name.lower(), name) != name]
+def names_equal_ignoring_case(columns: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns the pairs of names that differ only in case. Spark confuses them unless `spark.sql.caseSensitive` is true."""
+    first: dict[str, str] = {}
+    return [(first[name.lower()], name) for name in columns if first.setdefault(name.lower(), name) != name]
 
 
-def positive_value(class_counts: Mapping[str, int]) -> str:
-    """The label value that counts as positive when nobody said: a word like `yes`, else the rarer value."""
+def guess_positive_value(class_counts: Mapping[str, int]) -> str:
+    """Returns the label value to take as positive if the user named none: one of `POSITIVE_WORDS`, else the rarer value."""
     by_word = {value.strip().lower(): value for value in class_counts}
     for word in POSITIVE_WORDS:
         if word in by_word:
@@ -210,5 +215,5 @@ def positive_value(class_counts: Mapping[str, int]) -> str:
 
 
 def _quoted(text: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL.
+    # A JSON string is also a TOML basic string, except that TOML wants the character DEL escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,7 +1,7 @@
-"""How the text of a CSV file is laid out: encoding, delimiter, quote, header; found from the first bytes of the file.
+"""Detects the dialect of a CSV file (encoding, delimiter, quote character, header) from the first bytes of the file.
 
-Standard library only: the command line looks at a local file before anything starts, and load looks at every file of a table. A file that
-is no CSV is refused here, with what it is and what to do with it.
+It needs only the standard library, because the command line checks a local file before it starts Spark; load checks every file of a table.
+A file that is not CSV is refused with an error that says which format it is and how to convert it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from spark_jobs.cells import is_number
-from spark_jobs.dataset import nearest
+from spark_jobs.dataset import did_you_mean
 from spark_jobs.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".gz")
-"""Endings of the names that mark the CSV files of a directory."""
-PARQUET = b"PAR1"
+"""Suffixes of the files that are read as CSV if the data is a directory."""
+PARQUET_MAGIC = b"PAR1"
 """The first bytes of every Parquet file."""
 HEAD_BYTES = 4 << 20
-"""Bytes of the beginning of a file from which its dialect is found: 4 MiB."""
+"""Number of bytes at the start of a file that dialect detection reads: 4 MiB."""
 HEADER_BYTES = 400
-"""Bytes of the beginning of a file in which a zero byte means that it is no text."""
+"""Number of bytes at the start of a file in which a zero byte means that the file is not text."""
 NOT_TEXT = "is not text; give a CSV file, or Parquet in a file whose name ends in .parquet"
-FORMATS = {
+OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook (.xlsx); unpack it, or export the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls); export the sheet as CSV",
     b"\x1f\x8b": "packed by gzip; end its name in .gz",
@@ -42,21 +42,21 @@ FORMATS = {
     b"SQLite format 3": "an SQLite database; export the table as CSV",
     b"%PDF": "a PDF document; give the table as CSV",
 }
-"""What a file that is neither CSV nor Parquet is, by its first bytes, and what to do with it."""
+"""Formats that load does not read, by the first bytes of the file: the name of the format and what the user should do."""
 MAX_COLUMNS = 5_000
-"""Most columns of a table. Spark's plans hold each column several times: a thousand rows of this width take load two minutes of the
-processors."""
+"""Maximum number of columns of a table. Spark's plans hold each column several times: with this many, load needs about two minutes of CPU
+time for a thousand rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How the text of a CSV file is laid out.
+    """The dialect of a CSV file.
 
     Attributes:
-        encoding: a character set that Java and Python both know by this name.
+        encoding: a character set, by a name that both Java and Python know.
         delimiter: one character.
-        quote: one character; a doubled one stands for itself.
-        header: whether the first row holds the names.
+        quote: one character; inside quotes, two of them stand for one.
+        header: whether the first row holds the column names.
         names: the column names.
     """
 
@@ -67,33 +67,35 @@ class Dialect:
     names: tuple[str, ...]
 
 
-def differences(one: Dialect, other: Dialect) -> str:
-    """How two files are laid out unlike each other, in words; empty if they differ in the order of their columns at most."""
-    found = [
+def describe_differences(one: Dialect, other: Dialect) -> str:
+    """Describes how two dialects differ, for an error message; empty if they are equal or differ only in the order of the columns."""
+    differences = [
         f"{name} {getattr(one, name)!r} against {getattr(other, name)!r}"
         for name in ("encoding", "delimiter", "quote")
         if getattr(one, name) != getattr(other, name)
     ]
     if one.header != other.header:
-        found.append("no header against one" if other.header else "a header against none")
+        differences.append("no header against one" if other.header else "a header against none")
     for names, where in (
         (set(one.names) - set(other.names), "only here"),
         (set(other.names) - set(one.names), "only there"),
     ):
         if names:
             listed = ", ".join(map(repr, sorted(names)[:5]))
-            found.append(f"{len(names):,} columns {where}, such as {listed}" if len(names) > 5 else f"{where} {listed}")
-    return ", ".join(found)
+            differences.append(
+                f"{len(names):,} columns {where}, such as {listed}" if len(names) > 5 else f"{where} {listed}"
+            )
+    return ", ".join(differences)
 
 
 def check_format(head: bytes, where: str) -> None:
-    """Refuses a file that is something else than text.
+    """Refuses a file in a format that load does not read, such as Excel, JSON or HTML.
 
     Raises:
-        InputError: it is of a known other format.
+        InputError: the first bytes are those of such a format.
     """
-    for start, kind in FORMATS.items():
-        # Letters alone may well begin a header.
+    for start, kind in OTHER_FORMATS.items():
+        # A CSV header may begin with the letters of such a format, as in "ORCHARD"; a binary file also holds a zero byte.
         if head.startswith(start) and (not start.isalpha() or 0 in head[:HEADER_BYTES]):
             raise InputError(f"{where} is {kind}")
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0].strip()
@@ -114,10 +116,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def check_width(names: Sequence[str], where: str) -> None:
-    """Refuses a table that Spark would plan for hours.
+    """Refuses a table with so many columns that planning its queries would take Spark hours.
 
     Raises:
-        InputError: it has more than `MAX_COLUMNS` columns.
+        InputError: the table has more than `MAX_COLUMNS` columns.
     """
     if len(names) > MAX_COLUMNS:
         raise InputError(
@@ -127,24 +129,24 @@ def check_width(names: Sequence[str], where: str) -> None:
 
 
 def check_order_by(order_by: str, columns: Sequence[str]) -> None:
-    """Refuses to sort by a column that is not there.
+    """Refuses an unknown column in `--order-by`. An empty name means the order of the file and is accepted.
 
     Raises:
-        InputError: it is not among the columns; an empty name stands for the order of the file.
+        InputError: the table has no column of this name.
     """
     if order_by and order_by not in columns:
-        raise InputError(f"--order-by names no column {order_by!r}{nearest(order_by, columns)}")
+        raise InputError(f"--order-by names no column {order_by!r}{did_you_mean(order_by, columns)}")
 
 
 def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, str], label: str) -> Dialect:
-    """Finds the dialect from the first bytes of a file.
+    """Detects the dialect of a CSV file from its first bytes.
 
     Args:
-        head: the first bytes.
-        where: file name for messages.
-        whole: whether `head` is all of the file.
-        given: `encoding`, `delimiter`, `quote`, `header` as far as the caller knows them; empty means find it.
-        label: the label column if known: a first row that holds it is the header.
+        head: the first bytes of the file.
+        where: the file name for error messages.
+        whole: whether `head` is the whole file.
+        given: the settings `encoding`, `delimiter`, `quote` and `header`; an empty or missing one is detected.
+        label: the name of the label column, if known; a first row that contains it is the header.
 
     Raises:
         InputError: the file is empty, cannot be decoded, does not begin with the table, or its header is unusable.
@@ -158,17 +160,19 @@ def find_dialect(head: bytes, where: str, *, whole: bool, given: Mapping[str, st
         text = text[: text.rindex("\n") + 1]
     if "\0" in text[:HEADER_BYTES]:
         raise InputError(f"{where} {NOT_TEXT}")
-    _check_excels_note(text, where)
+    _check_no_separator_line(text, where)
     quote = given.get("quote") or '"'
     delimiter = _delimiter(text, quote, given.get("delimiter", ""), where)
     records = _records(text, delimiter, quote)
     if not records:
         raise InputError(f"{where} has no rows; give a file with a header and rows")
-    _check_top(_numbered(text, delimiter, quote), _fit(records)[1], label, where)
+    _check_no_title(_numbered_records(text, delimiter, quote), _score(records)[1], label, where)
     first = [cell.strip() for cell in records[0]]
-    wanted = given.get("header", "auto")
-    header = wanted == "yes" or (wanted == "auto" and (label in first or not any(map(is_number, first))))
-    names = _column_names(first, where) if header else tuple(map(unnamed, range(len(first))))
+    header_setting = given.get("header", "auto")
+    header = header_setting == "yes" or (
+        header_setting == "auto" and (label in first or not any(map(is_number, first)))
+    )
+    names = _column_names(first, where) if header else tuple(map(default_column_name, range(len(first))))
     check_width(names, where)
     if header and whole and len(records) == 1:
         raise InputError(f"{where} has a header but no rows")
@@ -181,7 +185,7 @@ def _find_encoding(head: bytes) -> str:
     if head[:HEADER_BYTES].count(0) > len(head[:HEADER_BYTES]) // 4:
         return "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # a character that the head cuts in two is no error
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # not final: the last character may be cut in two
     except UnicodeDecodeError:
         return "windows-1252" if any(0x80 <= byte <= 0x9F for byte in head) else "ISO-8859-1"
     return "UTF-8"
@@ -200,7 +204,7 @@ def _decode(head: bytes, encoding: str, where: str, *, whole: bool) -> str:
 
 
 def _delimiter(text: str, quote: str, given: str, where: str) -> str:
-    scores = {delimiter: _fit(_records(text, delimiter, quote)) for delimiter in DELIMITERS}
+    scores = {delimiter: _score(_records(text, delimiter, quote)) for delimiter in DELIMITERS}
     best = max(DELIMITERS, key=lambda delimiter: scores[delimiter])
     width = scores[best][1]
     if not given:
@@ -212,29 +216,29 @@ def _delimiter(text: str, quote: str, given: str, where: str) -> str:
     return given
 
 
-def _fit(records: Sequence[Sequence[str]]) -> tuple[float, int]:
-    """How well a delimiter fits: share of rows with the commonest width, and that width; one column fits worst."""
+def _score(records: Sequence[Sequence[str]]) -> tuple[float, int]:
+    """Rates a delimiter: the share of rows that have the most frequent number of columns, and that number; one column rates lowest."""
     if not records:
         return 0.0, 0
     width, count = Counter(map(len, records)).most_common(1)[0]
     return (count / len(records), width) if width > 1 else (0.0, 1)
 
 
-def _records(text: str, delimiter: str, quote: str, most: int = 200) -> list[list[str]]:
-    return [record for _, record in itertools.islice(_numbered(text, delimiter, quote), most)]
+def _records(text: str, delimiter: str, quote: str, limit: int = 200) -> list[list[str]]:
+    return [record for _, record in itertools.islice(_numbered_records(text, delimiter, quote), limit)]
 
 
-def _numbered(text: str, delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not empty, each with the number of its last line."""
+def _numbered_records(text: str, delimiter: str, quote: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the records that are not empty, each with the line number on which it ends."""
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quotechar=quote)
-    with suppress(csv.Error):  # a field over the reader's size limit: what was read before it is enough
+    with suppress(csv.Error):  # raised for a field above the reader's size limit; the records before it are enough
         for record in reader:
             if record:
                 yield reader.line_num, record
 
 
-def _check_excels_note(text: str, where: str) -> None:
-    """Refuses `sep=;` as the first line: it tells Excel the delimiter, and Spark would take it for the header."""
+def _check_no_separator_line(text: str, where: str) -> None:
+    """Refuses a first line such as `sep=;`. It tells Excel the delimiter, but Spark would read it as the header."""
     line = text.partition("\n")[0].strip(" \r")
     note = re.fullmatch('"?sep=(.)"?', line, re.IGNORECASE)
     if note:
@@ -243,14 +247,17 @@ def _check_excels_note(text: str, where: str) -> None:
         )
 
 
-def _check_top(records: Iterable[tuple[int, Sequence[str]]], width: int, label: str, where: str) -> None:
-    """Refuses titles and comments above the table: Spark would take the first of them for the header.
+def _check_no_title(records: Iterable[tuple[int, Sequence[str]]], width: int, label: str, where: str) -> None:
+    """Refuses titles and comments above the table, because Spark would read the first one as the header.
 
     Args:
-        records: each with the number of its last line.
-        width: of most records.
-        label: the label column if known.
-        where: file name for messages.
+        records: each record with the line number on which it ends.
+        width: the number of columns that most records have.
+        label: the name of the label column, if known.
+        where: the file name for error messages.
+
+    Raises:
+        InputError: the first record is a title or a comment.
     """
     above = list(itertools.takewhile(lambda item: _is_title(item[1], width, label), records))
     if above:
@@ -263,7 +270,7 @@ def _check_top(records: Iterable[tuple[int, Sequence[str]]], width: int, label: 
 
 
 def _is_title(record: Sequence[str], width: int, label: str) -> bool:
-    """Whether a record has one cell at most where others have several, or is a comment."""
+    """Returns whether a record is a comment, or has at most one filled cell where the other records have several."""
     cells = [cell.strip() for cell in record if cell.strip()]
     if width == 1 or label in cells:
         return False
@@ -272,14 +279,14 @@ def _is_title(record: Sequence[str], width: int, label: str) -> bool:
     return width > 2 and len(cells) <= 1 and not any(map(is_number, cells))
 
 
-def unnamed(place: int) -> str:
-    """The name of a column without one: the name that Spark gives it, so that a saved model finds it in what Spark reads."""
-    return f"_c{place}"
+def default_column_name(index: int) -> str:
+    """Returns the name of a column that the header does not name: Spark's own, so that a saved model works on tables read by Spark."""
+    return f"_c{index}"
 
 
 def _column_names(first: Sequence[str], where: str) -> tuple[str, ...]:
-    names = tuple(name or unnamed(place) for place, name in enumerate(first))
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise InputError(f"{where}: the header has {twice[0]!r} more than once; rename one of them")
+    names = tuple(name or default_column_name(index) for index, name in enumerate(first))
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(f"{where}: the header has {repeated[0]!r} more than once; rename one of them")
     return names

@@ -23,7 +23,7 @@ from pyspark.ml.feature import (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.cells import BLANKS, EXACT, LARGEST, NUMBER, how_typed_values_are_written, whole
+from spark_jobs.cells import BLANKS, MAX_EXACT_INTEGER, MAX_NUMBER, NUMBER, full_match, typed_value_format
 from spark_jobs.errors import InputError
 
 FEATURES = "features"
@@ -140,7 +140,7 @@ def fit_encoding(
         vocabularies = {name: values[:max_categories] for name, values in every.items()}
         if rare:
             indexed = indexer.fit(_without_rare(selected, indexer.getInputCols(), vocabularies.values()))
-        written = {name: how_typed_values_are_written(values) for name, values in vocabularies.items()}
+        written = {name: typed_value_format(values) for name, values in vocabularies.items()}
         stages[0] = SQLTransformer(statement=select_statement(numeric, categorical, prefix, written))
         # OneHotEncoder takes the number of categories from the indexer's column metadata, so no row is needed to fit it.
         stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
@@ -210,7 +210,7 @@ def select_statement(
         numeric: the numeric columns; a cell that load would reject counts as missing.
         categorical: names of the categorical columns.
         prefix: prefix of the names of the added columns.
-        written: by column, how numbers and booleans are formatted as categories (see `how_typed_values_are_written`); a column that is
+        written: by column, how numbers and booleans are formatted as categories (see `typed_value_format`); a column that is
             left out must hold text.
     """
     columns = ["*"]
@@ -227,9 +227,9 @@ def select_statement(
 def _number(raw: str) -> str:
     """Returns SQL that converts a raw column to double: null where it is missing, no number, infinite or too large."""
     text = _trimmed(f"CAST({raw} AS STRING)")
-    number = f"CASE WHEN {text} RLIKE '{whole(NUMBER)}' THEN try_cast({text} AS DOUBLE) END"
+    number = f"CASE WHEN {text} RLIKE '{full_match(NUMBER)}' THEN try_cast({text} AS DOUBLE) END"
     value = f"CASE WHEN typeof({raw}) = 'double' THEN try_cast({raw} AS DOUBLE) ELSE {number} END"  # Spark keeps the branch of the type
-    return f"(CASE WHEN abs({value}) <= CAST('{LARGEST!r}' AS DOUBLE) THEN {value} END)"
+    return f"(CASE WHEN abs({value}) <= CAST('{MAX_NUMBER!r}' AS DOUBLE) THEN {value} END)"
 
 
 def _category(raw: str, written: Mapping[str, Any] | None) -> str:
@@ -244,7 +244,7 @@ def _category(raw: str, written: Mapping[str, Any] | None) -> str:
     integer = f"CAST({double} AS STRING)" if written["numbers"] == "fraction" else text
     fraction = f"CAST(nanvl({double}, NULL) AS STRING)"
     if written["numbers"] == "whole":
-        exact = f"{double} = rint({double}) AND abs({double}) <= {EXACT}"
+        exact = f"{double} = rint({double}) AND abs({double}) <= {MAX_EXACT_INTEGER}"
         fraction = f"CASE WHEN {exact} THEN CAST(try_cast({double} AS BIGINT) AS STRING) ELSE {fraction} END"
     number = f"CASE WHEN {is_whole} THEN {integer} ELSE {fraction} END"
     return (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlparse
 
-from spark_jobs.dataset import beside
+from spark_jobs.dataset import did_you_mean_file
 from spark_jobs.errors import InputError
 
 
@@ -68,7 +68,7 @@ class LocalFiles:
         names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
         matches = sorted(match for match in names if Path(match).is_file() and not _is_hidden(match, str(path)))
         if not matches:
-            raise InputError(f"{uri}: no such file{beside(path)}")
+            raise InputError(f"{uri}: no such file{did_you_mean_file(path)}")
         return matches
 
     def spark_uri(self, uri: str) -> str:

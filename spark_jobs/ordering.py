@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.dialect import check_order_by
 from spark_jobs.errors import InputError
-from spark_jobs.table.source import number_from, position_columns, quoted
+from spark_jobs.table.source import position_columns, quoted, to_double
 
 TIMES = "[' ']['T'][H:m[:s[.SSSSSS][.SSS]]][XXX]"
 """Optional suffix of every date pattern: a time of day and a time zone (UTC if there is none). Brackets mark optional parts."""
@@ -46,7 +46,7 @@ def order_key(table: DataFrame, order_by: str, prefix: str) -> Column:
     columns = [name for name in table.columns if name not in position_columns(prefix)]
     check_order_by(order_by, columns)
     column = quoted(order_by)
-    number = column if dict(table.dtypes)[order_by] == "double" else number_from(column)
+    number = column if dict(table.dtypes)[order_by] == "double" else to_double(column)
     counts = table.agg(
         F.count(F.lit(1)).alias("rows"), F.count(column).alias("values"), F.count(number).alias("numbers")
     ).first()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import Specification, beside, nearest, read_specification
-from spark_jobs.dialect import HEAD_BYTES, PARQUET, TEXT_SUFFIXES, check_order_by, find_dialect
+from spark_jobs.dataset import Specification, did_you_mean, did_you_mean_file, read_specification
+from spark_jobs.dialect import HEAD_BYTES, PARQUET_MAGIC, TEXT_SUFFIXES, check_order_by, find_dialect
 from spark_jobs.errors import InputError
 from spark_jobs.object_names import scheme_of
 
@@ -46,7 +46,7 @@ def check_inputs(args: LoadArgs, spec_flag: str = "--spec", order_by: str = "", 
     if specification:
         specification.check(columns, args.data_uri)
     elif not args.specification_uri and args.label not in columns:
-        raise InputError(f"{args.data_uri}: no label column {args.label!r}{nearest(args.label, columns)}")
+        raise InputError(f"{args.data_uri}: no label column {args.label!r}{did_you_mean(args.label, columns)}")
 
 
 def _check_places(uris: Sequence[str], *, on_a_cluster: bool) -> None:
@@ -68,7 +68,7 @@ def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"{spec_flag} {uri}: no such file{beside(path)}") from error
+        raise InputError(f"{spec_flag} {uri}: no such file{did_you_mean_file(path)}") from error
     except IsADirectoryError as error:
         raise InputError(f"{spec_flag} {uri} is a directory; name a file") from error
     except UnicodeDecodeError as error:
@@ -90,7 +90,7 @@ def _columns(args: LoadArgs, label: str) -> tuple[str, ...]:
     if not files:
         empty = path.is_dir()
         raise InputError(
-            f"{args.data_uri}: " + ("no file in this directory" if empty else f"no such file{beside(path)}")
+            f"{args.data_uri}: " + ("no file in this directory" if empty else f"no such file{did_you_mean_file(path)}")
         )
     for file in files:
         below = file.relative_to(path).parts if path in file.parents else file.parts[-1:]
@@ -106,7 +106,7 @@ def _header(file: Path, args: LoadArgs, label: str) -> tuple[str, ...]:
             head = content.read(HEAD_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, PermissionError):  # the step load reports this error
         return ()
-    if head.startswith(PARQUET) or not head.strip():
+    if head.startswith(PARQUET_MAGIC) or not head.strip():
         return ()
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
     whole = len(head) <= HEAD_BYTES

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from spark_jobs.arguments import Role, add_arguments
 from spark_jobs.contract import ARGUMENTS, Pipeline
-from spark_jobs.dataset import nearest, similar
+from spark_jobs.dataset import did_you_mean, similar_names
 from spark_jobs.errors import EXIT_INPUT
 
 KINDS = {"int": "a whole number", "float": "a number"}
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
             if name.removeprefix("--").removesuffix("-uri") == action.dest:
                 word = str(action.metavar or action.dest).upper()
                 return f"; give {word} without a flag: {self.prog} {word}"
-        close = similar(name, self._option_string_actions)
+        close = similar_names(name, self._option_string_actions)
         return f"; did you mean {close[0]}?" if close else ""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -56,7 +56,9 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             name = "/".join(action.option_strings)
             wrong = f"{name} is {value!r}" if name else f"there is no command {value!r}"
-            raise argparse.ArgumentError(None, f"{wrong}{nearest(str(value), map(str, action.choices))}".rstrip("?"))
+            raise argparse.ArgumentError(
+                None, f"{wrong}{did_you_mean(str(value), map(str, action.choices))}".rstrip("?")
+            )
 
 
 def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:

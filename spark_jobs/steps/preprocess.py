@@ -19,7 +19,7 @@ from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.background import BackgroundWork
-from spark_jobs.cells import how_typed_values_are_written
+from spark_jobs.cells import typed_value_format
 from spark_jobs.contract import PreprocessArgs, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.features import (
@@ -137,7 +137,7 @@ def describe(
         "split": {"method": args.split, "seed": args.seed, "order_by": args.order_by, "counts": split.counts},
         "numeric": [asdict(column) for column in encoding.numeric],
         "categorical": [
-            {"name": name, "values": list(values), **how_typed_values_are_written(values)}
+            {"name": name, "values": list(values), **typed_value_format(values)}
             for name, values in encoding.vocabularies.items()
         ],
         "features": [{**asdict(feature), "name": feature.name} for feature in encoding.features],

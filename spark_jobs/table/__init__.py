@@ -1,1 +1,1 @@
-"""A user's table: how it is laid out, what is in it, which columns are features."""
+"""Reads a user's table: its layout, the types of its cells, statistics of its columns, and which columns are features."""

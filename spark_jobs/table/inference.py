@@ -1,7 +1,7 @@
-"""Infers a specification from the values of a table: which columns are features, and of what kind.
+"""Infers a data specification from the values of a table: which columns are numeric or categorical features, and which are dropped.
 
-Takes for a feature only what a model can learn from and may know. What it leaves out it says, with the reason, and the written
-specification says how to bring it back. Knows nothing of files.
+A column is dropped if a model cannot learn from it (identifiers, free text, dates, no values) or if it leaks the label. Each dropped column
+gets a warning with the reason, and the specification that load writes says how to use the column all the same.
 """
 
 from __future__ import annotations
@@ -14,27 +14,36 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from spark_jobs.cells import is_number
-from spark_jobs.dataset import Specification, nearest
+from spark_jobs.dataset import Specification, did_you_mean
 from spark_jobs.errors import InputError
-from spark_jobs.table.number_hints import clues, is_spelt_number, number_hints
-from spark_jobs.table.profiling import IDENTIFIER, TELLS_THE_LABEL, determines, distinct, is_identifier, melt, sample
-from spark_jobs.table.source import Source, cell_text, is_missing_number, number_from, raw_text, text_of
+from spark_jobs.table.number_hints import hint_aggregates, is_formatted_number, number_hints
+from spark_jobs.table.profiling import (
+    IDENTIFIER_REASON,
+    LEAK_REASON,
+    approximate_distinct,
+    is_identifier,
+    is_leak,
+    melt,
+    sample_by_hash,
+)
+from spark_jobs.table.source import Source, is_missing_number, raw_text, to_double, trimmed
 
 _DATE = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
 _DATE += r"|\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4}"
 _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
 DATES = rf"^(({_DATE})([T ]+{_TIME})?|{_TIME})( ?(Z|UTC|[+-]\d{{2}}:?\d{{2}}))?$"
-"""Java's pattern of a date, a time of day, or both."""
+"""Pattern of a date, a time of day, or both, as a regular expression of Java."""
+NO_VALUE = "has no value in any row"
 
 
 @dataclass(frozen=True)
-class Inferred:
-    """What was found.
+class InferredSpecification:
+    """An inferred specification and what the user should know about it.
 
     Attributes:
-        specification: without a positive value.
-        reasons: why a dropped column is no feature, by its name.
-        hints: columns whose cells look like numbers and are not, or not all.
+        specification: the specification; its positive value is not set.
+        reasons: by dropped column, why it is not a feature.
+        hints: warnings about columns with numbers that load cannot read; see `number_hints`.
     """
 
     specification: Specification
@@ -50,30 +59,37 @@ class Inferred:
         return [*dropped, *self.hints]
 
 
-def infer_specification(source: Source, label: str, max_rejected_fraction: float) -> Inferred:
-    """A specification from the values: a column is numeric if all but a rejectable share of its values are numbers.
+def infer_specification(source: Source, label: str, max_rejected_fraction: float) -> InferredSpecification:
+    """Infers a specification from the values of a table.
 
-    Text is categorical, but for identifiers, free text, dates and times; whatever all but tells the label is no feature.
+    A column is numeric if so many of its values are numbers that load would reject at most the allowed share of its rows. Any other column
+    is categorical, unless it holds identifiers, free text, dates or times. Columns that nearly determine the label are dropped.
+
+    Args:
+        source: the table.
+        label: the name of the label column.
+        max_rejected_fraction: the largest share of rows, 0 to 1, that load may reject.
 
     Raises:
-        InputError: no such label column, or nothing is left to learn from.
+        InputError: the table has no column `label`, or no column is left as a feature.
     """
     if label not in source.columns:
-        raise InputError(f"no label column {label!r}{nearest(label, source.columns)}")
+        raise InputError(f"no label column {label!r}{did_you_mean(label, source.columns)}")
     names = [name for name in source.columns if name != label]
-    found = _statistics(source, [*names, label])
-    of_label = found.pop(label, None)
-    reasons, kinds = _kinds(source, names, found, max_rejected_fraction)
+    statistics = _statistics(source, [*names, label])
+    label_statistics = statistics.pop(label, None)
+    reasons, kinds = _column_kinds(source, names, statistics, max_rejected_fraction)
     features = [name for name in names if name in kinds]
     if not features and not any(reason != NO_VALUE for reason in reasons.values()):
         raise InputError(f"no column but the label {label!r} has values; check the file or give --delimiter")
-    leaks = _leaks(source, label, features, kinds, of_label["values"] if of_label else 0)
-    reasons |= dict.fromkeys(leaks, f"{TELLS_THE_LABEL}, as if it were made from it")
+    labelled_rows = label_statistics["values"] if label_statistics else 0
+    leaks = _find_leaks(source, label, features, kinds, labelled_rows)
+    reasons |= dict.fromkeys(leaks, f"{LEAK_REASON}, as if it were made from it")
     features = [name for name in features if name not in reasons]
     if not features:
-        told = "; ".join(f"{name!r} {reason}" for name, reason in list(reasons.items())[:3])
+        examples = "; ".join(f"{name!r} {reason}" for name, reason in list(reasons.items())[:3])
         raise InputError(
-            f"no column is left as a feature: {told}; write a specification that names those to use, see data/bank.toml"
+            f"no column is left as a feature: {examples}; write a specification that names those to use, see data/bank.toml"
         )
     dropped = tuple(name for name in names if name in reasons)
     specification = Specification(
@@ -84,64 +100,70 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
         rare_as_other=True,
     )
     numeric = [name for name, kind in kinds.items() if kind == "numeric"]
-    hints = number_hints({name: row for name, row in found.items() if name not in leaks}, numeric)
-    return Inferred(specification, {name: reasons[name] for name in dropped}, hints)
-
-
-NO_VALUE = "has no value in any row"
+    hints = number_hints({name: row for name, row in statistics.items() if name not in leaks}, numeric)
+    return InferredSpecification(specification, {name: reasons[name] for name in dropped}, hints)
 
 
 def _statistics(source: Source, names: Sequence[str]) -> dict[str, Row]:
-    """Counts of what the cells of each column are, by its name and in the order of `names`; a column without any value is not there."""
+    """Counts the kinds of cells of each column, in the order of `names`; the result lacks columns without any value."""
     cell, number = F.col("cell"), F.col("number")
-    raw = melt(source.rows.where(F.col(source.line).isNull()), F.array(*[raw_text(source, name) for name in names]))
-    cells = raw.select("place", cell_text(cell).alias("cell")).where(cell.isNotNull())
-    numbers = cells.select("place", cell, number_from(cell).alias("number"))
-    # Columns of their own, as Spark would compute a condition of several aggregates for each of them; most texts have no digit.
-    word = number.isNull() & cell.rlike("[0-9]")
-    present = numbers.withColumns({"date": word & cell.rlike(DATES), "spelt": word & is_spelt_number(cell)})
+    raw = melt(
+        source.rows.where(F.col(source.corrupt_record).isNull()), F.array(*[raw_text(source, name) for name in names])
+    )
+    cells = raw.select("place", trimmed(cell).alias("cell")).where(cell.isNotNull())
+    numbers = cells.select("place", cell, to_double(cell).alias("number"))
+    # The conditions are columns, because Spark would evaluate a condition again for each aggregate that uses it. The slow patterns are
+    # tried only on texts with a digit.
+    has_digit = number.isNull() & cell.rlike("[0-9]")
+    present = numbers.withColumns(
+        {"date": has_digit & cell.rlike(DATES), "formatted": has_digit & is_formatted_number(cell)}
+    )
     counted = present.groupBy("place").agg(
         F.count(cell).alias("values"),
         F.count(number).alias("numbers"),
         F.count_if(number.isNull() & is_missing_number(cell)).alias("missing"),
         F.count_if("date").alias("dates"),
-        distinct(F.when(number.isNull(), cell)).alias("distinct"),
-        *clues(cell, number, F.col("spelt")),
+        approximate_distinct(F.when(number.isNull(), cell)).alias("distinct"),
+        *hint_aggregates(cell, number, F.col("formatted")),
     )
     return {names[row["place"]]: row for row in sorted(counted.collect(), key=lambda row: row["place"])}
 
 
-def _kinds(
-    source: Source, names: Sequence[str], found: Mapping[str, Row], max_rejected_fraction: float
+def _column_kinds(
+    source: Source, names: Sequence[str], statistics: Mapping[str, Row], max_rejected_fraction: float
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Why columns are no features, and which others are `numeric` or `categorical`."""
+    """Decides for each column, from its statistics, whether it is a feature.
+
+    Returns:
+        By dropped column the reason, and by any other column `numeric` or `categorical`.
+    """
     reasons: dict[str, str] = {}
     kinds: dict[str, str] = {}
     for name in names:
-        row = found.get(name)
+        row = statistics.get(name)
         present = row["values"] - row["missing"] if row else 0
-        enough = present * (1 - max_rejected_fraction)
+        required = present * (1 - max_rejected_fraction)
         if name in source.nested:
             reasons[name] = f"is nested ({source.nested[name][:60]})"
         elif row is None or not present:
             reasons[name] = NO_VALUE
-        elif row["numbers"] >= enough:
+        elif row["numbers"] >= required:
             kinds[name] = "numeric"
-        elif row["dates"] >= enough:
+        elif row["dates"] >= required:
             reasons[name] = "holds dates or times, of which no features are made yet"
         elif is_identifier(row["distinct"], row["values"]):
-            reasons[name] = IDENTIFIER
+            reasons[name] = IDENTIFIER_REASON
         else:
             kinds[name] = "categorical"
     return reasons, kinds
 
 
-def _leaks(source: Source, label: str, features: Sequence[str], kinds: Mapping[str, str], rows: int) -> list[str]:
-    """The columns that alone tell nearly every label, in a sample of the `rows` that have one."""
-    truth = text_of(source, label)
-    good = source.rows.where(F.col(source.line).isNull() & truth.isNotNull())
+def _find_leaks(source: Source, label: str, features: Sequence[str], kinds: Mapping[str, str], rows: int) -> list[str]:
+    """Finds the columns that nearly determine the label, in a sample of the `rows` rows that have a label."""
+    truth = trimmed(raw_text(source, label))
+    good = source.rows.where(F.col(source.corrupt_record).isNull() & truth.isNotNull())
     raw = F.array(*[raw_text(source, name) for name in features])
-    labels, sampled = sample(good, truth, raw, len(features), rows)
+    labels, sampled = sample_by_hash(good, truth, raw, len(features), rows)
     leaks = []
     for name, cells in zip(features, sampled, strict=True):
         texts = [(cell or "").strip() or None for cell in cells]
@@ -149,6 +171,6 @@ def _leaks(source: Source, label: str, features: Sequence[str], kinds: Mapping[s
             values: list[Any] = [float(text) if text and is_number(text) else None for text in texts]
         else:
             values = list(texts)
-        if determines(values, labels):
+        if is_leak(values, labels):
             leaks.append(name)
     return leaks

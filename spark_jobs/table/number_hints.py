@@ -1,4 +1,7 @@
-"""Warnings about columns whose cells look like numbers and could not be read as numbers alone, when a specification is inferred."""
+"""Warns about numbers that load cannot read, or reads in a way that may surprise, when it infers a specification.
+
+A column of `$1,000.50` or `12 %` is inferred as text. Without a warning the user would not notice that the model lost a number.
+"""
 
 from __future__ import annotations
 
@@ -7,75 +10,75 @@ from collections.abc import Collection, Mapping
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
-from spark_jobs.cells import EXACT, PLACEHOLDERS, SPELT_OTHERWISE, whole
+from spark_jobs.cells import FORMATTED_NUMBER, MAX_EXACT_INTEGER, PLACEHOLDERS, full_match
 
-OFTEN = 0.5
-"""A column with so large a share of numbers was probably meant to be one of numbers."""
-
-
-def is_spelt_number(cell: Column) -> Column:
-    """Whether a text is a number as people write it, such as 1,000.5 or 12 %."""
-    return cell.rlike(whole(SPELT_OTHERWISE))
+MOSTLY_NUMBERS = 0.5
+"""Share of numbers, 0 to 1, from which a text column was probably meant to be numeric."""
 
 
-def clues(cell: Column, number: Column, spelt: Column) -> list[Column]:
-    """What the hints about one column are made of, as aggregates over its cells.
+def is_formatted_number(cell: Column) -> Column:
+    """Returns whether a text is a number as people write it, such as 1,000.5 or 12 %."""
+    return cell.rlike(full_match(FORMATTED_NUMBER))
+
+
+def hint_aggregates(cell: Column, number: Column, formatted: Column) -> list[Column]:
+    """Builds the aggregates over the cells of one column from which `number_hints` writes its warnings.
 
     Args:
         cell: the trimmed texts, none of them null.
-        number: the same as numbers, null where a text is none.
-        spelt: whether a text that is none `is_spelt_number`.
+        number: the same texts as doubles; null if a text is not a number.
+        formatted: whether a text is not a number for load, but `is_formatted_number`.
 
     Returns:
-        For each kind of cell how many there are and the first by the alphabet: `placeholder` such as `?`, `large` whole numbers that a
-        double rounds, `spelt` numbers that are not written like 1000.5, and `word`, every other text.
+        For each kind of cell its count (column KIND) and its alphabetically first text (column KIND_example). The kinds are `placeholder`,
+        such as `?`; `large`, whole numbers that a double rounds; `formatted`, numbers not written like 1000.5; and `word`, any other text.
     """
     kinds = {
         "placeholder": number.isNull() & cell.isin(*PLACEHOLDERS),
-        "large": (F.abs(number) > EXACT) & cell.rlike(whole("[+-]?[0-9]+")),
-        "spelt": spelt,
-        "word": number.isNull() & ~spelt,
+        "large": (F.abs(number) > MAX_EXACT_INTEGER) & cell.rlike(full_match("[+-]?[0-9]+")),
+        "formatted": formatted,
+        "word": number.isNull() & ~formatted,
     }
     counts = [F.count_if(condition).alias(kind) for kind, condition in kinds.items()]
     return counts + [F.min(F.when(condition, cell)).alias(f"{kind}_example") for kind, condition in kinds.items()]
 
 
-def number_hints(found: Mapping[str, Row], numeric: Collection[str]) -> list[str]:
-    """Sentences that name the column, an example and the next thing to do.
+def number_hints(statistics: Mapping[str, Row], numeric: Collection[str]) -> list[str]:
+    """Writes the warnings; each names the column, an example and what the user can do.
 
-    Told are, in columns that are not numeric: numbers with separators, a decimal comma, a currency or per cent, and texts among
-    numbers; in numeric ones: placeholders such as `?`, which are taken as missing, and whole numbers that a double cannot tell apart.
+    For text columns they are about numbers with separators, a decimal comma, a currency or a per cent sign, and about texts among numbers.
+    For numeric columns they are about placeholders such as `?`, which count as missing, and whole numbers that a double rounds.
 
     Args:
-        found: by column, its `clues`, and how many `values` and `numbers` it has.
-        numeric: the columns that are taken for numbers.
+        statistics: by column, its `hint_aggregates` and the counts `values` and `numbers`.
+        numeric: the columns that were inferred as numeric.
     """
     return [
         hint
-        for name, clue in found.items()
-        for hint in (_of_numbers(name, clue) if name in numeric else _of_texts(name, clue))
+        for name, counts in statistics.items()
+        for hint in (_numeric_column_hints(name, counts) if name in numeric else _text_column_hints(name, counts))
     ]
 
 
-def _of_numbers(name: str, clue: Row) -> list[str]:
+def _numeric_column_hints(name: str, counts: Row) -> list[str]:
     hints = []
-    if clue["placeholder"]:
+    if counts["placeholder"]:
         hints.append(
-            f"column {name!r}: {clue['placeholder']:,} cells such as {clue['placeholder_example']!r} are taken as missing numbers"
+            f"column {name!r}: {counts['placeholder']:,} cells such as {counts['placeholder_example']!r} are taken as missing numbers"
         )
-    if clue["large"]:
+    if counts["large"]:
         hints.append(
-            f"column {name!r} has whole numbers such as {clue['large_example']!r}, which a double rounds; if it is an identifier, list it "
-            "under columns.dropped of the specification, else give its difference from a fixed number"
+            f"column {name!r} has whole numbers such as {counts['large_example']!r}, which a double rounds; if it is an identifier, list "
+            "it under columns.dropped of the specification, else give its difference from a fixed number"
         )
     return hints
 
 
-def _of_texts(name: str, clue: Row) -> list[str]:
-    if clue["spelt"] + clue["numbers"] < OFTEN * clue["values"]:
+def _text_column_hints(name: str, counts: Row) -> list[str]:
+    if counts["formatted"] + counts["numbers"] < MOSTLY_NUMBERS * counts["values"]:
         return []
-    if clue["spelt"]:
-        how = f"numbers that are written like {clue['spelt_example']!r}; write them like 1000.5"
+    if counts["formatted"]:
+        how = f"numbers that are written like {counts['formatted_example']!r}; write them like 1000.5"
     else:
-        how = f"numbers, and {clue['word']:,} texts such as {clue['word_example']!r}; leave such cells empty"
+        how = f"numbers, and {counts['word']:,} texts such as {counts['word_example']!r}; leave such cells empty"
     return [f"column {name!r} is no numeric column: it holds {how} if they shall count as numbers"]

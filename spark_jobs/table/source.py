@@ -1,6 +1,7 @@
-"""The rows as they came: finds how a table is laid out and reads it without typing anything.
+"""Reads the user's table, CSV or Parquet, as a DataFrame whose CSV columns are still text.
 
-A CSV is read as text, so that whoever types it can say which cell of which row was wrong. Knows nothing of roles of columns.
+Spark's own CSV types would turn a bad cell into a silent null. With text columns, `typed_cells` can reject the row and say which cell was
+wrong. This module does not know the roles of the columns.
 """
 
 from __future__ import annotations
@@ -14,21 +15,27 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DecimalType, FractionalType, LongType, StringType, StructField, StructType
 
 from spark_jobs import storage
-from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, whole
+from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, full_match
 from spark_jobs.contract import LoadArgs
 from spark_jobs.dataset import own_prefix
-from spark_jobs.dialect import PARQUET, Dialect, check_width, differences, find_dialect
+from spark_jobs.dialect import PARQUET_MAGIC, Dialect, check_width, describe_differences, find_dialect
 from spark_jobs.errors import InputError
 
 POSITION: Mapping[str, DataType] = {"file": StringType(), "block": LongType(), "row": LongType()}
-"""Columns that load adds, their names behind the table's own prefix: where a row stood, as file, block of the file and row in it."""
-VISIBLE = "".join(map(chr, range(33, 127)))
-"""The characters of ASCII that are no blanks."""
+"""Columns that load adds, under the prefix of the table: the position of a row, as file, block of the file, row in the block."""
+VISIBLE_ASCII = "".join(map(chr, range(33, 127)))
+"""The ASCII characters that are neither blanks nor control characters."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The rows as they came: every column of a CSV as text, of Parquet as it was typed; load's own columns beside them."""
+    """The input table before load types it.
+
+    Attributes:
+        rows: the columns of the table, text for a CSV and typed for Parquet, and load's own columns `position` and `corrupt_record`.
+        columns: the names of the table's columns.
+        dialect: the dialect of the CSV files; None for Parquet.
+    """
 
     rows: DataFrame
     columns: tuple[str, ...]
@@ -36,75 +43,85 @@ class Source:
 
     @property
     def prefix(self) -> str:
-        """With it begin the names of load's own columns: no column of the table begins with it."""
+        """The prefix of load's own columns; no column of the table begins with it."""
         return own_prefix(self.columns)
 
     @functools.cached_property
     def types(self) -> Mapping[str, DataType]:
-        """The columns' types, which a schema finds by going through all of its columns."""
+        """The types of all columns by name. A lookup in Spark's schema would search through all columns each time."""
         return {field.name: field.dataType for field in self.rows.schema}
 
     @functools.cached_property
     def nested(self) -> Mapping[str, str]:
-        """The columns that hold something else than single values with a text, and their types."""
+        """The columns whose values are not single texts, numbers or dates, and their types: arrays, maps, structs and binary."""
         kinds = {name: kind.simpleString() for name, kind in self.types.items()}
         return {
             name: kind for name, kind in kinds.items() if kind.split("<")[0] in ("array", "map", "struct", "binary")
         }
 
     @property
-    def line(self) -> str:
-        """The column with the text of a line that does not parse, else null."""
-        return f"{self.prefix}line"
+    def corrupt_record(self) -> str:
+        """The column with the text of a line that Spark could not parse; null in any other row."""
+        return corrupt_record_column(self.prefix)
 
     @property
     def position(self) -> tuple[str, ...]:
-        """The columns of `POSITION`."""
+        """The columns of `POSITION` under the prefix of this table."""
         return position_columns(self.prefix)
 
 
 def position_columns(prefix: str) -> tuple[str, ...]:
-    """The names of the columns of `POSITION` in a table with this prefix."""
+    """Returns the names of the columns of `POSITION` in a table with this prefix."""
     return tuple(prefix + name for name in POSITION)
 
 
+def corrupt_record_column(prefix: str) -> str:
+    """Returns the name of the column `Source.corrupt_record` in a table with this prefix."""
+    return f"{prefix}line"
+
+
 def quoted(name: str) -> Column:
-    """The column of exactly this name, whatever characters are in it."""
-    return F.col(escaped(name))
+    """Returns the column of this name, which may hold any characters, such as dots or backticks."""
+    return F.col(quoted_name(name))
 
 
-def escaped(name: str) -> str:
-    """A name as SQL takes it, whatever characters are in it."""
+def quoted_name(name: str) -> str:
+    """Returns a column name quoted for Spark SQL."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def open_source(session: SparkSession, args: LoadArgs, label: str) -> Source:
-    """Finds out how the data is laid out.
+    """Finds the files of the data, detects their format and dialect, and opens them as one table.
+
+    Args:
+        session: the Spark session.
+        args: the arguments of load.
+        label: the name of the label column; it helps to recognise a header.
 
     Raises:
-        InputError: there is no data, or its layout is unusable.
+        InputError: there are no files, or they cannot be read as one table.
     """
     files = storage.data_files(args.data_uri)
-    if _is_parquet(storage.read_start(files[0], len(PARQUET))):
+    if _is_parquet(storage.read_start(files[0], len(PARQUET_MAGIC))):
         for path in files[1:]:
-            if not _is_parquet(storage.read_start(path, len(PARQUET))):
+            if not _is_parquet(storage.read_start(path, len(PARQUET_MAGIC))):
                 raise InputError(f"{path} is no Parquet file, and {files[0]} is one; load them apart")
         return _parquet(session, files)
     return _csv(session, find_layout(files, args, label))
 
 
 def _is_parquet(head: bytes) -> bool:
-    return head.startswith(PARQUET)
+    return head.startswith(PARQUET_MAGIC)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How CSV files are laid out, all in one way but for the order of their columns.
+    """The layout of the CSV files of one table. They have the same dialect, but the order of their columns may differ.
 
     Attributes:
-        files: those that hold something, by the order of their columns; the first one's order is the table's.
-        dialect: of all of them, with the names in the first one's order.
-        open_quotes: whether a line has an odd number of quotes; None if a file is too long to tell from its head.
+        files: the files that are not empty, grouped by the order of their columns; the first order is that of the table.
+        dialect: the dialect of all files, with the column names in the order of the table.
+        open_quotes: whether a line has an odd number of quotes; None if unknown, because only the head of a long file was read.
     """
 
     files: Mapping[tuple[str, ...], Sequence[str]]
@@ -113,10 +130,10 @@ class Layout:
 
 
 def find_layout(files: Sequence[str], args: LoadArgs, label: str) -> Layout:
-    """Finds the layout of CSV files; holds the head of one file at a time, however many there are.
+    """Finds the common layout of CSV files. It holds the head of only one file in memory, however many files there are.
 
     Raises:
-        InputError: none holds anything, one cannot be read, or they are not laid out in one way.
+        InputError: all files are empty, one is not CSV, or two have different dialects or columns.
     """
     given = {name: getattr(args, name) for name in ("encoding", "delimiter", "quote", "header")}
     by_order: dict[tuple[str, ...], list[str]] = {}
@@ -131,17 +148,17 @@ def find_layout(files: Sequence[str], args: LoadArgs, label: str) -> Layout:
         found = find_dialect(head, path, whole=whole, given=given, label=label)
         dialect = dialect or found
         by_order.setdefault(found.names, []).append(path)
-        if unlike := differences(found, dialect):
+        if unlike := describe_differences(found, dialect):
             raise InputError(f"{path} is laid out unlike {by_order[dialect.names][0]}: {unlike}; load them apart")
         if not open_quotes:
             open_quotes = _odd_quotes(head, found.quote) if whole and open_quotes is not None else None
     if dialect is None:
-        dialect = find_dialect(b"", files[0], whole=True, given=given, label=label)  # says that it is empty
+        dialect = find_dialect(b"", files[0], whole=True, given=given, label=label)  # raises: the file is empty
     return Layout(by_order, dialect, open_quotes)
 
 
 def _odd_quotes(content: bytes, quote: str) -> bool:
-    """Whether a line of a whole file has an odd number of quotes."""
+    """Returns whether a line has an odd number of quotes, so that a quoted field may go on in the next line."""
     return any(line.count(quote.encode()) % 2 for line in content.splitlines())
 
 
@@ -150,25 +167,28 @@ def _parquet(session: SparkSession, files: Sequence[str]) -> Source:
     check_width(table.columns, files[0])
     columns = tuple(table.columns)
     prefix = own_prefix(columns)
-    rows = _with_position(table, prefix).withColumn(f"{prefix}line", F.lit(None).cast("string"))
+    rows = _with_position(table, prefix).withColumn(corrupt_record_column(prefix), F.lit(None).cast("string"))
     return Source(rows, columns, None)
 
 
 def _csv(session: SparkSession, layout: Layout) -> Source:
-    """Reads line by line, which any number of tasks can share; only if quotes stay open, by records that span lines."""
+    """Reads CSV files; records may span lines only if a line has an open quote.
+
+    Where each record is one line, Spark splits a large file between tasks; with `multiLine` one task reads a whole file.
+    """
     dialect = layout.dialect
     if dialect.encoding.upper().startswith("UTF-16"):
         return Source(_read_all(session, layout, multi_line=True), dialect.names, dialect)
     lines = _read_all(session, layout, multi_line=False)
     if _has_open_quotes(session, layout):
         records = _read_all(session, layout, multi_line=True)
-        # A stray quote swallows the lines after it: then the lines are the better reading.
-        lines = records if _good(records, dialect) >= _good(lines, dialect) else lines
+        # A stray quote would swallow the lines after it, so the reading with more good rows counts.
+        lines = records if _count_parsed(records, dialect) >= _count_parsed(lines, dialect) else lines
     return Source(lines, dialect.names, dialect)
 
 
 def _has_open_quotes(session: SparkSession, layout: Layout) -> bool:
-    """Whether a line has an odd number of quotes; Spark looks only if the heads of the files did not tell."""
+    """Returns whether a line has an odd number of quotes. Spark reads the files for this only if their heads were not enough."""
     if layout.open_quotes is not None:
         return layout.open_quotes
     line = F.col("value")
@@ -178,15 +198,16 @@ def _has_open_quotes(session: SparkSession, layout: Layout) -> bool:
     return bool(found and found["open"])
 
 
-def _good(rows: DataFrame, dialect: Dialect) -> int:
-    """How many rows parse."""
-    observation, line = Observation(), F.col(f"{own_prefix(dialect.names)}line")
-    rows.observe(observation, F.count_if(line.isNull()).alias("good")).write.format("noop").mode("overwrite").save()
+def _count_parsed(rows: DataFrame, dialect: Dialect) -> int:
+    """Counts the rows that Spark could parse."""
+    observation, corrupt_record = Observation(), F.col(corrupt_record_column(own_prefix(dialect.names)))
+    observed = rows.observe(observation, F.count_if(corrupt_record.isNull()).alias("good"))
+    observed.write.format("noop").mode("overwrite").save()
     return int(observation.get["good"])
 
 
 def _read_all(session: SparkSession, layout: Layout, *, multi_line: bool) -> DataFrame:
-    """Reads the files, each by the names of its own header."""
+    """Reads all files, each with the column order of its own header, and unites them by column name."""
     tables = [
         _read_csv(session, files, replace(layout.dialect, names=names), multi_line=multi_line)
         for names, files in layout.files.items()
@@ -196,9 +217,10 @@ def _read_all(session: SparkSession, layout: Layout, *, multi_line: bool) -> Dat
 
 def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, multi_line: bool) -> DataFrame:
     prefix = own_prefix(dialect.names)
-    line = f"{prefix}line"
-    schema = StructType([StructField(name, StringType()) for name in (*dialect.names, line)])
-    reader = session.read.option("columnPruning", False)  # a row is judged by all of its columns
+    corrupt_record = corrupt_record_column(prefix)
+    schema = StructType([StructField(name, StringType()) for name in (*dialect.names, corrupt_record)])
+    # With pruning, a row with too many or too few cells would count as good if the query needs only some columns.
+    reader = session.read.option("columnPruning", False)
     rows = reader.csv(
         storage.spark_paths(files),
         schema=schema,
@@ -209,7 +231,7 @@ def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, 
         encoding=dialect.encoding,
         multiLine=multi_line,
         mode="PERMISSIVE",
-        columnNameOfCorruptRecord=line,
+        columnNameOfCorruptRecord=corrupt_record,
         ignoreLeadingWhiteSpace=True,
         ignoreTrailingWhiteSpace=True,
         maxColumns=max(20480, len(dialect.names) + 1),
@@ -218,42 +240,38 @@ def _read_csv(session: SparkSession, files: Sequence[str], dialect: Dialect, *, 
 
 
 def _with_position(rows: DataFrame, prefix: str) -> DataFrame:
-    place = rows.metadataColumn("_metadata")  # Spark's, also where the table has a column of this name
-    # Inside one block the identifiers rise in the order of the rows.
-    found = (place["file_path"], place["file_block_start"], F.monotonically_increasing_id())
+    metadata = rows.metadataColumn("_metadata")  # Spark's, even if the table has a column of this name
+    # The identifiers are not consecutive, but inside one block they rise in the order of the rows.
+    position = (metadata["file_path"], metadata["file_block_start"], F.monotonically_increasing_id())
     names = position_columns(prefix)
-    return rows.select("*", *[column.alias(name) for column, name in zip(found, names, strict=True)])
-
-
-def text_of(source: Source, name: str) -> Column:
-    """A column as trimmed text, null where it is empty or holds something that is no single value."""
-    return cell_text(raw_text(source, name))
+    return rows.select("*", *[column.alias(name) for column, name in zip(position, names, strict=True)])
 
 
 def raw_text(source: Source, name: str) -> Column:
-    """A column as text with what blanks it has, null where it holds something that is no single value."""
+    """Returns a column as untrimmed text; all null if the column is nested."""
     if name in source.nested:
         return F.lit(None).cast("string")
     kind, column = source.types[name], quoted(name)
     if isinstance(kind, FractionalType) and not (isinstance(kind, DecimalType) and kind.scale == 0):
-        double = column.cast("string").cast("double")  # a decimal's 1.50 is 1.5, and of a float 0.1 stays 0.1
+        # Cast by way of text, so that a float 0.1 does not become 0.10000000149; a decimal 1.50 becomes 1.5.
+        double = column.cast("string").cast("double")
         column = F.nanvl(double, F.lit(None).cast("double"))
     return column if isinstance(kind, StringType) else column.cast("string")
 
 
-def cell_text(raw: Column) -> Column:
-    """The text of a cell without `BLANKS` at its ends, null where nothing is left."""
-    # Spark takes 200 ns to look for the 29 of them; nearly all cells begin and end with a visible ASCII character. Texts are compared
-    # by their bytes, which copies nothing.
-    visible = (raw >= "!") & (raw < "\x7f") & F.substring(raw, -1, 1).isin(*VISIBLE)
+def trimmed(raw: Column) -> Column:
+    """Returns the text of a cell without `BLANKS` at its ends; null if nothing is left."""
+    # Trimming 29 kinds of blanks takes Spark 200 ns a cell. Nearly all cells begin and end with a visible ASCII character and need none;
+    # the comparisons that find this out work on the bytes of the text and copy nothing.
+    visible = (raw >= "!") & (raw < "\x7f") & F.substring(raw, -1, 1).isin(*VISIBLE_ASCII)
     return F.when(visible, raw).otherwise(F.nullif(F.trim(raw, F.lit(BLANKS)), F.lit("")))
 
 
 def is_missing_number(text: Column) -> Column:
-    """Whether a text stands for a missing number."""
+    """Returns whether a trimmed text means a missing number."""
     return F.lower(text).isin(*MISSING_NUMBERS)
 
 
-def number_from(text: Column) -> Column:
-    """A trimmed text as double, null where it is missing or is no number; -0.0 and 0.0 are one value."""
-    return F.when(text.rlike(whole(f"{NUMBER}|{INFINITE}")), text.try_cast("double")) + F.lit(0.0)
+def to_double(text: Column) -> Column:
+    """Converts a trimmed text to a double; null if it is not a number. -0.0 becomes 0.0, so that both are one value."""
+    return F.when(text.rlike(full_match(f"{NUMBER}|{INFINITE}")), text.try_cast("double")) + F.lit(0.0)

@@ -1,6 +1,6 @@
-"""Types the cells of a table, and says of a row why it is rejected.
+"""Converts the text cells of a table to numbers and categories, and gives each bad row the reason why load rejects it.
 
-Knows nothing of where the rows go.
+It only builds DataFrames; `load` writes them.
 """
 
 from __future__ import annotations
@@ -14,145 +14,153 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.cells import LARGEST, MISSING_LABELS
+from spark_jobs.cells import MAX_NUMBER, MISSING_LABELS
 from spark_jobs.dataset import Specification
-from spark_jobs.table.source import Source, cell_text, escaped, is_missing_number, number_from, raw_text
+from spark_jobs.table.source import Source, is_missing_number, quoted_name, raw_text, to_double, trimmed
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Where the cells of a row stand while they are typed: in arrays, by the order of the columns' names.
+class CellArrays:
+    """Names of the array columns that hold the cells of a row while load types them; the arrays are in alphabetical order of the columns.
 
-    One expression then types all of them, and Spark's plan stays small however many columns there are: what Spark does with the plan
-    of a thousand columns takes longer than a thousand rows.
+    With arrays, one expression types all cells, so Spark's plan stays small however many columns the table has. With an expression for each
+    of a thousand columns, Spark would take longer to plan the query than to process a thousand rows.
     """
 
     source: Source
     specification: Specification
 
     @functools.cached_property
-    def places(self) -> Mapping[str, int]:
-        return {name: place for place, name in enumerate(sorted(self.source.columns))}
+    def index(self) -> Mapping[str, int]:
+        """By column its index in the arrays."""
+        return {name: index for index, name in enumerate(sorted(self.source.columns))}
 
     @property
     def texts(self) -> str:
-        """The column with the trimmed texts, null where a cell is empty."""
+        """The array of the trimmed texts; null where a cell is empty."""
         return f"{self.source.prefix}texts"
 
     @property
     def numbers(self) -> str:
-        """The column with the numbers, null where a cell is none or its column is not numeric."""
+        """The array of the numbers; null where the cell is not a number or the column is not numeric."""
         return f"{self.source.prefix}numbers"
 
     @property
     def label(self) -> str:
-        """The column with the label."""
+        """The column with the label; null if it is missing."""
         return f"{self.source.prefix}label"
 
     @property
     def reason(self) -> str:
-        """The column that says why a row is rejected, null for a good one."""
+        """The column with the reason why a row is rejected; null in a good row."""
         return f"{self.source.prefix}reason"
 
-    def order(self) -> Column:
-        """By place the position among the numeric columns, null for any other column."""
-        order = {name: position for position, name in enumerate(self.specification.numeric)}
-        return _constants([order.get(name) for name in self.places], "int")
+    def numeric_positions(self) -> Column:
+        """Returns a constant array with the position of each column in `specification.numeric`, null if it is not numeric."""
+        positions = {name: position for position, name in enumerate(self.specification.numeric)}
+        return _constant_array([positions.get(name) for name in self.index], "int")
 
-    def spread(self) -> list[str]:
-        """The columns of the table again, as SQL: a thousand of Python's expressions would be ten thousand calls into Java."""
+    def column_expressions(self) -> list[str]:
+        """Returns the SQL expressions that make the table's columns from the arrays.
+
+        SQL, because a thousand column expressions of PySpark would take ten thousand calls into the JVM.
+        """
         numeric, columns = set(self.specification.numeric), []
         for name in self.source.columns:
-            of = self.numbers if name in numeric else self.texts
-            cell = self.label if name == self.specification.label else f"get({of}, {self.places[name]})"
-            columns.append(f"{cell} AS {escaped(name)}")
+            array = self.numbers if name in numeric else self.texts
+            cell = self.label if name == self.specification.label else f"get({array}, {self.index[name]})"
+            columns.append(f"{cell} AS {quoted_name(name)}")
         return columns
 
 
-def _constants(values: Sequence[Any], kind: str) -> Column:
-    """An array that is one literal, not one for each value."""
+def _constant_array(values: Sequence[Any], kind: str) -> Column:
+    """Returns a constant array from one literal; one literal for each value would make the plan grow with the columns."""
     return F.from_json(F.lit(json.dumps(values)), f"array<{kind}>")
 
 
-def type_rows(cells: Cells) -> DataFrame:
-    """Gives each cell the type of its column's role.
-
-    Several selects rather than one, as Spark then computes each value once.
+def type_rows(cells: CellArrays) -> DataFrame:
+    """Types the cells of each row by the role of their column, and finds out whether the row is good.
 
     Returns:
-        One row for each row of the source: the columns of `cells`, those of `POSITION`, and the line's text.
+        One row for each row of the source, with the columns of `cells`, those of `POSITION` and the corrupt record.
     """
     source, label = cells.source, cells.specification.label
-    raw = F.array(*[raw_text(source, name) for name in cells.places])
-    text = F.get(cells.texts, F.lit(cells.places[label]))
-    order = cells.order()
+    raw = F.array(*[raw_text(source, name) for name in cells.index])
+    text = F.get(cells.texts, F.lit(cells.index[label]))
+    positions = cells.numeric_positions()
+    # Several selects, each of which uses the columns of the one before: in a single one, Spark would compute shared values again.
     return (
-        source.rows.select(F.transform(raw, cell_text).alias(cells.texts), *source.position, source.line)
+        source.rows.select(F.transform(raw, trimmed).alias(cells.texts), *source.position, source.corrupt_record)
         .withColumns(
             {
                 cells.numbers: F.transform(
-                    cells.texts, lambda cell, place: F.when(F.get(order, place).isNotNull(), number_from(cell))
+                    cells.texts, lambda cell, index: F.when(F.get(positions, index).isNotNull(), to_double(cell))
                 ),
                 cells.label: F.when(~F.lower(text).isin(*MISSING_LABELS), text),
             }
         )
-        .withColumn(cells.reason, _reason(cells))
+        .withColumn(cells.reason, _rejection_reason(cells))
     )
 
 
-def _reason(cells: Cells) -> Column:
+def _rejection_reason(cells: CellArrays) -> Column:
+    """Returns the first reason to reject a row, null if there is none."""
     source, label = cells.source, cells.specification.label
     reasons = [
-        F.when(F.col(source.line).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
-        F.when(F.col(cells.label).isNull(), F.lit(no_label(label))),
+        F.when(F.col(source.corrupt_record).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
+        F.when(F.col(cells.label).isNull(), F.lit(missing_label_reason(label))),
     ]
     if cells.specification.numeric:
-        reasons.append(_number_reason(cells))
+        reasons.append(_bad_number_reason(cells))
     if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):
-        broken = F.contains(F.concat_ws("", cells.texts), F.lit("\ufffd"))
-        reasons.append(F.when(broken, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
+        # Spark replaces bytes that are not UTF-8 by U+FFFD.
+        wrong_encoding = F.contains(F.concat_ws("", cells.texts), F.lit("\ufffd"))
+        reasons.append(F.when(wrong_encoding, F.lit("not UTF-8; give --encoding, perhaps ISO-8859-1")))
     return F.coalesce(*reasons)
 
 
-def _number_reason(cells: Cells) -> Column:
-    """What is wrong with the first numeric column, by the order of the specification, in which something is."""
+def _bad_number_reason(cells: CellArrays) -> Column:
+    """Returns what is wrong with the first bad cell of a numeric column, in the order of the specification; null if no cell is bad."""
     limits, numeric = cells.specification.limits, cells.specification.numeric
-    order = cells.order()
+    positions = cells.numeric_positions()
     lows, highs = (
-        _constants([limits[name][end] if name in limits else None for name in cells.places], "double") for end in (0, 1)
+        _constant_array([limits[name][end] if name in limits else None for name in cells.index], "double")
+        for end in (0, 1)
     )
 
-    def fault(number: Column, place: Column) -> Column:
-        text = F.get(cells.texts, place)
-        word = number.isNull() & text.isNotNull() & ~is_missing_number(text)
-        kind = F.when(word, 0).when(F.abs(number) > LARGEST, 1)
-        if limits:
-            kind = kind.when((number < F.get(lows, place)) | (number > F.get(highs, place)), 2)
-        return F.get(order, place) * 3 + kind
-
-    told = []
+    reasons = []
     for name in numeric:
         low, high = limits.get(name, (0, 0))
-        told += [
+        reasons += [
             f"column {name!r} is not a number",
-            f"column {name!r} is infinite or beyond {LARGEST:g}",
+            f"column {name!r} is infinite or beyond {MAX_NUMBER:g}",
             f"column {name!r} is outside {low:g} to {high:g}",
         ]
-    return F.get(_constants(told, "string"), F.array_min(F.transform(cells.numbers, fault)))
+
+    def reason_index(number: Column, index: Column) -> Column:
+        text = F.get(cells.texts, index)
+        not_a_number = number.isNull() & text.isNotNull() & ~is_missing_number(text)
+        kind = F.when(not_a_number, 0).when(F.abs(number) > MAX_NUMBER, 1)
+        if limits:
+            kind = kind.when((number < F.get(lows, index)) | (number > F.get(highs, index)), 2)
+        return F.get(positions, index) * 3 + kind  # three reasons for each numeric column
+
+    # array_min skips the nulls of good cells.
+    return F.get(_constant_array(reasons, "string"), F.array_min(F.transform(cells.numbers, reason_index)))
 
 
-def no_label(label: str) -> str:
-    """Why a row without a label is rejected."""
+def missing_label_reason(label: str) -> str:
+    """Returns the reason for a row without a label."""
     return f"label {label!r} is missing"
 
 
-def row_hash(cells: Cells) -> Column:
-    """The hash of `profiling.row_hash` without its plan of an expression for each column."""
-    order, label = cells.order(), cells.places[cells.specification.label]
+def row_hash(cells: CellArrays) -> Column:
+    """Returns the same hash as `profiling.row_hash`, computed on the arrays by one expression instead of one for each column."""
+    positions, label = cells.numeric_positions(), cells.index[cells.specification.label]
 
-    def cell(number: Column, place: Column) -> Column:
-        text = F.when(F.get(order, place).isNull(), F.get(cells.texts, place))
-        value = F.when(place == label, F.col(cells.label)).otherwise(text)
+    def cell(number: Column, index: Column) -> Column:
+        text = F.when(F.get(positions, index).isNull(), F.get(cells.texts, index))
+        value = F.when(index == label, F.col(cells.label)).otherwise(text)
         return F.struct(value, number, value.isNull() & number.isNull())
 
     return F.xxhash64(F.transform(cells.numbers, cell))

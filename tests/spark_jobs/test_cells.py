@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.scorer import RowError, Scorer
-from spark_jobs.cells import BLANKS, LARGEST, definition
+from spark_jobs.cells import BLANKS, MAX_NUMBER, definition
 from spark_jobs.errors import InputError
 from spark_jobs.features import NumericColumn, select_statement
 
@@ -189,7 +189,7 @@ def test_classes_that_differ_in_case_or_spaces_only_are_named(load: Callable[...
 
 def test_numbers_too_large_for_a_variance_are_refused(load: Callable[..., Any]) -> None:
     with pytest.raises(
-        InputError, match=rf"column 'x' is infinite or beyond {LARGEST:g} \(60 rows\)".replace("+", r"\+")
+        InputError, match=rf"column 'x' is infinite or beyond {MAX_NUMBER:g} \(60 rows\)".replace("+", r"\+")
     ):
         load("x,y\n" + "".join(f"{i + 1}e300,{'no' if i % 2 else 'yes'}\n" for i in range(60)))
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.dataset import Specification, equal_but_for_case, nearest, positive_value, read_specification
+from spark_jobs.dataset import (
+    Specification,
+    did_you_mean,
+    guess_positive_value,
+    names_equal_ignoring_case,
+    read_specification,
+)
 from spark_jobs.errors import InputError
 
 names = st.lists(st.text(min_size=1, max_size=12), min_size=4, max_size=8, unique=True)
@@ -90,13 +96,13 @@ def test_columns_that_a_specification_does_not_name_are_dropped_and_missing_ones
     ],
 )
 def test_the_positive_value_is_a_word_for_yes_else_the_rarer_one(counts: dict[str, int], positive: str) -> None:
-    assert positive_value(counts) == positive
+    assert guess_positive_value(counts) == positive
 
 
 def test_names_that_differ_in_case_only_are_paired() -> None:
-    assert equal_but_for_case(["Age", "x", "age", "AGE"]) == [("Age", "age"), ("Age", "AGE")]
+    assert names_equal_ignoring_case(["Age", "x", "age", "AGE"]) == [("Age", "age"), ("Age", "AGE")]
 
 
 def test_a_hint_proposes_what_is_spelt_alike_else_lists_all() -> None:
-    assert nearest("deposti", ["deposit", "age"]) == "; did you mean 'deposit'?"
-    assert nearest("zzz", ["deposit", "age"]) == "; there are 'deposit', 'age'"
+    assert did_you_mean("deposti", ["deposit", "age"]) == "; did you mean 'deposit'?"
+    assert did_you_mean("zzz", ["deposit", "age"]) == "; there are 'deposit', 'age'"

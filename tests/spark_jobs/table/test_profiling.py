@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spark_jobs.dataset import Specification
-from spark_jobs.table.profiling import describe, determines, is_identifier, row_hash
+from spark_jobs.table.profiling import describe, is_identifier, is_leak, row_hash
 
 SPECIFICATION = Specification(label="y", numeric=("n",), categorical=("c",), dropped=("d",))
 ROWS = [(1.0, "a", "no", None), (3.0, "a", "yes", "x"), (None, "b", "no", "x"), (5.0, None, "no", "x")]
@@ -47,8 +47,8 @@ def test_a_text_column_with_nearly_as_many_values_as_rows_is_an_identifier(
 
 def test_a_column_that_tells_the_label_is_found_and_one_that_helps_is_not() -> None:
     labels = ["yes" if i % 3 else "no" for i in range(300)]
-    assert determines([f"is {label}" for label in labels], labels)
+    assert is_leak([f"is {label}" for label in labels], labels)
     helps = [label if i % 5 else "?" for i, label in enumerate(labels)]
-    assert not determines(helps, labels)
-    assert determines([float(label == "yes") for label in labels], labels)
-    assert not determines([str(i) for i in range(300)], labels), "an identifier tells every label and knows none"
+    assert not is_leak(helps, labels)
+    assert is_leak([float(label == "yes") for label in labels], labels)
+    assert not is_leak([str(i) for i in range(300)], labels), "an identifier tells every label and knows none"

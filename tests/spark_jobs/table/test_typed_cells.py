@@ -13,7 +13,7 @@ from spark_jobs.contract import LoadArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.table import profiling
 from spark_jobs.table.source import open_source
-from spark_jobs.table.typed_cells import Cells, row_hash, type_rows
+from spark_jobs.table.typed_cells import CellArrays, row_hash, type_rows
 
 pytestmark = pytest.mark.spark
 SPECIFICATION = Specification(
@@ -24,10 +24,10 @@ SPECIFICATION = Specification(
 )
 
 
-def cells_of(spark: Any, path: Path, text: str) -> Cells:
+def cells_of(spark: Any, path: Path, text: str) -> CellArrays:
     path.write_text(text)
     args = LoadArgs(data_uri=str(path), output_uri="")
-    return Cells(open_source(spark, args, SPECIFICATION.label), SPECIFICATION)
+    return CellArrays(open_source(spark, args, SPECIFICATION.label), SPECIFICATION)
 
 
 def test_the_reason_is_the_first_by_the_order_of_the_specification(spark: Any, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_reason_is_the_first_by_the_order_of_the_specification(spark: Any, t
 def test_the_hash_of_typed_cells_is_that_of_the_written_row(spark: Any, tmp_path: Path) -> None:
     lines = ["z,a,m,k,b", "1,2,3,u,yes", "-0.0,,NA,,no", ",2,3, v ,no", "1,2,3,u,None"]
     cells = cells_of(spark, tmp_path / "t.csv", "\n".join(lines) + "\n")
-    hashed = type_rows(cells).withColumn("hash", row_hash(cells)).selectExpr("hash", *cells.spread())
+    hashed = type_rows(cells).withColumn("hash", row_hash(cells)).selectExpr("hash", *cells.column_expressions())
     found = hashed.select("hash", profiling.row_hash(cells.source.columns).alias("expected")).collect()
     assert len({row["hash"] for row in found}) == 4
     assert all(row["hash"] == row["expected"] for row in found)
