@@ -32,6 +32,24 @@ def test_a_class_with_too_few_rows_for_three_sets_is_named(run_step: Callable[..
         load_wine(run_step, tmp_path, "1,2,9\n")
 
 
+def test_a_row_with_one_bad_cell_is_written_apart_as_it_came(
+    run_step: Callable[..., Any], spark: Any, tmp_path: Path
+) -> None:
+    bad = {
+        "2027-01-31,7,5": "column 'acid' is not a number",
+        "3,1e200,6": "column 'sugar' is infinite or beyond 1e+100",
+    }
+    settings = {"max_rejected_fraction": 2 / 202}
+    result = load_wine(run_step, tmp_path, "NA,,5\n" + "\n".join(bad) + "\n", **settings)
+    assert result.rows_out == {"rows": 201, "rejected": 2}
+    rejected = spark.read.parquet(str(tmp_path / "o/rejected")).collect()
+    assert {row["line"]: row["reason"] for row in rejected} == bad
+    assert {row["file"].rsplit("/", 1)[-1] for row in rejected} == {"wine.csv"}
+    rows = spark.read.parquet(str(tmp_path / "o/rows"))
+    assert rows.where("acid IS NULL AND sugar IS NULL").count() == 1
+    assert rows.where("sugar > 1000").count() == 0
+
+
 def test_small_classes_become_one_on_request(run_step: Callable[..., Any], spark: Any, tmp_path: Path) -> None:
     result = load_wine(run_step, tmp_path, "1,2,9\n3,4,3\n5,6,3\n", min_class_rows=5)
     assert {value: count for value, count in classes(spark, tmp_path).items() if count < 10} == {"other": 3}

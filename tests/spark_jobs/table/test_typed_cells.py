@@ -1,4 +1,4 @@
-"""A row's typed cells: the first reason by the specification's order, and the hash that the split and the digest share."""
+"""The typed cells of a row: values, missing values, the reason for a rejected row, and the hash that the split and the digest share."""
 
 from __future__ import annotations
 
@@ -24,10 +24,23 @@ SPECIFICATION = Specification(
 )
 
 
-def cells_of(spark: Any, path: Path, text: str) -> CellArrays:
+def cells_of(spark: Any, path: Path, text: str, specification: Specification = SPECIFICATION) -> CellArrays:
     path.write_text(text)
+    return opened(spark, path, specification)
+
+
+def opened(spark: Any, path: Path, specification: Specification) -> CellArrays:
     args = LoadArgs(data_uri=str(path), output_uri="")
-    return CellArrays(open_source(spark, args, SPECIFICATION.label), SPECIFICATION)
+    return CellArrays(open_source(spark, args, specification.label), specification)
+
+
+def typed(cells: CellArrays) -> list[tuple[Any, ...]]:
+    """The rows in their order: the values of the table's columns, then the reason for a rejected row."""
+    rows = type_rows(cells).orderBy(*cells.source.position)
+    return [tuple(row) for row in rows.selectExpr(*cells.column_expressions(), cells.reason).collect()]
+
+
+NUMBER_AND_TEXT = Specification(label="b", numeric=("z",), categorical=("k",))
 
 
 def test_the_reason_is_the_first_by_the_order_of_the_specification(spark: Any, tmp_path: Path) -> None:
@@ -41,8 +54,54 @@ def test_the_reason_is_the_first_by_the_order_of_the_specification(spark: Any, t
         "oops,2,5,u,nan": "label 'b' is missing",
     }
     cells = cells_of(spark, tmp_path / "t.csv", "\n".join(["z,a,m,k,b", *rows]) + "\n")
-    found = type_rows(cells).orderBy(cells.source.position[-1]).select(cells.reason).collect()
-    assert [row[0] for row in found] == list(rows.values())
+    assert [row[-1] for row in typed(cells)] == list(rows.values())
+
+
+def test_a_word_for_missing_is_no_number_but_a_category_of_its_own(spark: Any, tmp_path: Path) -> None:
+    words = ["NA", "n/a", "#N/A", "NaN", "Null", "NONE", "?", "-", "--"]
+    cells = cells_of(
+        spark, tmp_path / "t.csv", "z,k,b\n" + "".join(f"{word},{word},yes\n" for word in words), NUMBER_AND_TEXT
+    )
+    assert typed(cells) == [(None, word, "yes", None) for word in words]
+
+
+@pytest.mark.parametrize("empty", ["", "   ", '""', '" "', "\u00a0", "\u2003\t"])
+def test_an_empty_cell_is_missing_in_every_role(spark: Any, tmp_path: Path, empty: str) -> None:
+    lines = ["z,k,b", f"{empty},{empty},yes", f"1,u,{empty}"]
+    cells = cells_of(spark, tmp_path / "t.csv", "\n".join(lines) + "\n", NUMBER_AND_TEXT)
+    assert typed(cells) == [(None, None, "yes", None), (1.0, "u", None, "label 'b' is missing")]
+
+
+def test_a_number_up_to_1e100_is_good_and_one_beyond_is_rejected(spark: Any, tmp_path: Path) -> None:
+    numbers = {"1e100": 1e100, "-1e100": -1e100, " 9007199254740993 ": 2.0**53, "1e-400": 0.0}
+    too_large = ["1.0000001e100", "-1e101", "1e999", "9" * 400, "Infinity", "-inf"]
+    lines = ["z,k,b", *(f"{text},u,yes" for text in (*numbers, *too_large))]
+    found = typed(cells_of(spark, tmp_path / "t.csv", "\n".join(lines) + "\n", NUMBER_AND_TEXT))
+    assert [(row[0], row[-1]) for row in found[: len(numbers)]] == [(number, None) for number in numbers.values()]
+    assert {row[-1] for row in found[len(numbers) :]} == {"column 'z' is infinite or beyond 1e+100"}
+
+
+def test_a_date_is_no_number_and_stays_as_it_is_in_a_text_column(spark: Any, tmp_path: Path) -> None:
+    dates = ["2027-01-31", "31.01.2027", "20270131T120000", "12:30"]
+    lines = ["z,k,b", *(f"1,{date},yes\n{date},u,yes" for date in dates)]
+    found = typed(cells_of(spark, tmp_path / "t.csv", "\n".join(lines) + "\n", NUMBER_AND_TEXT))
+    assert found[::2] == [(1.0, date, "yes", None) for date in dates]
+    assert [row[-1] for row in found[1::2]] == ["column 'z' is not a number"] * len(dates)
+
+
+def test_typed_columns_of_parquet_become_the_texts_and_numbers_that_a_csv_of_them_would_have(
+    spark: Any, tmp_path: Path
+) -> None:
+    values = {
+        "CAST(0.1 AS FLOAT)": ("0.1", 0.1), "CAST(1.50 AS DECIMAL(9,2))": ("1.5", 1.5), "CAST(7 AS DECIMAL(38,0))": ("7", 7.0),
+        "CAST('NaN' AS DOUBLE)": (None, None), "CAST(NULL AS INT)": (None, None), "-7L": ("-7", -7.0),
+        "true": ("true", None), "DATE'2027-01-31'": ("2027-01-31", None), "array(1)": (None, None),
+    }  # fmt: skip
+    for number, (expression, (text, value)) in enumerate(values.items()):
+        path = tmp_path / f"{number}.parquet"
+        spark.sql(f"SELECT {expression} AS z, {expression} AS k, 'yes' AS b").write.parquet(str(path))
+        reason = "column 'z' is not a number" if text and value is None else None
+        assert typed(opened(spark, path, NUMBER_AND_TEXT)) == [(value, text, "yes", reason)], expression
 
 
 def test_the_hash_of_typed_cells_is_that_of_the_written_row(spark: Any, tmp_path: Path) -> None:
