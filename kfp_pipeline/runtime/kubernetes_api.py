@@ -299,7 +299,7 @@ def api_error(error: ApiException, namespace: str) -> Exception:
     if error.status == 403 and "exceeded quota" in message:
         return TemporaryError(Failure(kind="fault", type="QuotaExceeded", message=f"namespace {namespace}: {message}"))
     advice = {
-        401: "the API server does not know who asks; renew the credentials of the kubeconfig",
+        401: "the API server does not accept the credentials; renew those of the kubeconfig",
         403: "the service account may not do this; apply spark-operator/ in this namespace, or ask who runs the cluster",
         404: "not found; check with: spark-kfp doctor",
     }.get(error.status, "the API server refuses it")

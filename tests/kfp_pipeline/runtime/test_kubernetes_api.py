@@ -115,7 +115,7 @@ def test_an_answer_that_is_not_json_is_a_blink_of_something_in_between(cluster: 
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        (401, "renew the credentials of the kubeconfig"),
+        (401, "renew those of the kubeconfig"),
         (403, "the service account may not do this"),
         (404, "check with: spark-kfp doctor"),
         (422, "the API server refuses it"),
