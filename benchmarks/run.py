@@ -92,6 +92,13 @@ def contenders(archive: Path) -> dict[str, Contender]:
             command=lambda data, out: [*pipeline, "--runs", str(out), str(data)],
             read=read_pipeline,
         ),
+        "processes": Contender(
+            about="spark-kfp run, a process and a session for each step",
+            command=lambda data, out: [
+                "env", "SPARK_KFP_SHARE_SESSION=false", *pipeline, "--runs", str(out), str(data)
+            ],
+            read=read_pipeline,
+        ),
         "steps": script("steps_in_one_session.py", "the pipeline's steps", with_options=True),
         "whole": script("handwritten_whole.py", "the whole script", with_options=False),
         "whole-tuned": script("handwritten_whole.py", "the whole script", with_options=True),

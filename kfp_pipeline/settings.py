@@ -44,7 +44,7 @@ class Settings:
     Attributes:
         runs: directory with one folder for each run.
         run: folder of the run on this machine that this process belongs to; empty if it belongs to none.
-        standbys: whether the driver of the next step starts while a step runs, if the data are small; needs about 0.3 GB more memory.
+        share_session: whether the steps of a run share one Spark session, if the data are small; if not, each step starts its own.
         run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
         cache: directory of the class-data archive; it may be deleted at any time.
         reuse: whether a step is reused instead of executed if its inputs, data and code are the same as before.
@@ -60,7 +60,7 @@ class Settings:
 
     runs: Path = Path("runs")
     run: str = ""
-    standbys: bool = True
+    share_session: bool = True
     run_id: str = ""
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True

@@ -1,12 +1,11 @@
 """The entry point of the steps: `python -m spark_jobs STEP --...`, or `spark-submit .../spark_jobs/__main__.py STEP --...`.
 
 It parses the command line, runs the step and ends with exit code 0, 1 (fault) or 2 (bad input). The last file that it writes is the result
-document: the step's result, or why the step failed. `standby STEP PIPE PIPE` starts Spark before the step's arguments are known.
+document: the step's result, or why the step failed.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -24,47 +23,14 @@ if __package__ in (None, ""):  # spark-submit puts this folder, not its parent, 
     ]
 
 from spark_jobs.arguments import StepArgs, from_argv
-from spark_jobs.contract import ARGUMENTS, STANDBY, Step
+from spark_jobs.contract import ARGUMENTS, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError, UnavailableError
 from spark_jobs.failure_reasons import describe_failure, write_termination_message
 
 log = logging.getLogger("spark_jobs")
 
 
-def main(argv: list[str]) -> int:
-    """Runs a step, or waits in standby for one, and returns the exit code."""
-    return stand_by(*argv[1:]) if argv[:1] == [STANDBY] else run(argv)
-
-
-def stand_by(expected_step: str, command_pipe: str, exit_code_pipe: str) -> int:
-    """Starts Spark, waits for the command line of a step, and runs that step.
-
-    A small step needs less time than the start of a JVM and of Spark; so the next step's Spark starts while the current step runs.
-
-    Args:
-        expected_step: the step that is likely to come; its modules are imported in advance.
-        command_pipe: path of a named pipe, from which one line is read: the step's arguments as JSON. Without a line, no step runs.
-        exit_code_pipe: path of a named pipe, to which the exit code is written before Spark stops, so that the caller need not wait.
-    """
-    from spark_jobs.session import build_session  # noqa: PLC0415
-
-    session = build_session(STANDBY)
-    try:
-        from spark_jobs.step_execution import step_module  # noqa: PLC0415
-
-        step_module(Step(expected_step))
-        with Path(command_pipe).open(encoding="utf-8") as pipe:
-            line = pipe.readline()
-        if not line:
-            return EXIT_FAULT
-        code = run(json.loads(line), session)
-        Path(exit_code_pipe).write_text(f"{code}\n", encoding="utf-8")
-        return code
-    finally:
-        session.stop()
-
-
-def run(argv: list[str], session: Any = None) -> int:
+def main(argv: list[str], session: Any = None) -> int:
     """Runs a step and returns the exit code: 0, 2 for bad input, 1 for a fault.
 
     Args:

@@ -41,8 +41,6 @@ class Step(StrEnum):
 
 LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
-STANDBY = "standby"
-"""Argument of `spark_jobs.__main__` in place of a step: start Spark, then wait for the command line of a step."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
 """URI schemes of the object store. All three mean the same store: S3's own, that of Hadoop's S3A, and that of KFP's artifacts."""
 SPLITS = ("hash", "ordered")

@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser
+from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser, session_commands
 from kfp_pipeline.commands.bundled import bundled, write_manifests
 from kfp_pipeline.commands.exit_codes import report_error
 from kfp_pipeline.commands.input_checks import check_inputs
 from kfp_pipeline.commands.parser import Parser, add_settings
-from kfp_pipeline.local import runs
+from kfp_pipeline.local import kept_session, runs
 from kfp_pipeline.local.comparison import compare
 from kfp_pipeline.local.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.data_version import fill_date
@@ -66,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     gate_commands.add_commands(commands)
     cluster_parser.add_commands(commands)
     server_parser.add_commands(commands)
+    session_commands.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )
@@ -137,8 +138,13 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     check_inputs(load_args, order_by=inputs["order_by"])
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
+    session, about_session = kept_session.find(settings, arguments.spark)
+    if about_session:
+        console.print(Text(about_session), soft_wrap=True)
     with display.Progress(console, TRAINING.steps) as progress:
-        run, evaluation = run_locally(TRAINING, arguments.run_id or runs.new_id(), inputs, settings, progress.show)
+        run, evaluation = run_locally(
+            TRAINING, arguments.run_id or runs.new_id(), inputs, settings, progress.show, session
+        )
     if arguments.json:
         print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
     if run.status != "succeeded":

@@ -10,11 +10,10 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ from kfp_pipeline.runtime.processes import (
 from kfp_pipeline.runtime.runner import runner_for
 from kfp_pipeline.runtime.spark_submit.java import find_java
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, spark_home
-from kfp_pipeline.runtime.spark_submit.standby import FOLDER
+from kfp_pipeline.runtime.spark_submit.shared_session import SESSION_NAME, SharedSession, run_session
 from kfp_pipeline.settings import Settings, java_environment
-from spark_jobs.contract import PIPELINES, STANDBY, Pipeline, Step
+from spark_jobs.contract import Pipeline, Step
 from spark_jobs.errors import InputError
 
 POLL_SECONDS = 0.1
@@ -40,6 +39,7 @@ LOG_NAME = "kfp.log"
 INPUTS_NAME = "inputs.json"
 DISK_FULL_BYTES = 64 << 10
 """With less free space than this, a step that failed without a message is taken to have failed because the disk is full."""
+SESSION_LOG = "session.log"
 SCRATCH = "scratch"
 """Folder for temporary files in the run's folder: KFP's local runner leaves some behind for each task."""
 
@@ -50,6 +50,7 @@ def run_locally(
     inputs: Mapping[str, Any],
     settings: Settings,
     on_event: Callable[[dict[str, Any]], None],
+    session: SharedSession | None = None,
 ) -> tuple[runs.Run, dict[str, Any]]:
     """Runs a pipeline and waits for its end.
 
@@ -59,6 +60,7 @@ def run_locally(
         inputs: the inputs of the pipeline.
         settings: the settings of this machine.
         on_event: called with each event of a task as it happens.
+        session: a kept Spark session for the steps; None: the run starts one of its own, if that pays.
 
     Returns:
         The run, and the parsed evaluation.json if the run succeeded and its pipeline evaluates a model.
@@ -78,7 +80,7 @@ def run_locally(
         run = runs.Run(id=run_id, status="running", inputs=dict(inputs), started=time.time())
         _prepare_folder(directory, run)
         try:
-            with signals_raise_interrupt():
+            with signals_raise_interrupt(), _session_of_run(directory, inputs, settings, session):
                 _run_graph_process(
                     directory, pipeline, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event
                 )
@@ -86,8 +88,7 @@ def run_locally(
             runs.save(directory, runs.with_end(run, "cancelled", steps=_steps(directory)))
             raise
         finally:
-            for name in (FOLDER, SCRATCH):
-                shutil.rmtree(directory / name, ignore_errors=True)
+            _remove_temporary_files(directory)
         return _finish_run(directory, pipeline, run)
 
 
@@ -100,8 +101,26 @@ def _remove_scratch_of_killed_runs(folder: Path) -> None:
     """Removes the temporary files of killed runs, which could not remove them themselves."""
     for run in runs.list_runs(folder):
         if run.status == "killed":
-            for name in (FOLDER, SCRATCH):
-                shutil.rmtree(folder / run.id / name, ignore_errors=True)
+            _remove_temporary_files(folder / run.id)
+
+
+def _remove_temporary_files(directory: Path) -> None:
+    shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+    (directory / SESSION_NAME).unlink(missing_ok=True)
+
+
+@contextmanager
+def _session_of_run(
+    directory: Path, inputs: Mapping[str, Any], settings: Settings, kept: SharedSession | None
+) -> Iterator[None]:
+    """Writes into the run's folder which Spark session its steps share, and starts the session if none is kept."""
+    submit = SparkSubmitRunner(inputs["spark"], settings)
+    if not submit.may_share_session(inputs["data_uri"]):
+        yield
+        return
+    with nullcontext(kept) if kept else run_session(submit, directory / "logs" / SESSION_LOG) as session:
+        session.save(directory / SESSION_NAME)
+        yield
 
 
 def _prepare_folder(directory: Path, run: runs.Run) -> None:
@@ -188,8 +207,7 @@ def run_graph(pipeline: str, directory: Path) -> None:
     die_with_parent()
     inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
     with process_group_ends_with_block(), signals_raise_interrupt():
-        subprocess.Popen([sys.executable, "-m", "kfp_pipeline.local.local_run", pipeline, str(directory), STANDBY])
-        from kfp import local  # noqa: PLC0415 - takes a second, in which the first standby driver starts
+        from kfp import local  # noqa: PLC0415 - takes half a second, and the module is imported by commands that do not need it
         from kfp.local import subprocess_task_handler  # noqa: PLC0415
 
         from kfp_pipeline.graphs import make_pipeline  # noqa: PLC0415
@@ -211,29 +229,5 @@ def replace_python(words: list[str], executable: str) -> list[str]:
     return [word.replace("python3", executable) if at < given else word for at, word in enumerate(words)]
 
 
-def keep_standbys(pipeline: Pipeline, directory: Path) -> None:
-    """Keeps a standby driver ready for the next step; the main function of a child process of the graph's process."""
-    die_with_parent()
-    inputs = json.loads((directory / INPUTS_NAME).read_text(encoding="utf-8"))
-    standbys = SparkSubmitRunner(inputs["spark"], Settings.from_environment()).standby_drivers(inputs["data_uri"])
-    if standbys is None:
-        return
-    position, coming = 0, pipeline.steps
-    with suppress(KeyboardInterrupt), signals_raise_interrupt(), standbys:
-        while True:
-            wanted = standbys.another_is_needed()
-            events, position = read_events(
-                directory, position
-            )  # a step writes that it is running before it claims a standby driver
-            if events:
-                coming = pipeline.steps[pipeline.steps.index(Step(events[-1]["step"])) + 1 :]
-            if wanted and coming:
-                standbys.start(coming[0])
-            time.sleep(POLL_SECONDS)
-
-
 if __name__ == "__main__":
-    if sys.argv[3:] == [STANDBY]:
-        keep_standbys(PIPELINES[sys.argv[1]], Path(sys.argv[2]))
-    else:
-        run_graph(sys.argv[1], Path(sys.argv[2]))
+    run_graph(sys.argv[1], Path(sys.argv[2]))

@@ -30,7 +30,12 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
 
 @contextmanager
 def child_process(
-    command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str], leads_group: bool = False
+    command: Sequence[str],
+    *,
+    output: IO[bytes],
+    environment: Mapping[str, str],
+    leads_group: bool = False,
+    inherited_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Starts a child process whose output goes to a file, and ends it when the block ends for any reason.
 
@@ -40,6 +45,7 @@ def child_process(
         environment: its environment variables.
         leads_group: whether it becomes the leader of a new process group that ends with it. Its program must then use
             `process_group_ends_with_block`.
+        inherited_fds: file descriptors that it inherits besides its output.
     """
     process = subprocess.Popen(
         command,
@@ -48,6 +54,7 @@ def child_process(
         stderr=subprocess.STDOUT,
         env=dict(environment),
         process_group=0 if leads_group else None,
+        pass_fds=inherited_fds,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - the parent has one thread
     )
     try:

@@ -28,20 +28,34 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     Args:
         parent: where to make the folder; None for the system's temporary directory.
     """
+    folder, lock = locked_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def locked_folder(parent: Path | None = None) -> tuple[Path, int]:
+    """Makes a folder that a later process removes once nobody holds its lock, and removes such folders beside it.
+
+    Args:
+        parent: as in `scratch_folder`.
+
+    Returns:
+        The folder, and the file descriptor of its lock. A child process that inherits the descriptor holds the lock as well.
+    """
     parent = parent or Path(tempfile.gettempdir())
     _remove_abandoned(parent)
     # The folder gets its final name only once it is locked. Before that, another process would take it for abandoned.
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
-    lock = os.open(made / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
-    folder = made.with_name(made.name.removeprefix("."))
     try:
+        lock = os.open(made / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made.rename(folder)
-        yield folder
-    finally:
-        for path in (folder, made):
-            shutil.rmtree(path, ignore_errors=True)
-        os.close(lock)
+        return made.rename(made.with_name(made.name.removeprefix("."))), lock
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -15,8 +15,6 @@ import pytest
 
 PROGRAM = '''
 """Stands for spark-submit. FAKE_SPARK says what it does: BEHAVIOUR for every step, or STEP:BEHAVIOUR for one.
-
-A standby notes its process in FAKE_SPARK_STANDBYS, if that names a file; FAKE_STANDBY=dies ends it before it can be of use.
 """
 import hashlib, json, os, signal, subprocess, sys, time
 from dataclasses import asdict
@@ -25,15 +23,6 @@ from spark_jobs.arguments import from_argv
 from spark_jobs.contract import ARGUMENTS, Step
 from spark_jobs.result import Failure, Result
 
-standby = sys.argv[-4] == "standby"
-if standby:
-    if os.environ.get("FAKE_STANDBY") == "dies":
-        raise SystemExit(3)
-    if os.environ.get("FAKE_SPARK_STANDBYS"):
-        with open(os.environ["FAKE_SPARK_STANDBYS"], "a") as standbys:
-            standbys.write(f"{os.getpid()}\\n")
-    with open(sys.argv[-2]) as orders:
-        sys.argv[1:] = json.loads(orders.readline() or "[]") or sys.exit(1)
 start = next(i for i, word in enumerate(sys.argv) if word in list(Step))
 step, args = Step(sys.argv[start]), from_argv(ARGUMENTS[Step(sys.argv[start])], sys.argv[start + 1:])
 output = Path(args.output_uri)
@@ -66,8 +55,6 @@ def sleep():
 
 
 print(f"log of {step}", flush=True)
-if standby:
-    print("in a standby", flush=True)
 if told == "no_result":
     raise SystemExit(0)
 if told == "fault":

@@ -14,7 +14,7 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
     assert {item.name: item.default for item in fields(Settings)} == {
         "runs": Path("runs"),
         "run": "",
-        "standbys": True,
+        "share_session": True,
         "run_id": "",
         "cache": Path("~/.cache/spark-kfp"),
         "reuse": True,

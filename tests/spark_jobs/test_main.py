@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spark_jobs.__main__ import main
-from spark_jobs.__main__ import run as run_words
+from spark_jobs.__main__ import main as run_words
 from spark_jobs.failure_reasons import describe_failure, java_cause
 from spark_jobs.result import Result
 
@@ -148,53 +145,3 @@ def test_an_error_of_the_jvm_is_told_by_its_cause_and_not_by_the_call() -> None:
     assert java_cause(text) == told
     assert java_cause("no column x") == ""
     assert describe_failure(RuntimeError(text)).message == told
-
-
-class Session:
-    """Stands for a Spark that was started.
-
-    Attributes:
-        told: what had been told of the exit code when it was stopped; None if it was not.
-    """
-
-    def __init__(self, ended: Path) -> None:
-        self.ended = ended
-        self.told: str | None = None
-
-    def stop(self) -> None:
-        self.told = self.ended.read_text()
-
-
-@pytest.fixture
-def stand_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[int, Session]]:
-    """Stands by for load until a line has come; the exit code, and the Spark that was started."""
-
-    def run(line: str) -> tuple[int, Session]:
-        orders, ended = tmp_path / "orders", tmp_path / "ended"
-        ended.touch()
-        session = Session(ended)
-        monkeypatch.setattr("spark_jobs.session.build_session", lambda _: session)
-        os.mkfifo(orders)
-        sender = threading.Thread(target=orders.write_text, args=(line,))
-        sender.start()
-        code = main(["standby", "load", str(orders), str(ended)])
-        sender.join()
-        return code, session
-
-    return run
-
-
-def test_a_standby_carries_out_its_orders_and_tells_the_exit_code_before_it_stops_its_spark(
-    tmp_path: Path, stand_by: Callable[[str], tuple[int, Session]]
-) -> None:
-    words = ["load", "--data-uri=/no/such.csv", "--label=x", f"--output-uri={tmp_path}/out"]
-    code, session = stand_by(json.dumps(words) + "\n")
-    assert (code, session.told) == (2, "2\n")
-    failure = Result.from_json((tmp_path / "out/result.json").read_text()).failure
-    assert failure is not None
-    assert "/no/such.csv: no such file" in failure.message
-
-
-def test_a_standby_whose_pipe_is_closed_without_orders_ends(stand_by: Callable[[str], tuple[int, Session]]) -> None:
-    code, session = stand_by("")
-    assert (code, session.told) == (1, "")

@@ -1,7 +1,7 @@
 """Runs a step with spark-submit on this machine.
 
-Starting takes most of the time of a step on small data. So a small step gets options that let the JVM start faster, and if possible a
-standby driver, whose JVM and Spark have already started.
+Starting takes most of the time of a step on small data. So a small step gets options that let the JVM start faster, and it runs in the
+Spark session that the steps of its run share, if there is one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryErro
 from kfp_pipeline.runtime.processes import child_process
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
-from kfp_pipeline.runtime.spark_submit.standby import EXIT_CODE_PIPE, FOLDER, STEP_PIPE, StandbyDrivers, run_in_standby
+from kfp_pipeline.runtime.spark_submit.shared_session import SESSION_NAME, SharedSession
 from kfp_pipeline.settings import Settings, java_environment
 from spark_jobs.arguments import Role, StepArgs, to_argv
-from spark_jobs.contract import STANDBY, Step
+from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
 
@@ -40,7 +40,7 @@ FAST_START_CONF = {
 
 
 class SparkSubmitRunner:
-    """A `Runner` that starts one spark-submit process for each step, or hands the step to a standby driver."""
+    """A `Runner` that runs each step in the shared session of its run, or starts one spark-submit process for it."""
 
     def __init__(self, master: str, settings: Settings) -> None:
         """Makes the runner.
@@ -58,8 +58,7 @@ class SparkSubmitRunner:
         (output / RESULT_NAME).unlink(missing_ok=True)  # an old result must not count as the result of this attempt
         log_path.parent.mkdir(parents=True, exist_ok=True)
         start = log_path.stat().st_size if log_path.exists() else 0
-        # The log of a standby driver replaces the file; so a log with content is continued by a new process.
-        code = self._in_standby(step, args, log_path) if not start else None
+        code = self._in_shared_session(step, args, log_path)
         if code is None:
             code = self._in_new_process(step, args, log_path)
         result = read_result(output)
@@ -67,10 +66,11 @@ class SparkSubmitRunner:
             return result
         raise step_error(step, code, result, log_path, start)
 
-    def _in_standby(self, step: Step, args: StepArgs, log_path: Path) -> int | None:
+    def _in_shared_session(self, step: Step, args: StepArgs, log_path: Path) -> int | None:
         if not self._settings.run or not self.is_short(args):
             return None
-        return run_in_standby(Path(self._settings.run) / FOLDER, [step, *to_argv(args)], log_path)
+        session = SharedSession.read(Path(self._settings.run) / SESSION_NAME)
+        return session.run_step([step, *to_argv(args)], log_path) if session else None
 
     def _in_new_process(self, step: Step, args: StepArgs, log_path: Path) -> int:
         with scratch_folder() as folder, log_path.open("ab") as log:
@@ -78,56 +78,51 @@ class SparkSubmitRunner:
             with child_process(command, output=log, environment=self.environment()) as process:
                 return process.wait()
 
-    def standby_drivers(self, data_uri: str) -> StandbyDrivers | None:
-        """Makes the standby drivers of a run.
+    def may_share_session(self, data_uri: str) -> bool:
+        """Whether the steps of a run over these data share a session: not if it is turned off, or if the data are large.
 
-        Args:
-            data_uri: the run's data.
-
-        Returns:
-            None if they are turned off in the settings, or if the data are large, so that starting takes a small part of the time.
+        Starting takes a small part of the time of large data, which need the JVM's optimising compiler and the memory of a fresh JVM.
         """
-        if (
-            not self._settings.standbys
-            or "://" in data_uri
-            or total_bytes([data_uri]) >= self._settings.compile_tiers_bytes
-        ):
-            return None
-
-        def command(folder: Path, step: Step) -> list[str]:
-            return self.command(
-                [STANDBY, step, str(folder / STEP_PIPE), str(folder / EXIT_CODE_PIPE)], str(folder), short=True
-            )
-
-        return StandbyDrivers(Path(self._settings.run) / FOLDER, command, self.environment())
+        return (
+            self._settings.share_session
+            and "://" not in data_uri
+            and total_bytes([data_uri]) < self._settings.compile_tiers_bytes
+        )
 
     def is_short(self, args: StepArgs) -> bool:
         """Whether a step reads so little that the JVM's optimising compiler (C2) costs more time than it saves."""
         return input_bytes(args) < self._settings.compile_tiers_bytes
 
     def command(self, program_arguments: list[str], folder: str, *, short: bool) -> list[str]:
-        """Builds the spark-submit command of a step or of a standby driver.
+        """Builds the spark-submit command of a step.
 
         Args:
             program_arguments: arguments of `spark_jobs/__main__.py`.
             folder: for Spark's temporary files.
             short: whether the step is short, see `is_short`.
         """
-        conf = {**FAST_START_CONF, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
         return [
             str(spark_home() / "bin/spark-submit"),
+            *self.options(folder, short=short),
+            str(step_program()),
+            *program_arguments,
+        ]
+
+    def options(self, folder: str, *, short: bool) -> list[str]:
+        """Builds the options of spark-submit; for the arguments see `command`."""
+        conf = {**FAST_START_CONF, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
+        return [
             f"--master={self._master}",
             f"--driver-memory={self._settings.driver_memory_mib}m",
             f"--driver-java-options={shlex.join(self.java_options(short=short))}",
             *[word for key, value in conf.items() for word in ("--conf", f"{key}={value}")],
-            str(step_program()),
-            *program_arguments,
         ]
 
     def java_options(self, *, short: bool) -> list[str]:
         """JVM options: the class-data archive if it exists, and for a short step only the fast compiler (C1)."""
         java = find_java(java_environment())
-        options = ["-XX:TieredStopAtLevel=1"] if short else []
+        # With C1 alone Java reserves 48 MiB for compiled code. A session fills that within three runs, and Java then compiles no more.
+        options = ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=256m"] if short else []
         archive = archive_path(self._settings.cache, java, spark_home())
         # With -Xshare:auto, Java ignores an archive that does not fit.
         return options + (
@@ -204,6 +199,8 @@ def read_result(output: Path) -> Result | None:
 def step_error(step: Step, code: int, result: Result | None, log_path: Path, start: int) -> StepError:
     """Explains why a step failed: by its result document, else by the signal that ended it, else by its log.
 
+    If its JVM was killed, a step may still write a result document about a fault, the lost connection: then the signal is the reason.
+
     Args:
         step: the step.
         code: exit code of spark-submit; negative for a signal.
@@ -212,10 +209,11 @@ def step_error(step: Step, code: int, result: Result | None, log_path: Path, sta
         start: byte offset at which this attempt's log begins.
     """
     log = last_lines(log_path, start)
-    if result and result.failure:
-        return PermanentError(result.failure, "" if result.failure.kind == "input" else log, str(log_path))
     number = -code if code < 0 else code - 128  # a shell reports a signal as 128 + its number
-    if number in (signal.SIGKILL, signal.SIGTERM):
+    killed = number in (signal.SIGKILL, signal.SIGTERM)
+    if result and result.failure and (result.failure.kind == "input" or not killed):
+        return PermanentError(result.failure, "" if result.failure.kind == "input" else log, str(log_path))
+    if killed:
         name, hint = signal.Signals(number).name, " (out of memory?)" if number == signal.SIGKILL else ""
         failure = Failure(kind="fault", type="Killed", message=f"step {step} was ended by {name}{hint}; run again")
         return TemporaryError(failure, log, str(log_path))

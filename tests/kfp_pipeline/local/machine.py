@@ -70,15 +70,6 @@ class Machine:
             with contextlib.suppress(OSError):
                 os.kill(int(path.name), signal.SIGKILL)
 
-    def standbys(self) -> list[int]:
-        """The processes that stood by for a step, whether one came or not, of runs with the environment `noting`."""
-        path = self.folder / "standbys"
-        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    @property
-    def noting(self) -> dict[str, str]:
-        return {"FAKE_SPARK_STANDBYS": str(self.folder / "standbys")}
-
     def record(self, run_id: str) -> dict[str, Any]:
         """run.json of a run."""
         document: dict[str, Any] = json.loads((self.folder / "runs" / run_id / "run.json").read_text())

@@ -27,17 +27,15 @@ class Ended:
     out: str
     err: str
     calls: list[Any]
-    standbys: list[int]
     processes: list[str]
 
 
 def end(machine: Machine, *words: str, **environment: str) -> Ended:
     """Runs the pipeline to its end."""
-    submitted, stood_by = len(machine.spark.calls()), len(machine.standbys())
-    code, out, err = machine.run("--label=label", *words, **machine.noting, **environment)
+    submitted = len(machine.spark.calls())
+    code, out, err = machine.run("--label=label", *words, **environment)
     until(lambda: not machine.processes(), 10)
-    calls, standbys = machine.spark.calls()[submitted:], machine.standbys()[stood_by:]
-    return Ended(machine, code, out, err, calls, standbys, machine.processes())
+    return Ended(machine, code, out, err, machine.spark.calls()[submitted:], machine.processes())
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_a_run_shows_every_step_and_ends_with_metrics_and_report(one: Ended) -> 
     assert one.machine.record("one")["status"] == "succeeded"
     assert [step for step, _ in one.calls] == STEPS
     assert "log of" not in one.out + one.err
-    assert (one.machine.folder / "runs/one/logs/train.log").read_text() == "log of train\nin a standby\n"
+    assert (one.machine.folder / "runs/one/logs/train.log").read_text() == "log of train\n"
 
 
 def test_a_run_leaves_no_process_and_no_temporary_file(one: Ended) -> None:
@@ -104,12 +102,22 @@ def test_a_setting_reaches_the_step_that_has_it(one: Ended) -> None:
     assert f"--data-uri={one.machine.folder / 'data.csv'}" in words["load"]
 
 
-def test_every_step_is_run_by_a_driver_that_stood_by_and_no_other_is_started(one: Ended) -> None:
-    assert len(one.standbys) == len(STEPS)
-    for step in STEPS:
-        log = (one.machine.folder / f"runs/one/logs/{step}.log").read_text()
-        assert log.splitlines() == [f"log of {step}", "in a standby"]
-    assert not (one.machine.folder / "runs/one/standbys").exists()
+def test_where_the_shared_session_cannot_start_each_step_starts_spark_itself(one: Ended) -> None:
+    log = (one.machine.folder / "runs/one/logs/session.log").read_text()
+    assert "ImportError" in log or "ModuleNotFoundError" in log  # this Spark is no Spark
+    assert [step for step, _ in one.calls] == STEPS
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"SPARK_KFP_SHARE_SESSION": "false"}, {"SPARK_KFP_COMPILE_TIERS_BYTES": "10"}],
+    ids=lambda given: next(iter(given)),
+)
+def test_no_session_is_started_for_large_data_or_where_that_is_not_wanted(
+    machine: Machine, setting: dict[str, str]
+) -> None:
+    assert end(machine, "--run-id=one", **setting).code == 0
+    assert not (machine.folder / "runs/one/logs/session.log").exists()
 
 
 def test_json_is_one_document_and_nothing_else(again: Ended) -> None:
@@ -123,9 +131,8 @@ def test_json_is_one_document_and_nothing_else(again: Ended) -> None:
     assert list(document["steps"]) == STEPS
 
 
-def test_where_steps_are_reused_only_one_driver_stood_by(again: Ended) -> None:
+def test_a_step_that_is_reused_is_not_submitted(again: Ended) -> None:
     assert again.calls == []
-    assert len(again.standbys) <= 1
     assert again.processes == []
 
 

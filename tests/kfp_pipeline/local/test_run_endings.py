@@ -57,9 +57,7 @@ def test_whatever_ends_a_run_with_the_real_spark_leaves_no_process(tmp_path: Pat
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     machine = Machine(tmp_path, environment, None)
     process = machine.start("run", "data.csv", "--label=label", "--run-id=one")
-    driver = re.compile(
-        r"\S*/python\S* \S*spark_jobs/__main__.py (load|standby) "
-    )  # what the JVM of spark-submit starts
+    driver = re.compile(r"\S*/java .* pyspark-shell")  # the JVM of the run's session
     assert until(lambda: any(driver.match(line) for line in machine.processes()))
     time.sleep(1)  # some way into the step
     process.send_signal(number)

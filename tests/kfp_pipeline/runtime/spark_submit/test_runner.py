@@ -149,14 +149,24 @@ def test_a_shell_that_reports_a_killed_step_is_understood(log_path: Path) -> Non
     assert "SIGKILL" in str(error)
 
 
-def test_the_steps_own_word_counts_more_than_the_exit_code(log_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        (1, "fault", "the step said oops"),
+        (2, "input", "the step said oops"),
+        (-9, "input", "the step said oops"),
+        (-9, "fault", "step load was ended by SIGKILL (out of memory?); run again"),  # the step told of a lost JVM
+    ],
+)
+def test_the_steps_own_reason_counts_unless_it_is_about_a_killed_jvm(
+    log_path: Path, code: int, kind: str, reason: str
+) -> None:
     log_path.parent.mkdir()
     log_path.write_text("noise\n")
-    failure = Failure(kind="fault", type="Oops", message="the step said oops")
-    result = Result(step="load", status="failed", failure=failure)
-    error = spark_submit.step_error(Step.LOAD, -9, result, log_path, 0)
-    assert isinstance(error, PermanentError)
-    assert str(error) == "the step said oops"
+    result = Result(step="load", status="failed", failure=Failure(kind=kind, type="Oops", message="the step said oops"))
+    error = spark_submit.step_error(Step.LOAD, code, result, log_path, 0)
+    assert isinstance(error, TemporaryError if code == -9 and kind == "fault" else PermanentError)
+    assert str(error) == reason
 
 
 def test_an_interrupted_run_leaves_no_process_and_no_scratch(
