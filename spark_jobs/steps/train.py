@@ -200,8 +200,13 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
             partial(fit_and_save_without, train, validation, args, slicer, uris["without"]),
             small=is_small(preprocessed.rows_in),
         )
+    # Reading a model is one small Spark job after another, which leaves a core to the fit.
+    read_encoder = BackgroundWork(
+        partial(storage.read_model, storage.join(args.preprocess_uri, "features_model")),
+        small=is_small(preprocessed.rows_in),
+    )
     fitted = fit(train, validation, args)
-    encoder = storage.read_model(storage.join(args.preprocess_uri, "features_model"))
+    encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
     model = PipelineModel(stages=[*encoder.stages, set_column_names(fitted.model, columns), to_label])
