@@ -1,7 +1,7 @@
-"""The one door to a SparkSession.
+"""Builds the SparkSession of a step, with the settings on which results depend.
 
-A step takes whatever Spark it is given (by spark-submit, by a Connect URL); what must be the same everywhere, so that results are the
-same everywhere, is set here.
+A step runs on any Spark: of spark-submit on one machine, of a SparkApplication, of a session that several steps share. Settings that change
+results must be the same everywhere, so they are set here and nowhere else.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ PLANNING = {
     "spark.sql.constraintPropagation.enabled": "false",  # takes minutes for the reasons why a row of 300 columns is rejected
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "5000",  # else sketches of more than 128 columns sort every cell
 }
-"""Settings of how Spark plans; they change no result."""
+"""Settings of Spark's planner; they change no result."""
 START = {
     "spark.python.sql.dataFrameDebugging.enabled": "false",  # else each column expression costs several calls into the JVM
 }
-"""Settings that only a new session takes; they change no result."""
+"""Settings that Spark accepts only when a session starts; they change no result."""
 
 
 def build_session(name: str, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
-    """The session in which a step, or whatever has that name, runs, which can reach what `storage_settings` are for."""
+    """Builds a session, or returns the one that this process has.
+
+    Args:
+        name: what runs in it, such as the step; part of the application's name in Spark's UI.
+        storage_settings: Spark settings with the address of the object store and the credentials, see `storage.session_settings`.
+    """
     builder = SparkSession.builder.appName(f"spark-kfp {name}")
     for key, value in {**START, **(storage_settings or {})}.items():
         builder = builder.config(key, value)

@@ -1,7 +1,7 @@
-"""The one door to files: small documents, and the tables and models that Spark reads and writes.
+"""Reads and writes all files of the steps: small documents, and the tables and models that Spark reads and writes.
 
-Nothing above this module knows where a URI points: to a path of this machine (`file:` or none) or into an object store (`s3://`,
-`s3a://`, `minio://`).
+Only this module knows whether a URI is a path of this machine (`file:` or no scheme) or an object in an object store (`s3://`, `s3a://`,
+`minio://`). So a step is the same program on a laptop and on a cluster.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 
 
 class Files(Protocol):
-    """Where URIs of one kind point."""
+    """The file operations that local paths and object stores have in common."""
 
     def read(self, uri: str) -> bytes:
-        """A whole document; FileNotFoundError if it is not there."""
+        """Reads a whole document; raises FileNotFoundError if it does not exist."""
 
     def open(self, uri: str, length: int = 0) -> IO[bytes]:
-        """A document as a stream; with a length a store is asked for that many bytes of its beginning only."""
+        """Opens a document for reading; with a length, only the first `length` bytes are requested from an object store."""
 
     def write(self, uri: str, content: bytes) -> None:
-        """Writes a document whole or not at all."""
+        """Writes a document completely or not at all."""
 
     def check(self, uri: str) -> None:
-        """Makes sure that something can be written below a URI."""
+        """Checks that files can be written below a URI."""
 
     def remove(self, uri: str) -> None:
-        """Removes a document or all below a URI, if it is there."""
+        """Removes a document, or everything below a URI, if it exists."""
 
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
-        """The files behind a URI that names one, a directory (then those with one of the suffixes) or a pattern, sorted."""
+        """Lists the files of a URI, sorted: one file, the files of a directory with one of the suffixes, or the matches of a pattern."""
 
     def spark_uri(self, uri: str) -> str:
-        """The URI as Spark takes it to write."""
+        """Converts a URI to the form that Spark's writers accept."""
 
 
 LOCAL = LocalFiles()
 
 
 def files_of(uri: str) -> Files:
-    """Where a URI points.
+    """Returns the file operations for a URI.
 
     Raises:
-        InputError: its scheme is unknown.
+        InputError: the scheme is unknown.
     """
     return LOCAL if scheme_of(uri) == "file" else object_store.from_environment()
 
 
 def check_reachable(uris: Sequence[str]) -> None:
-    """Makes sure, before Spark starts, that the object store answers and has the buckets of these URIs.
+    """Checks, before Spark starts, that the object store answers and has the buckets of these URIs.
 
     Raises:
         InputError: the key is refused, or there is no such bucket.
@@ -75,21 +75,21 @@ def check_reachable(uris: Sequence[str]) -> None:
 
 
 def session_settings(uris: Sequence[str]) -> dict[str, str]:
-    """What a Spark session must know to read and write these URIs."""
+    """Returns the Spark settings that a session needs to read and write these URIs; empty if all are local."""
     stored = any(map(is_stored, uris))
     return object_store.from_environment().settings.s3a_settings() if stored else {}
 
 
 def join(uri: str, *parts: str) -> str:
-    """A URI below another."""
+    """Appends parts to a URI."""
     return "/".join((uri.rstrip("/"), *parts))
 
 
 def read_text(uri: str) -> str:
-    """A small document.
+    """Reads a small text document.
 
     Raises:
-        InputError: it is not there or is not UTF-8.
+        InputError: it does not exist or is not UTF-8.
     """
     try:
         return files_of(uri).read(uri).decode("utf-8")
@@ -102,22 +102,22 @@ def read_text(uri: str) -> str:
 
 
 def write_text(uri: str, text: str) -> None:
-    """Writes a small document whole or not at all."""
+    """Writes a small text document completely or not at all."""
     files_of(uri).write(uri, text.encode("utf-8"))
 
 
 def make_directory(uri: str) -> None:
-    """Makes sure that something can be written below a URI."""
+    """Checks that files can be written below a URI."""
     files_of(uri).check(uri)
 
 
 def remove(uri: str) -> None:
-    """Removes a document or a directory, if it is there."""
+    """Removes a document or a directory, if it exists."""
     files_of(uri).remove(uri)
 
 
 def read_result(uri: str) -> Result:
-    """The result document of an earlier step.
+    """Reads the result document of an earlier step.
 
     Raises:
         InputError: the step has not finished, or failed.
@@ -138,7 +138,7 @@ def read_result(uri: str) -> Result:
 
 
 def data_files(uri: str) -> list[str]:
-    """The files of a table: one file, the files of a directory, or what a glob matches, sorted.
+    """Lists the files of a table, sorted: one file, the files of a directory, or the matches of a glob.
 
     Raises:
         InputError: there are none.
@@ -156,7 +156,7 @@ def data_files(uri: str) -> list[str]:
 
 
 def read_head(uri: str) -> tuple[bytes, bool]:
-    """The first bytes of a file, unpacked if it is gzip, and whether that is all of it.
+    """Reads the first bytes of a file, decompressed if it is gzip, and whether they are the whole file.
 
     Raises:
         InputError: it cannot be read.
@@ -166,7 +166,7 @@ def read_head(uri: str) -> tuple[bytes, bool]:
 
 
 def read_start(uri: str, length: int) -> bytes:
-    """The first `length` bytes of a file, unpacked if it is gzip; fewer if it is shorter. No more than that is asked of a store.
+    """Reads the first `length` bytes of a file, decompressed if it is gzip; no more is requested from an object store.
 
     Raises:
         InputError: it cannot be read.
@@ -182,41 +182,41 @@ def read_start(uri: str, length: int) -> bytes:
 
 
 def spark_paths(uris: Sequence[str]) -> list[str]:
-    """URIs for a Spark reader, whose own path syntax would take some characters for a pattern."""
+    """Converts URIs to the form that Spark's readers accept, which take some characters for a pattern unless they are escaped."""
     return ["".join(f"\\{c}" if c in "\\{}[]*?" else c for c in spark_uri(uri)) for uri in uris]
 
 
 def spark_uri(uri: str) -> str:
-    """The URI as Spark takes it to write."""
+    """Converts a URI to the form that Spark's writers accept."""
     return files_of(uri).spark_uri(uri)
 
 
 def read_table(session: SparkSession, uri: str, schema: StructType | None = None) -> DataFrame:
-    """A Parquet table; without its schema a Spark job finds it."""
+    """Reads a Parquet table; without a schema, Spark runs a job to find it."""
     reader = session.read.schema(schema) if schema else session.read
     return reader.parquet(*spark_paths([uri]))
 
 
 def write_table(table: DataFrame, uri: str, partition_by: Sequence[str] = ()) -> None:
-    """Writes Parquet, in place of what was there."""
+    """Writes a table as Parquet and replaces an earlier one."""
     table.write.mode("overwrite").partitionBy(*partition_by).parquet(spark_uri(uri))
 
 
 def read_model(uri: str) -> PipelineModel:
-    """A saved PipelineModel."""
+    """Loads a saved PipelineModel."""
     return PipelineModel.load(spark_paths([uri])[0])
 
 
 def read_classifier(kind: Any, uri: str) -> Any:
-    """A saved classifier, of the class of models that is given."""
+    """Loads a saved classifier; `kind` is its class."""
     return kind.load(spark_paths([uri])[0])
 
 
 def stage_path(model: PipelineModel, stage: Model) -> str:
-    """Where a stage lies in a saved PipelineModel, from its top: one stage is read without the others."""
+    """Returns the path of a stage relative to its saved PipelineModel, so that the stage can be loaded without the others."""
     return str(PipelineSharedReadWrite.getStagePath(stage.uid, model.stages.index(stage), len(model.stages), "stages"))
 
 
 def write_model(model: Any, uri: str) -> None:
-    """Saves a model, in place of what was there. Each stage, and its data, is a Spark job of its own and many requests in S3."""
+    """Saves a model and replaces an earlier one. Each stage needs Spark jobs of its own, and many requests in an object store."""
     model.write().overwrite().save(spark_uri(uri))
