@@ -30,9 +30,14 @@ MEANINGS = {
     "logLoss": "mean of -ln(probability of the actual class), lower is better",
     "brierScore": "mean squared error of the probability, lower is better",
     "liftTopDecile": "share of positives in the best-ranked tenth, relative to all rows",
-    "weightedPrecision": "precision of the classes, weighted by their rows",
-    "weightedRecall": "recall of the classes, weighted by their rows",
+    "weightedPrecision": "mean of the classes' precision, weighted by their rows",
+    "weightedRecall": "mean of the classes' recall, weighted by their rows",
 }
+MEANINGS_MANY_CLASSES = {
+    "areaUnderROC": "mean of the classes' areas: how often a random row of the class ranks above a random other row",
+    "f1": "mean of the classes' f1, weighted by their rows; f1 is the harmonic mean of precision and recall",
+}
+"""What a metric is for more than two classes, where that differs from `MEANINGS`."""
 
 
 def render_report(evaluation: Mapping[str, Any]) -> str:
@@ -57,7 +62,7 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         metrics=metrics,
         keys=[metrics[name] for name in KEY_FIGURES if name in metrics],
         without={item["name"]: item for item in without["metrics"]} if without else {},
-        meanings=MEANINGS,
+        meanings=MEANINGS if evaluation["binary"] else MEANINGS | MEANINGS_MANY_CLASSES,
         leaks=leaks(evaluation),
         leak_headline=LEAK_HEADLINE,
         leak_warning=leak_warning(evaluation),

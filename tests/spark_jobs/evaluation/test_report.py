@@ -124,6 +124,21 @@ def test_verdict_and_warnings_are_those_of_the_evaluation() -> None:
     assert "something about yes" in text[text.index("What to beware of") :]
 
 
+def test_the_metrics_of_more_than_two_classes_are_explained_as_means_over_the_classes() -> None:
+    two, three = (re.sub(r"\s+", " ", Page(render_report(evaluation(binary))).text) for binary in (True, False))
+    assert "how often a random positive ranks above a random negative" in two
+    assert "harmonic mean of precision and recall" in two
+    assert "a random positive" not in three
+    assert "mean of the classes' areas" in three
+    assert "mean of the classes' f1, weighted by their rows" in three
+
+
+def test_a_nested_column_has_no_counts() -> None:
+    document = evaluation()
+    document["data"]["columns"][0] |= {"missing": None, "distinct": None}
+    assert re.search(r"numeric, known only afterwards\s*-\s*-", Page(render_report(document)).text)
+
+
 def test_a_leak_is_the_first_line_in_red_before_any_number() -> None:
     document = evaluation()
     document["data"]["suspicious"] = [
