@@ -34,6 +34,7 @@ _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
 DATES = rf"^(({_DATE})([T ]+{_TIME})?|{_TIME})( ?(Z|UTC|[+-]\d{{2}}:?\d{{2}}))?$"
 """Pattern of a date, a time of day, or both, as a regular expression of Java."""
 NO_VALUE = "has no value in any row"
+NESTED, NESTED_ADVICE = "is nested", "give its fields columns of their own"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class InferredSpecification:
 
     @property
     def warnings(self) -> list[str]:
-        dropped = [
-            f"column {name!r} {reason}; it is dropped. To use it, name it in a specification (`spark-kfp data check` writes one)"
-            for name, reason in self.reasons.items()
-        ]
+        dropped = []
+        for name, reason in self.reasons.items():
+            use = "name it in a specification (`spark-kfp data check` writes one)"
+            if reason.startswith(NESTED):
+                use = NESTED_ADVICE
+            dropped.append(f"column {name!r} {reason}; it is dropped. To use it, {use}")
         return [*dropped, *self.hints]
 
 
@@ -109,12 +112,12 @@ def _advice_without_features(source: Source, label: str, kinds: Mapping[str, str
     others = [name for name, reason in reasons.items() if reason != NO_VALUE and name not in source.nested]
     roles = {name: kinds[name] for name in reasons if name in kinds} or dict.fromkeys(others, "categorical")
     if not roles:
-        return "give the fields of a nested column columns of their own"
+        return NESTED_ADVICE
     lines = [f"label.name = {quoted(label)}"]
     for role in ("numeric", "categorical"):
         if names := [quoted(name) for name in roles if roles[name] == role]:
             lines.append(f"columns.{role} = [{', '.join(names)}]")
-    return "\n".join(["to use them nevertheless, write a specification (TOML) with these lines:", *lines])
+    return "\n".join(["to use them nevertheless, give a specification (TOML) with these lines:", *lines])
 
 
 def _statistics(source: Source, names: Sequence[str]) -> dict[str, Row]:
@@ -157,7 +160,7 @@ def _column_kinds(
         present = row["values"] - row["missing"] if row else 0
         required = present * (1 - max_rejected_fraction)
         if name in source.nested:
-            reasons[name] = f"is nested ({source.nested[name][:60]})"
+            reasons[name] = f"{NESTED} ({source.nested[name][:60]})"
         elif row is None or not present:
             reasons[name] = NO_VALUE
         elif row["numbers"] >= required:

@@ -357,7 +357,9 @@ def test_a_nested_column_is_dropped_and_shown_with_its_type(
 ) -> None:
     rows = [(i, (i, "a"), "ab"[i % 2]) for i in range(40)]
     spark.createDataFrame(rows, "n int, s struct<x: int, y: string>, label string").write.parquet(str(tmp_path / "t"))
-    run_step("load", data_uri=tmp_path / "t", label="label", output_uri=tmp_path / "o")
+    result = run_step("load", data_uri=tmp_path / "t", label="label", output_uri=tmp_path / "o")
+    (told,) = [warning for warning in result.warnings if "'s'" in warning]
+    assert told.endswith("it is dropped. To use it, give its fields columns of their own")
     columns = {item["name"]: item for item in json.loads((tmp_path / "o/profile.json").read_text())["columns"]}
     assert (columns["s"]["type"], columns["s"]["missing"], columns["s"]["distinct"]) == (
         "struct<x:int,y:string>",
