@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,20 @@ def parse(argv: list[str]) -> tuple[Step, StepArgs]:
     return Step(argv[0]), from_argv(ARGUMENTS[Step(argv[0])], argv[1:], f"python -m spark_jobs {argv[0]}")
 
 
+def places_written(args: StepArgs) -> list[Path]:
+    """Lists the local directories to which a step writes: its output, and the temporary files of Spark and Python."""
+    from spark_jobs.local_files import local_path  # noqa: PLC0415
+
+    output = str(vars(args)["output_uri"])
+    is_local = output.startswith("file:") or "://" not in output
+    return [*([local_path(output)] if is_local else []), Path(tempfile.gettempdir())]
+
+
 def report_failure(step: Step, args: StepArgs, error: Exception) -> int:
     """Reports why a step failed in the log, the termination message and the result document; returns the exit code."""
     from spark_jobs.step_execution import write_failure  # noqa: PLC0415
 
-    failure = describe_failure(error)
+    failure = describe_failure(error, step, places_written(args))
     log.error("step %s failed: %s: %s", step, failure.type, failure.message)
     if failure.frames:
         log.error("".join(failure.frames))

@@ -80,15 +80,15 @@ class Specification:
 
     def to_toml(self, reasons: Mapping[str, str] | None = None) -> str:
         """Returns the specification as TOML, with a comment for each dropped column in `reasons`: why it was dropped and how to use it."""
-        lines = ["[label]", f"name = {_quoted(self.label)}"]
-        lines += [f"positive = {_quoted(self.positive)}"] if self.positive else []
+        lines = ["[label]", f"name = {quoted(self.label)}"]
+        lines += [f"positive = {quoted(self.positive)}"] if self.positive else []
         lines += [f"base_rate = {self.base_rate!r}"] if self.base_rate is not None else []
         lines += ["", "[columns]"]
         for role in ("numeric", "categorical", "dropped", "known_afterwards"):
             if role == "dropped" and reasons:
                 lines.append("# To use one of these, move its name to numeric or categorical.")
-                lines += [f"# {_quoted(name)} {reason}" for name, reason in reasons.items()]
-            lines.append(f"{role} = [{', '.join(map(_quoted, getattr(self, role)))}]")
+                lines += [f"# {quoted(name)} {reason}" for name, reason in reasons.items()]
+            lines.append(f"{role} = [{', '.join(map(quoted, getattr(self, role)))}]")
         if self.rare_as_other:
             lines += [
                 "# Of a column with more values than --max-categories the rarest count as one value.",
@@ -96,7 +96,7 @@ class Specification:
             ]
         if self.limits:
             lines += ["", "[limits]"]
-            lines += [f"{_quoted(name)} = [{low!r}, {high!r}]" for name, (low, high) in self.limits.items()]
+            lines += [f"{quoted(name)} = [{low!r}, {high!r}]" for name, (low, high) in self.limits.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -214,6 +214,7 @@ def guess_positive_value(class_counts: Mapping[str, int]) -> str:
     return min(class_counts, key=lambda value: (class_counts[value], value))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Returns a text as a TOML string."""
     # A JSON string is also a TOML basic string, except that TOML wants the character DEL escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

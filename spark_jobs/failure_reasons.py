@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,13 +24,18 @@ log = logging.getLogger(__name__)
 TERMINATION_LOG = Path("/dev/termination-log")
 """The file whose content Kubernetes shows as the container's termination message; it keeps at most 4,096 bytes."""
 STORAGE_ADVICE = {
-    "No space left on device": "the disk is full; free some space, then run again",
-    "Disk quota exceeded": "the disk quota is used up; free some space, then run again",
+    "No space left on device": "the disk{places} is full; free some space, then run again",
+    "Disk quota exceeded": "the disk quota{places} is used up; free some space, then run again",
     "Read-only file system": "the file system is read-only; name another output directory",
     "Permission denied": "permission denied; check who may write there, or name another output directory",
     "Mkdirs failed to create": "the directory cannot be made; check who may write there, or name another output directory",
 }
-"""Text of an operating system's error, which is also in the JVM's stack trace, and what the user can do about it."""
+"""Text of an operating system's error, which is also in the JVM's stack trace, and what the user can do about it.
+
+`{places}` stands for the directories of the step, as the error of a full disk names none.
+"""
+FULL_BYTES = 1 << 20
+"""A disk with less free space than this is taken for the full one: the failed write has not left room for more."""
 STORE_STACK_LINES = (
     "Caused by: software.amazon.awssdk",
     "Caused by: java.net.",
@@ -41,23 +48,28 @@ DAMAGED_FILE = re.compile(
 """Spark's error of a file that is not valid Parquet: https://spark.apache.org/docs/latest/sql-error-conditions.html."""
 
 
-def describe_failure(error: Exception) -> Failure:
+def describe_failure(error: Exception, step: str = "", places: Sequence[Path] = ()) -> Failure:
     """Converts an exception to a `Failure`.
+
+    Args:
+        error: the exception.
+        step: the step that failed; empty if none had started.
+        places: the local directories that the step writes to.
 
     Returns:
         A failure of kind `input` if the user can mend it: an InputError, storage that refuses to write, missing S3A jars or a damaged file.
         Any other exception is a `fault`, with the last frames of its stack trace.
     """
     text = str(error)
-    if advice := input_advice(error):
+    if advice := input_advice(error, step, places):
         return Failure(kind="input", type=type(error).__name__, message=advice)
     message = (java_cause(text) or text).strip()[:2000] or repr(error)
     frames = tuple(traceback.format_exception(error)[-8:])
     return Failure(kind="fault", type=type(error).__name__, message=message, frames=frames)
 
 
-def input_advice(error: Exception) -> str:
-    """Returns a sentence for the user if the user can mend the error; else an empty text."""
+def input_advice(error: Exception, step: str, places: Sequence[Path]) -> str:
+    """Returns a sentence for the user if the user can mend the error; else an empty text. For the arguments see `describe_failure`."""
     text = str(error)
     if isinstance(error, InputError):
         return text
@@ -65,11 +77,19 @@ def input_advice(error: Exception) -> str:
         return "this Spark has no S3A; add the jars of images/pom.xml to its jars/, or give local paths"
     for sign, advice in STORAGE_ADVICE.items():
         if sign in text:
-            line = next(line for line in text.splitlines() if sign in line)
-            return f"{without_exception_classes(line)[:300]}: {advice}"
+            line = without_exception_classes(next(line for line in text.splitlines() if sign in line))
+            full = " or ".join(map(str, full_disks(places)))
+            where = f"step {step}: " if step else ""
+            return f"{where}{line[:300]}: {advice.format(places=f' of {full}' if full else '')}"
     if path := damaged_file(text):
         return f"{path}: Spark cannot read it; it is damaged or was cut off: write it again"
     return ""
+
+
+def full_disks(places: Sequence[Path]) -> Sequence[Path]:
+    """Returns the directories on a disk with hardly any free space; all of them if there are none, as Spark has cleaned up meanwhile."""
+    there = {place: next(path for path in (place, *place.parents) if path.exists()) for place in places}
+    return [place for place, path in there.items() if shutil.disk_usage(path).free < FULL_BYTES] or places
 
 
 def damaged_file(text: str) -> str:

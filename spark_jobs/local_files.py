@@ -20,13 +20,13 @@ class LocalFiles:
     """Implements the protocol `spark_jobs.storage.Files`, which describes the methods."""
 
     def read(self, uri: str) -> bytes:
-        return _path(uri).read_bytes()
+        return local_path(uri).read_bytes()
 
     def open(self, uri: str, length: int = 0) -> IO[bytes]:  # noqa: ARG002 - a file sends no more than is read
-        return _path(uri).open("rb")
+        return local_path(uri).open("rb")
 
     def write(self, uri: str, content: bytes) -> None:
-        path = _path(uri)
+        path = local_path(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Write a temporary file and rename it: a process that is killed never leaves half a document under the final name.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -42,17 +42,17 @@ class LocalFiles:
             raise
 
     def check(self, uri: str) -> None:
-        _path(uri).mkdir(parents=True, exist_ok=True)
+        local_path(uri).mkdir(parents=True, exist_ok=True)
 
     def remove(self, uri: str) -> None:
-        path = _path(uri)
+        path = local_path(uri)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
-        path = _path(uri)
+        path = local_path(uri)
         if path.is_file():
             return [str(path)]
         if kind := _special(path):
@@ -72,7 +72,7 @@ class LocalFiles:
         return matches
 
     def spark_uri(self, uri: str) -> str:
-        return "file:" + str(_path(uri))
+        return "file:" + str(local_path(uri))
 
 
 def _special(path: Path) -> str:
@@ -88,5 +88,6 @@ def _is_hidden(match: str, pattern: str) -> bool:
     return "_" not in asked and any(part.startswith("_") for part in set(match.split("/")) - set(pattern.split("/")))
 
 
-def _path(uri: str) -> Path:
+def local_path(uri: str) -> Path:
+    """Converts a path or a `file:` URI to an absolute path."""
     return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else Path(uri).absolute()

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from kfp_pipeline.commands.parser import add_settings
+from kfp_pipeline.commands.parser import add_settings, sentence
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import add_arguments
 from spark_jobs.contract import ARGUMENTS, TRAINING
@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _command(commands: Any, name: str, about: str, run: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about.capitalize() + ".")
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=sentence(about) + ".")
     parser.add_argument("--namespace", default="", help="namespace (default: the kubeconfig's)")
     parser.set_defaults(command=_lazy_command(run))
     return parser
@@ -42,7 +42,7 @@ def _command(commands: Any, name: str, about: str, run: str) -> argparse.Argumen
 
 def _add_submit(commands: Any) -> None:
     about = "run a step, or the training pipeline, on a cluster"
-    parser = commands.add_parser("submit", help=about, description=about.capitalize() + ".")
+    parser = commands.add_parser("submit", help=about, description=sentence(about) + ".")
     what = parser.add_subparsers(required=True, metavar="STEP|pipeline")
     for step, kind in ARGUMENTS.items():
         one = _command(what, str(step), f"run {step} as a SparkApplication", "submit_step_command")

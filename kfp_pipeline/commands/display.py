@@ -138,7 +138,9 @@ def run_lines(run: Run) -> Table:
     """Makes a table with all facts of one run, one line each."""
     table = Table(box=None, pad_edge=False, show_header=False)
     facts: dict[str, Any] = {"run": run.id, "status": run.status, "message": run.message, "report": run.report}
-    facts |= {f"step {step}": f"{event['state']}: {describe(event)}" for step, event in run.steps.items()}
+    facts |= {
+        f"step {step}": ": ".join(filter(None, (event["state"], describe(event)))) for step, event in run.steps.items()
+    }
     facts |= {**run.inputs, **{name: number(value) for name, value in run.metrics.items()}}
     for name, value in facts.items():
         if value != "":
@@ -179,8 +181,7 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
             Text(column["name"]),
             column["role"],
             column["type"],
-            f"{column['missing']:,}",
-            f"{column['distinct']:,}",
+            *("-" if column[name] is None else f"{column[name]:,}" for name in ("missing", "distinct")),
             *numbers,
         )
     return table

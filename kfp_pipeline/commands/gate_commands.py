@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from kfp_pipeline.commands.parser import sentence
 from kfp_pipeline.local import gate, runs
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import Step
@@ -26,7 +27,7 @@ def add_commands(commands: Any) -> None:
     """Adds `gate` to the parser of `spark-kfp`."""
     about = "check whether a run's metrics are good enough"
     codes = "exit code 0: passes; 1: fails; 3: too few test rows to tell, which does not pass either; 2: wrong input"
-    parser = commands.add_parser("gate", help=about, description=f"{about.capitalize()}; {codes}.")
+    parser = commands.add_parser("gate", help=about, description=f"{sentence(about)}; {codes}.")
     parser.add_argument(
         "candidate", metavar="RUN|last|FILE", help=f"name of a run, its beginning, `last`, or an {EVALUATION_NAME}"
     )

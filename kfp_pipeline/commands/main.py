@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role
-from spark_jobs.contract import PIPELINES, TRAINING, LoadArgs
+from spark_jobs.contract import PIPELINES, TRAINING, LoadArgs, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Builds the parser with all commands."""
     parser = Parser(prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.")
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version('spark-kfp')}", help="print the version"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     compiled = commands.add_parser("compile", help="write a pipeline as IR YAML for KFP")
@@ -207,18 +211,43 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
 
 
 def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Lists, shows or compares runs."""
+    """Lists, shows or compares runs.
+
+    Raises:
+        InputError: `--runs` names no directory, or there is no such run.
+    """
     if arguments.kfp:
         return server_parser.runs_command(arguments, settings)
+    if arguments.runs and not settings.runs.is_dir():
+        raise InputError(f"--runs {arguments.runs}: there is no such directory")
     found = [runs.find(settings.runs, name) for name in arguments.ids] or runs.list_runs(settings.runs)
     if arguments.action == "compare":
         compare_runs(found[0], found[1], arguments, settings)
     elif arguments.json:
         print(json.dumps([asdict(run) for run in found], ensure_ascii=False))
+    elif arguments.action == "show":
+        show_run(found[0], settings)
+    elif found:
+        wide_console().print(display.runs_table(found))
     else:
-        table = display.runs_table(found) if arguments.action == "list" else display.run_lines(found[0])
-        wide_console().print(table)
+        print(runs.no_runs(settings.runs))
     return 0
+
+
+def show_run(run: runs.Run, settings: Settings) -> None:
+    """Prints all facts of a run, and if its evaluation is still there the metrics with their intervals and the warnings."""
+    console, path = wide_console(), None
+    if run.status == "succeeded" and Step.EVALUATE in run.steps:
+        path = gate_commands.find_evaluation(run.id, settings.runs)
+    if not path or not path.exists():
+        console.print(display.run_lines(run))
+        return
+    evaluation = gate_commands.read_json(path)
+    console.print(display.run_lines(replace(run, metrics={})))
+    console.print()
+    console.print(display.metrics_table(evaluation))
+    for warning in evaluation["warnings"]:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
 
 
 def wide_console() -> Console:

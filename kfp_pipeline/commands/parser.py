@@ -56,9 +56,12 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             name = "/".join(action.option_strings)
             wrong = f"{name} is {value!r}" if name else f"there is no command {value!r}"
-            raise argparse.ArgumentError(
-                None, f"{wrong}{did_you_mean(str(value), map(str, action.choices))}".rstrip("?")
-            )
+            raise argparse.ArgumentError(None, f"{wrong}{did_you_mean(str(value), map(str, action.choices))}")
+
+
+def sentence(text: str) -> str:
+    """Makes the first letter of a help text a capital; unlike `str.capitalize` it leaves the other letters, as in SparkApplication."""
+    return text[:1].upper() + text[1:]
 
 
 def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:

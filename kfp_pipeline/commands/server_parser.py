@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from kfp_pipeline.commands.parser import sentence
 from kfp_pipeline.settings import Settings
 from spark_jobs.errors import InputError
 
@@ -199,7 +200,7 @@ def _command(commands: Any, name: str, about: str, run: str, module: str = "serv
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=about,
-        description=f"{about.capitalize()}. Credentials: KFP_TOKEN or KFP_COOKIES.",
+        description=f"{sentence(about)}. Credentials: KFP_TOKEN or KFP_COOKIES.",
         allow_abbrev=False,
     )
     add_server_flags(parser)

@@ -130,6 +130,8 @@ def find(runs: Path, run_id: str) -> Run:
         InputError: no run or more than one matches.
     """
     known = list_runs(runs)
+    if not known:
+        raise InputError(no_runs(runs))
     matching = known[-1:] if run_id == "last" else [run for run in known if run.id == run_id]
     matching = matching or [run for run in known if run.id.startswith(run_id)]
     if len(matching) != 1:
@@ -137,6 +139,11 @@ def find(runs: Path, run_id: str) -> Run:
             f"{len(matching)} runs match {run_id!r} in {runs}; `spark-kfp runs list` shows those there are"
         )
     return matching[0]
+
+
+def no_runs(runs: Path) -> str:
+    """Returns the sentence about a directory that holds no run."""
+    return f"there are no runs in {runs}; start one with `spark-kfp run`"
 
 
 @contextmanager

@@ -261,7 +261,9 @@ def connect(namespace: str = "", patience_seconds: float = 300.0) -> Cluster:
             config.load_kube_config(client_configuration=settings)
             _, context = config.list_kube_config_contexts()
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
-            raise InputError(f"no cluster to talk to ({error}); set KUBECONFIG, or use --spark='local[*]'") from error
+            raise InputError(
+                f"no cluster to talk to ({error}); set KUBECONFIG to the file that names your cluster"
+            ) from error
         found = context["context"].get("namespace", "")
     if not namespace and not found:
         raise InputError("the kubeconfig's context names no namespace; give --namespace")

@@ -31,7 +31,7 @@ GROUPS = 20
 
 @dataclass(frozen=True)
 class Training:
-    """How a model was training, from the outputs of the earlier steps.
+    """How a model was trained, from the outputs of the earlier steps.
 
     Attributes:
         features: the document features.json of preprocess.
@@ -141,12 +141,19 @@ def judge_binary(counts: metrics.PredictionCounts, training: Training, samples: 
 
 
 def curves(counts: metrics.PredictionCounts) -> dict[str, list[list[float]]]:
-    """Returns the ROC and the precision-recall curve; each point is (x, y, threshold)."""
+    """Returns the ROC and the precision-recall curve for the report; each point is (x, y, threshold)."""
     margins, negatives, positives = counts.by_margin()
     falling = np.concatenate([[1.0], metrics.logistic(margins)[::-1]])
     false, true = metrics.roc_curve(negatives, positives)
     recall, precision = metrics.precision_recall_curve(negatives, positives)
-    return {"roc": metrics.thin_curve(false, true, falling), "pr": metrics.thin_curve(recall, precision, falling)}
+    # Above the score of the first positive, recall and precision are 0: a drawn curve would fall to 0 at its left end. It starts at
+    # recall 0 with the precision at the first positive instead.
+    first = int(np.argmax(recall > 0))
+    precision[first - 1] = precision[first]
+    return {
+        "roc": metrics.thin_curve(false, true, falling),
+        "pr": metrics.thin_curve(recall[first - 1 :], precision[first - 1 :], falling[first - 1 :]),
+    }
 
 
 def baseline(training: Training) -> dict[str, Any]:
@@ -209,7 +216,7 @@ def judge_multiclass(predictions: DataFrame, training: Training, samples: int, g
 
     Args:
         predictions: the predicted test rows, with the columns label, probability, prediction and, for more than one group, row_hash.
-        training: how the model was training.
+        training: how the model was trained.
         samples: number of bootstrap samples.
         groups: number of groups into which the rows are divided by their hash.
     """
@@ -336,7 +343,7 @@ def judge(predictions: DataFrame, training: Training, samples: int, most_groups:
 
     Args:
         predictions: the predicted test rows, with the columns label, probability, prediction and row_hash.
-        training: how the model was training.
+        training: how the model was trained.
         samples: number of bootstrap samples.
         most_groups: number of groups of rows that are left out one after another; 1 if no other model is compared on these rows.
 

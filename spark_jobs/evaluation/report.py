@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from spark_jobs.contract import LEAK
 from spark_jobs.evaluation import charts
+from spark_jobs.evaluation.cautions import LEAK_HEADLINE, leak_warning, leaks, number, percentage
 
 TEMPLATE = "report.html.j2"
 MOST_EFFECTS = 15
@@ -30,9 +30,14 @@ MEANINGS = {
     "logLoss": "mean of -ln(probability of the actual class), lower is better",
     "brierScore": "mean squared error of the probability, lower is better",
     "liftTopDecile": "share of positives in the best-ranked tenth, relative to all rows",
-    "weightedPrecision": "precision of the classes, weighted by their rows",
-    "weightedRecall": "recall of the classes, weighted by their rows",
+    "weightedPrecision": "mean of the classes' precision, weighted by their rows",
+    "weightedRecall": "mean of the classes' recall, weighted by their rows",
 }
+MEANINGS_MANY_CLASSES = {
+    "areaUnderROC": "mean of the classes' areas: how often a random row of the class ranks above a random other row",
+    "f1": "mean of the classes' f1, weighted by their rows; f1 is the harmonic mean of precision and recall",
+}
+"""What a metric is for more than two classes, where that differs from `MEANINGS`."""
 
 
 def render_report(evaluation: Mapping[str, Any]) -> str:
@@ -57,25 +62,14 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         metrics=metrics,
         keys=[metrics[name] for name in KEY_FIGURES if name in metrics],
         without={item["name"]: item for item in without["metrics"]} if without else {},
-        meanings=MEANINGS,
-        leaks=[item["column"] for item in evaluation["data"]["suspicious"] if item.get("kind") == LEAK],
+        meanings=MEANINGS if evaluation["binary"] else MEANINGS | MEANINGS_MANY_CLASSES,
+        leaks=leaks(evaluation),
+        leak_headline=LEAK_HEADLINE,
+        leak_warning=leak_warning(evaluation),
         verdict=verdict(evaluation, metrics),
-        cautions=cautions(evaluation, metrics),
         charts={name: Markup(svg) for name, svg in draw_charts(evaluation).items()},  # noqa: S704 - matplotlib escapes its text
         effects=by_size_of_effect(evaluation["explanation"].get("coefficients", [])),
     )
-
-
-def percentage(value: float) -> str:
-    """Formats a share as percentage."""
-    return f"{value * 100:.1f} %"
-
-
-def number(value: float | None) -> str:
-    """Formats a number with four decimal places, one of 100 or more as an integer, and None as a dash."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def verdict(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -89,52 +83,6 @@ def verdict(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, An
         return f"The model ranks a random “{evaluation['positive']}” above a random “{evaluation['labels'][0]}” {interval}. {compared}"
     classes = f"On average over the {len(evaluation['labels'])} classes"
     return f"{classes}, the model ranks a row of the class above another {interval}. {compared}"
-
-
-def cautions(evaluation: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns the sentences of the section "What to beware of"."""
-    found = []
-    without, correction = evaluation["without_known_afterwards"], evaluation["correction"]
-    if without:
-        other = next(item for item in without["metrics"] if item["name"] == "areaUnderROC")
-        found.append(
-            f"Known only after the outcome: {', '.join(without['columns'])}. A decision made before the outcome cannot use that. "
-            f"Without it areaUnderROC is {number(other['value'])} instead of {number(metrics['areaUnderROC']['value'])}."
-        )
-    if correction:
-        found.append(
-            f"The rows are rebalanced: {percentage(correction['sample_rate'])} are “{evaluation['positive']}”, in the population "
-            f"{percentage(correction['base_rate'])}. There the mean of the probabilities is {percentage(correction['mean_before'])} before "
-            f"the correction and {percentage(correction['mean_after'])} after it."
-        )
-    if metrics["areaUnderROC"]["low"] <= 0.5:
-        found.append("The interval of areaUnderROC reaches 0.5: the model may be no better than guessing.")
-    if metrics["logLoss"]["value"] > evaluation["baseline"]["metrics"]["logLoss"]:
-        found.append(
-            f"logLoss is {number(metrics['logLoss']['value'])}, worse than the {number(evaluation['baseline']['metrics']['logLoss'])} of "
-            f"the baseline, which knows no feature: the probabilities are far too close to 0 and 1. {evaluation['model']['when_too_sure']}"
-        )
-    if evaluation["clipped"]["rows"]:
-        found.append(
-            clipped_rows(evaluation["clipped"], metrics["logLoss"]["value"], evaluation["model"]["when_too_sure"])
-        )
-    if evaluation["split"]["method"] == "hash":
-        found.append(
-            "The split is random. If the model will meet later data than it has seen, judge it on an ordered split as well."
-        )
-    found += [f"Column {item['column']} {item['reason']}" for item in evaluation["data"]["suspicious"]]
-    return found + list(evaluation["warnings"])
-
-
-def clipped_rows(clipped: Mapping[str, float], log_loss: float, advice: str) -> str:
-    """Returns the sentence about test rows whose own class had a probability of nearly 0, which dominate logLoss."""
-    count = int(clipped["rows"])
-    rows = "1 test row" if count == 1 else f"{count:,} test rows"
-    return (
-        f"In {rows} the model gave the actual class a probability below {clipped['smallest']:g}; it counts as {clipped['smallest']:g}, as "
-        f"logLoss would be infinite otherwise. {number(clipped['of_log_loss'])} of the {number(log_loss)} of logLoss come from there: "
-        f"another limit would give another number. Judge by the other metrics. {advice}"
-    )
 
 
 def by_size_of_effect(coefficients: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ from spark_jobs.contract import EvaluateArgs, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import find_estimator
+from spark_jobs.evaluation.cautions import cautions
 from spark_jobs.evaluation.judging import Training, judge, judge_without
 from spark_jobs.evaluation.report import render_report
 from spark_jobs.features import set_column_names, slicer_without
@@ -101,7 +102,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
     classifier = storage.read_classifier(kind.MODEL, storage.join(args.train_uri, "model", fitted.facts["classifier"]))
     judged = judge(set_column_names(classifier, {}).transform(test), training, args.bootstrap_samples)
     without = second.value()
-    warnings = tuple(dict.fromkeys((*training.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
+    earlier = list(dict.fromkeys((*training.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
         "title": args.title or f"Predicting {training.specification.label}",
         "binary": len(training.labels) == 2,
@@ -117,10 +118,10 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         "reference_categories": {
             item["name"]: item["values"][0] for item in training.features["categorical"] if item["values"]
         },
-        "warnings": list(warnings),
         "versions": versions(session),
         "digests": {"data": preprocessed.inputs["load_uri"], "model": fitted.digest},
     }
+    document["warnings"] = cautions(document, earlier)
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     storage.write_text(storage.join(args.output_uri, "evaluation.json"), text)
     storage.write_text(args.report_uri, render_report(document))
@@ -134,5 +135,5 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         inputs={"preprocess_uri": preprocessed.digest, "train_uri": fitted.digest},
         digest=hashlib.sha256(text.encode()).hexdigest(),
         uris={"evaluation": storage.join(args.output_uri, "evaluation.json")},
-        warnings=warnings,
+        warnings=tuple(document["warnings"]),
     )

@@ -112,8 +112,11 @@ def _rejection_advice(unlabelled: int, rejected: int, share: float) -> str:
         rejected: all rejected rows.
         share: the share of rejected rows, 0 to 1.
     """
-    if not unlabelled or share == 1:
-        return "mend the data or the specification, or raise --max-rejected-fraction"
+    mend = "mend the data or the specification"
+    if share == 1:
+        return mend
+    if not unlabelled:
+        return f"{mend}, or raise {flag('max_rejected_fraction')}"
     others = ", and mend the others" if unlabelled < rejected else ""
     return (
         f"leave out the {unlabelled:,} rows without a label, which no model learns from{others}, or accept that with "
@@ -303,7 +306,7 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     counts = RowCounts(read, rejected, of_small_classes, reasons)
     check_rejected(counts, specification.label, args)
     table = storage.read_table(session, storage.join(args.output_uri, "rows"))
-    profile = describe(table, specification, read - rejected)
+    profile = describe(table, specification, read - rejected, source.nested)
     empty = [column["name"] for column in profile["columns"] if column["missing"] == read - rejected]
     if any(name in specification.features for name in empty):
         raise InputError(f"{args.data_uri}: column {empty[0]!r} has no value in any row; list it under columns.dropped")

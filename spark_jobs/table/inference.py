@@ -14,7 +14,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from spark_jobs.cells import is_number
-from spark_jobs.dataset import Specification, did_you_mean
+from spark_jobs.dataset import Specification, did_you_mean, quoted
 from spark_jobs.errors import InputError
 from spark_jobs.table.number_hints import hint_aggregates, is_formatted_number, number_hints
 from spark_jobs.table.profiling import (
@@ -34,6 +34,7 @@ _TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
 DATES = rf"^(({_DATE})([T ]+{_TIME})?|{_TIME})( ?(Z|UTC|[+-]\d{{2}}:?\d{{2}}))?$"
 """Pattern of a date, a time of day, or both, as a regular expression of Java."""
 NO_VALUE = "has no value in any row"
+NESTED, NESTED_ADVICE = "is nested", "give its fields columns of their own"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class InferredSpecification:
 
     @property
     def warnings(self) -> list[str]:
-        dropped = [
-            f"column {name!r} {reason}; it is dropped. To use it, name it in a specification (`spark-kfp data check` writes one)"
-            for name, reason in self.reasons.items()
-        ]
+        dropped = []
+        for name, reason in self.reasons.items():
+            use = "name it in a specification (`spark-kfp data check` writes one)"
+            if reason.startswith(NESTED):
+                use = NESTED_ADVICE
+            dropped.append(f"column {name!r} {reason}; it is dropped. To use it, {use}")
         return [*dropped, *self.hints]
 
 
@@ -89,7 +92,7 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
     if not features:
         examples = "; ".join(f"{name!r} {reason}" for name, reason in list(reasons.items())[:3])
         raise InputError(
-            f"no column is left as a feature: {examples}; write a specification that names those to use, see data/bank.toml"
+            f"no column is left as a feature: {examples}; {_advice_without_features(source, label, kinds, reasons)}"
         )
     dropped = tuple(name for name in names if name in reasons)
     specification = Specification(
@@ -102,6 +105,19 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
     numeric = [name for name, kind in kinds.items() if kind == "numeric"]
     hints = number_hints({name: row for name, row in statistics.items() if name not in leaks}, numeric)
     return InferredSpecification(specification, {name: reasons[name] for name in dropped}, hints)
+
+
+def _advice_without_features(source: Source, label: str, kinds: Mapping[str, str], reasons: Mapping[str, str]) -> str:
+    """Returns how to use the dropped columns nevertheless: the lines of a specification, of the leaks alone if there are any."""
+    others = [name for name, reason in reasons.items() if reason != NO_VALUE and name not in source.nested]
+    roles = {name: kinds[name] for name in reasons if name in kinds} or dict.fromkeys(others, "categorical")
+    if not roles:
+        return NESTED_ADVICE
+    lines = [f"label.name = {quoted(label)}"]
+    for role in ("numeric", "categorical"):
+        if names := [quoted(name) for name in roles if roles[name] == role]:
+            lines.append(f"columns.{role} = [{', '.join(names)}]")
+    return "\n".join(["to use them nevertheless, give a specification (TOML) with these lines:", *lines])
 
 
 def _statistics(source: Source, names: Sequence[str]) -> dict[str, Row]:
@@ -144,7 +160,7 @@ def _column_kinds(
         present = row["values"] - row["missing"] if row else 0
         required = present * (1 - max_rejected_fraction)
         if name in source.nested:
-            reasons[name] = f"is nested ({source.nested[name][:60]})"
+            reasons[name] = f"{NESTED} ({source.nested[name][:60]})"
         elif row is None or not present:
             reasons[name] = NO_VALUE
         elif row["numbers"] >= required:

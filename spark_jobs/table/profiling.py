@@ -27,6 +27,10 @@ FEW_DISTINCT_VALUES = 20
 """A text column with at most this many distinct values is never an identifier, however few rows the table has."""
 IDENTIFIER_REASON = "has another value in most rows, like an identifier or free text"
 LEAK_REASON = "all but tells the label"
+CONSTANT_REASON = "has one value in all rows"
+ROUNDED_REASON = ", as a double rounds whole numbers beyond 2^53"
+LARGEST_EXACT = 2.0**53
+"""Up to this number a double holds every whole number; beyond it, different numbers in the file can become one."""
 
 
 def row_hash(columns: Sequence[str], seed: int | None = None) -> Column:
@@ -43,21 +47,27 @@ def melt(rows: DataFrame, cells: Column) -> DataFrame:
     return rows.select(cells.alias("cells")).select(F.posexplode("cells").alias("place", "cell"))
 
 
-def describe(table: DataFrame, specification: Specification, rows: int) -> dict[str, Any]:
+def describe(
+    table: DataFrame, specification: Specification, rows: int, nested: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Computes the profile of a typed table.
 
     Args:
         table: the rows that load accepted, with the columns of the specification.
         specification: the roles of the columns.
         rows: the number of rows of the table.
+        nested: by nested column of the source its type; load writes such a column without its values.
 
     Returns:
         `columns` (name, role, type, missing, distinct, and for numeric columns min, max, mean), `class_counts` (rows by label value) and
         `suspicious` (column, kind and reason). `distinct` is exact below `MAX_EXACT_ROWS` rows, else a HyperLogLog estimate with a
-        standard error of 1.6 %.
+        standard error of 1.6 %. `missing` and `distinct` are None for a nested column.
     """
     statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
     columns = _columns(statistics, rows, specification)
+    for column in columns:
+        if kind := (nested or {}).get(column["name"]):
+            column |= {"type": kind, "missing": None, "distinct": None}
     counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
     return {
         "columns": columns,
@@ -138,7 +148,9 @@ def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: s
     features = [column for column in columns if column["role"] in ("numeric", "categorical")]
     for column in features:
         if column["distinct"] <= 1 and not column["missing"]:
-            suspicious.append({"column": column["name"], "kind": "constant", "reason": "has one value in all rows"})
+            rounded = abs(column.get("min") or 0.0) > LARGEST_EXACT
+            reason = CONSTANT_REASON + (ROUNDED_REASON if rounded else "")
+            suspicious.append({"column": column["name"], "kind": "constant", "reason": reason})
     varied = [column for column in features if column["distinct"] > 1]
     numeric, texts = (
         [column["name"] for column in varied if column["role"] == role] for role in ("numeric", "categorical")

@@ -197,6 +197,11 @@ def test_wrong_delimiter_says_which_fits(load: Load) -> None:
         load(TABLE, delimiter=";")
 
 
+def test_when_every_row_is_rejected_a_larger_fraction_is_no_advice(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"60 of 60 rows rejected.*; mend the data or the specification$"):
+        load(TABLE, specification_uri=specification(tmp_path, numeric=["job"]))
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_delimiters_are_found(read: Read, delimiter: str) -> None:
     assert len(read(TABLE.replace(",", delimiter))) == 60
@@ -345,6 +350,22 @@ def test_a_nested_label_or_feature_is_told(
     given = specification(tmp_path, numeric=numeric)
     with pytest.raises(InputError, match=r"column 's' is nested \(struct<x:int,y:string>\); give its fields columns"):
         run_step("load", data_uri=tmp_path / "t", specification_uri=given, label=label, output_uri=tmp_path / "o")
+
+
+def test_a_nested_column_is_dropped_and_shown_with_its_type(
+    run_step: Callable[..., Any], spark: Any, tmp_path: Path
+) -> None:
+    rows = [(i, (i, "a"), "ab"[i % 2]) for i in range(40)]
+    spark.createDataFrame(rows, "n int, s struct<x: int, y: string>, label string").write.parquet(str(tmp_path / "t"))
+    result = run_step("load", data_uri=tmp_path / "t", label="label", output_uri=tmp_path / "o")
+    (told,) = [warning for warning in result.warnings if "'s'" in warning]
+    assert told.endswith("it is dropped. To use it, give its fields columns of their own")
+    columns = {item["name"]: item for item in json.loads((tmp_path / "o/profile.json").read_text())["columns"]}
+    assert (columns["s"]["type"], columns["s"]["missing"], columns["s"]["distinct"]) == (
+        "struct<x:int,y:string>",
+        None,
+        None,
+    )
 
 
 def test_a_nested_label_without_a_specification_is_told(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,6 +120,17 @@ def test_a_full_disk_is_told_without_the_classes_of_java() -> None:
     text = (
         "An error occurred in o1.\n: org.apache.hadoop.fs.FSError: java.io.IOException: No space left on device\n\tat x"
     )
-    assert describe_failure(RuntimeError(text)).message == (
-        "No space left on device: the disk is full; free some space, then run again"
+    message = describe_failure(RuntimeError(text), "train", [Path("/out"), Path("/tmp")]).message
+    assert (
+        message
+        == "step train: No space left on device: the disk of /out or /tmp is full; free some space, then run again"
     )
+
+
+def test_of_two_disks_the_full_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    free = {tmp_path: 10**12, Path("/tmp"): 4096}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    message = describe_failure(
+        OSError(28, "No space left on device"), "load", [tmp_path / "not/made", Path("/tmp")]
+    ).message
+    assert "the disk of /tmp is full" in message

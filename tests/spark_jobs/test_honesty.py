@@ -174,7 +174,9 @@ def test_the_run_is_honest(honest: Run, check: Callable[[Run], None]) -> None:
 
 
 def test_the_model_without_what_is_known_afterwards_is_judged_too(honest: Run) -> None:
-    assert honest.document("evaluate/evaluation.json")["without_known_afterwards"]["columns"] == ["later"]
+    evaluation = honest.document("evaluate/evaluation.json")
+    assert evaluation["without_known_afterwards"]["columns"] == ["later"]
+    assert any("Known only after the outcome: later" in warning for warning in evaluation["warnings"])
 
 
 def plant_label_among_features(patch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_a_full_disk_is_told_as_one_and_leaves_nothing_half_written(
     assert run_words([*LOAD, f"--output-uri={mount}/out"], spark) == 2
     said = capfd.readouterr().err
     assert "No space left on device" in said
-    assert "the disk is full" in said
+    assert f"step load: No space left on device: the disk of {mount}/out is full; free some space" in said
     assert not (mount / "out/rows").exists()
     result = mount / "out/result.json"
     assert not result.exists() or Result.from_json(result.read_text()).status == "failed"

@@ -9,10 +9,12 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import requires
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -144,8 +146,14 @@ def spark_home() -> Path:
     """
     found = importlib.util.find_spec("pyspark")
     if not found or not found.origin:
-        raise InputError("pyspark is not installed; install it with `pip install 'spark-kfp[spark]'`")
+        raise InputError(f"pyspark is not installed; install it with `pip install {shlex.join(spark_requirements())}`")
     return Path(found.origin).parent
+
+
+def spark_requirements() -> list[str]:
+    """Lists the packages of the extra `spark`. `pip install spark-kfp[spark]` would need spark-kfp to be on a package index."""
+    found = [re.fullmatch(r"(.+?)\s*;\s*extra == .spark.", text) for text in requires("spark-kfp") or ()]
+    return [match[1] for match in found if match]
 
 
 def step_program() -> Path:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def test_an_unknown_flag_or_value_ends_with_2(words: list[str], capsys: pytest.C
             ["schedule", "create", "--name=x"],
             "there is no --name; give NAME without a flag: spark-kfp schedule create NAME",
         ),
-        (["rnu"], "spark-kfp: error: there is no command 'rnu'; did you mean 'run'"),
-        (["schedule", "lst"], "spark-kfp schedule: error: there is no command 'lst'; did you mean 'list'"),
+        (["rnu"], "spark-kfp: error: there is no command 'rnu'; did you mean 'run'?; spark-kfp --help lists all"),
+        (["schedule", "lst"], "spark-kfp schedule: error: there is no command 'lst'; did you mean 'list'?;"),
         (["run", "data.csv", "--family=normal"], "--family is 'normal'; did you mean '"),
     ],
 )
@@ -149,7 +150,7 @@ def test_a_setting_shows_the_stack_trace_of_every_error(
     assert main(["runs", "show", "none"]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback")
-    assert shown.splitlines()[-1].startswith("spark-kfp: error: 0 runs match 'none'")
+    assert shown.splitlines()[-1].startswith("spark-kfp: error: there are no runs in runs; start one")
 
 
 @pytest.fixture
@@ -381,24 +382,67 @@ def test_compile_into_a_file_of_another_kind_is_told(capsys: pytest.CaptureFixtu
 def test_a_profile_through_a_pipe_has_whole_names(capsys: pytest.CaptureFixture[str]) -> None:
     name = "a column whose name is longer than what a terminal of eighty columns shows " * 3
     column = {"name": name, "role": "numeric", "type": "double", "missing": 0, "distinct": 2}
+    nested = {"name": "inner", "role": "dropped", "type": "array<double>", "missing": None, "distinct": None}
     profile = {
         "rows": 2,
         "rejected": 0,
         "encoding": "",
-        "columns": [column],
+        "columns": [column, nested],
         "class_counts": {name: 2},
         "suspicious": [],
     }
     data_commands.show_profile(profile, [f"warning of {name}"])
     shown = capsys.readouterr().out
     assert shown.count(name.strip()) == 3
+    assert ["inner", "dropped", "array<double>", "-", "-"] in [line.split() for line in shown.splitlines()]
     assert max(map(len, shown.splitlines())) < 2 * len(name)
 
 
 @pytest.mark.usefixtures("empty")
-def test_without_runs_the_list_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_runs_the_list_is_empty_and_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
+    told = "there are no runs in runs; start one with `spark-kfp run`\n"
+    assert main(["runs", "list"]) == 0
+    assert capsys.readouterr().out == told
+    for words in (["runs", "show", "last"], ["gate", "last"]):
+        assert main(words) == 2
+        assert capsys.readouterr().err == f"spark-kfp: error: {told}"
+
+
+@pytest.mark.usefixtures("empty")
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", "last"]])
+def test_a_directory_of_runs_that_is_not_there_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", *words, "--runs", "nope"]) == 2
+    assert capsys.readouterr().err == "spark-kfp: error: --runs nope: there is no such directory\n"
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"spark-kfp {version('spark-kfp')}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        (("submit", "train"), "Run train as a SparkApplication."),
+        (("status",), "The SparkApplications of this namespace."),
+        (("upload",), "KFP server"),
+    ],
+)
+def test_a_help_text_keeps_the_capitals_of_names(words: tuple[str, ...], about: str) -> None:
+    assert about in str(parser_of(*words).description)
+
+
+def test_a_step_that_has_no_rows_is_shown_by_its_state_alone(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty / "runs" / "one").mkdir(parents=True)
+    events = {"load": {"step": "load", "state": "failed"}}
+    document = {"id": "one", "status": "failed", "inputs": {}, "started": 1.0, "steps": events}
+    (empty / "runs/one/run.json").write_text(json.dumps(document))
+    assert main(["runs", "show", "one"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step load")]
+    assert line.split() == ["step", "load", "failed"]
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:

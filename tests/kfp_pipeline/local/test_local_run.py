@@ -210,6 +210,11 @@ def test_runs_are_listed_shown_and_compared(one: Ended) -> None:
     _, out, _ = machine.call("runs", "show", "failed")
     assert "step train ended with exit code 1" in out
     assert "reg_param" in out
+    _, out, _ = machine.call("runs", "show", "one")
+    assert [line.split() for line in out.splitlines() if line.startswith("accuracy")] == [
+        ["accuracy", "0.7500", "0.7000", "to", "0.8000", "0.5000"]
+    ]
+    assert "warning: small data" in out
     _, out, _ = machine.call("runs", "compare", "one", "failed")
     assert [line.split() for line in out.splitlines() if line.startswith("reg_param")] == [["reg_param", "0.5", "0.7"]]
     assert "data_uri" not in out

@@ -11,8 +11,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from spark_jobs.contract import TrainArgs
 from spark_jobs.dataset import Specification
-from spark_jobs.evaluation.judging import Training, baseline, correction, count_predictions, judge, log_odds
-from spark_jobs.evaluation.metrics import SMALLEST
+from spark_jobs.evaluation.judging import Training, baseline, correction, count_predictions, curves, judge, log_odds
+from spark_jobs.evaluation.metrics import SMALLEST, PredictionCounts, logistic
 
 
 def training(labels: list[str], counts: dict[str, int], base_rate: float | None = None, **settings: Any) -> Training:
@@ -55,6 +55,15 @@ def test_two_classes_are_judged_from_probabilities_alone(predictions: Any, drawn
     assert len(judged["left_out"]["areaUnderROC"]) == 20, (
         "the parts that are left out one after another, to compare two models"
     )
+
+
+def test_the_precision_curve_begins_at_the_first_positive_and_not_at_a_precision_of_zero() -> None:
+    ones = np.ones(4)
+    margin, positive = np.array([-1.0, 0.0, 1.0, 2.0]), np.array([False, True, True, False])
+    counts = PredictionCounts(margin, positive, margin > 0, ones, ones, ones, ones, np.zeros(4))
+    found = curves(counts)["pr"]
+    assert [point[:2] for point in found] == [[0.0, 0.5], [0.5, 0.5], [1.0, 2 / 3], [1.0, 0.5]]
+    assert [point[2] for point in found[1:]] == pytest.approx([float(logistic(at)) for at in (1.0, 0.0, -1.0)])
 
 
 def test_the_counts_hold_every_row_once_however_many_parts(predictions: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spark_jobs.evaluation import charts, metrics
+from spark_jobs.evaluation.cautions import cautions
 from spark_jobs.evaluation.report import render_report
 
 HOSTILE = "<script>alert(1)</script> & $x$ 'q\""
@@ -116,23 +117,26 @@ def test_every_metric_stands_in_the_table_with_its_interval() -> None:
         )
 
 
-def test_verdict_and_cautions_follow_the_numbers() -> None:
+def test_verdict_and_warnings_are_those_of_the_evaluation() -> None:
     document = evaluation()
-    before = Page(render_report(document)).text
-    assert f"{document['metrics'][0]['value'] * 100:.1f} % of the time" in before
-    assert "11.7 %" in before
-    assert "may be no better than guessing" not in before
-    document["metrics"][0]["low"] = 0.49
-    assert "may be no better than guessing" in Page(render_report(document)).text
-
-
-def test_rows_at_the_clip_are_told_with_what_they_do_to_log_loss() -> None:
-    document = evaluation()
-    assert "probability below" not in Page(render_report(document)).text
-    document["clipped"] = {"rows": 1.0, "smallest": 1e-15, "of_log_loss": 0.5079}
     text = Page(render_report(document)).text
-    assert "In 1 test row the model gave the actual class a probability below 1e-15" in text
-    assert f"0.5079 of the {document['metrics'][6]['value']:.4f} of logLoss" in text
+    assert f"{document['metrics'][0]['value'] * 100:.1f} % of the time" in text
+    assert "something about yes" in text[text.index("What to beware of") :]
+
+
+def test_the_metrics_of_more_than_two_classes_are_explained_as_means_over_the_classes() -> None:
+    two, three = (re.sub(r"\s+", " ", Page(render_report(evaluation(binary))).text) for binary in (True, False))
+    assert "how often a random positive ranks above a random negative" in two
+    assert "harmonic mean of precision and recall" in two
+    assert "a random positive" not in three
+    assert "mean of the classes' areas" in three
+    assert "mean of the classes' f1, weighted by their rows" in three
+
+
+def test_a_nested_column_has_no_counts() -> None:
+    document = evaluation()
+    document["data"]["columns"][0] |= {"missing": None, "distinct": None}
+    assert re.search(r"numeric, known only afterwards\s*-\s*-", Page(render_report(document)).text)
 
 
 def test_a_leak_is_the_first_line_in_red_before_any_number() -> None:
@@ -140,22 +144,15 @@ def test_a_leak_is_the_first_line_in_red_before_any_number() -> None:
     document["data"]["suspicious"] = [
         {"column": "alive", "kind": "leak", "reason": "all but tells the label; is it known before the outcome?"}
     ]
+    document["warnings"] = cautions(document, ["few rows"])
     html = render_report(document)
+    assert html.count("This result is probably a leak") == 1
     first, headline = html.index('<p class="leak"'), html.index("<h1>")
     assert html.index("<main") < first < headline < html.index('class="verdict"')
     assert re.search(r"\.leak \{[^}]*color: var\(--red\)", html)
     text = re.sub(r"\s+", " ", Page(html[first:]).text).strip()
     assert text.startswith("This result is probably a leak. alive all but tells the label")
     assert "Do not trust this before alive is explained: The model ranks" in text
-
-
-@pytest.mark.parametrize("kind", ["constant", "identifier"])
-def test_another_suspicious_column_is_no_leak(kind: str) -> None:
-    document = evaluation()
-    document["data"]["suspicious"] = [{"column": "id", "kind": kind, "reason": "has another value in each row"}]
-    text = Page(render_report(document)).text
-    assert "leak" not in text.split("Predicting", 2)[-1]
-    assert "Column id has another value in each row" in text
 
 
 def test_a_single_chart_of_a_row_is_as_wide_as_one_of_two_and_what_is_too_wide_scrolls() -> None:

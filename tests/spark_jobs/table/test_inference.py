@@ -151,5 +151,12 @@ def test_with_a_given_specification_too_many_categories_are_refused_for_every_co
 def test_when_no_feature_is_left_the_reasons_are_told(run_step: Callable[..., Any], tmp_path: Path) -> None:
     table = {name: values for name, values in no_features().items() if name in ("alive", "target")}
     data = write(tmp_path / "t.csv", table)
-    with pytest.raises(InputError, match="no column is left as a feature: 'alive' all but tells the label"):
+    with pytest.raises(InputError, match="no column is left as a feature: 'alive' all but tells the label") as refusal:
         run_step("load", data_uri=data, label="target", output_uri=tmp_path / "o")
+    # The lines below the sentence are a specification that works.
+    lines = str(refusal.value).split("\n", 1)[1]
+    given = read_specification(lines, "the message")
+    assert (given.label, given.categorical) == ("target", ("alive",))
+    (tmp_path / "given.toml").write_text(lines)
+    result = run_step("load", data_uri=data, specification_uri=tmp_path / "given.toml", output_uri=tmp_path / "o")
+    assert result.rows_out["rows"] == ROWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,23 @@ def test_each_column_has_its_role_and_its_statistics(described: dict[str, Any]) 
     assert (columns["c"]["role"], columns["c"]["missing"], columns["c"]["distinct"]) == ("categorical", 1, 2)
     assert (columns["d"]["role"], columns["d"]["missing"]) == ("dropped", 1)
     assert described["class_counts"] == {"no": 3, "yes": 1}
+
+
+def test_a_number_that_is_constant_only_as_a_double_is_said_to_be(spark: Any) -> None:
+    rows = [(float(2**62 + place), 7.0, "a", label, None) for place, label in enumerate(["no", "yes"] * 10)]
+    table = spark.createDataFrame(rows, "n double, m double, c string, y string, d string")
+    found = describe(table, replace(SPECIFICATION, numeric=("n", "m")), len(rows))["suspicious"]
+    reasons = {item["column"]: item["reason"] for item in found}
+    assert reasons["n"] == "has one value in all rows, as a double rounds whole numbers beyond 2^53"
+    assert reasons["m"] == "has one value in all rows"
+
+
+def test_a_nested_column_is_neither_text_nor_missing(spark: Any) -> None:
+    table = spark.createDataFrame(ROWS, "n double, c string, y string, d string")
+    columns = describe(table, SPECIFICATION, 4, {"d": "array<double>"})["columns"]
+    assert columns[-1] == {
+        "name": "d", "role": "dropped", "type": "array<double>", "missing": None, "distinct": None, "known_afterwards": False,
+    }  # fmt: skip
 
 
 def test_a_missing_value_and_its_neighbour_do_not_change_places_in_the_hash(spark: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -359,5 +361,10 @@ def test_a_file_uri_is_the_path_behind_it() -> None:
 
 def test_without_pyspark_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"pyspark is not installed; install it with `pip install"):
+    with pytest.raises(InputError) as refusal:
         spark_submit.spark_home()
+    command = str(refusal.value).removeprefix("pyspark is not installed; install it with `").removesuffix("`")
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
+    words = shlex.split(command)
+    assert words[:2] == ["pip", "install"]
+    assert sorted(words[2:]) == sorted(project["optional-dependencies"]["spark"])
