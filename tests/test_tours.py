@@ -265,6 +265,7 @@ class CountArgs(StepArgs):
 
 
 ARGUMENTS: Mapping[Step'''
+LAST_RUN = ("-m", "kfp_pipeline", "runs", "show", "last")
 COUNTING = """COUNTING = Pipeline(
     name="counting", title="Count rows", about="Counts the rows of a table.", group="Counting", steps=(Step.LOAD, Step.COUNT)
 )
@@ -299,8 +300,25 @@ def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(
     document = next(yaml.safe_load_all((copy.folder / "counting_pipeline.yaml").read_text()))
     assert document["pipelineInfo"]["name"] == "spark-kfp-counting"
     assert set(document["components"]["comp-exit-handler-1"]["dag"]["tasks"]) == {"load", "count"}
-    copy.steps(tmp_path, [TRAINING_LINES[0], "count --load-uri={out}/load --output-uri={out}/count"])
-    assert '"rows": 4000.0' in (tmp_path / "count/result.json").read_text()
+    rows = "".join(f"{i % 7},{'yes' if i % 2 else 'no'}\n" for i in range(30))
+    (tmp_path / "small.csv").write_text(f"x,label\n{rows}")
+    run = ["-m", "kfp_pipeline", "run", str(tmp_path / "small.csv"), "--pipeline=counting", "--label=label"]
+    shown = copy.run(*run).splitlines()
+    assert [line.split()[:2] for line in shown[:4]] == [
+        [step, state] for step in ("load", "count") for state in ("running", "done")
+    ]
+    assert ["rows", "30"] in [line.split() for line in shown]
+    assert not any("report" in line for line in shown)
+    assert ["pipeline", "counting"] in [line.split() for line in copy.run(*LAST_RUN).splitlines()]
+    assert "reg-param" not in copy.run("-m", "kfp_pipeline", "run", "--pipeline=counting", "--help")
+    given = ["--pipeline=counting", "--dry-run"]
+    data = "s3://bucket/small.csv"
+    for words in (
+        ["run", "--kfp=http://localhost", data, "--label=label"],
+        ["schedule", "create", "nightly", data, "--cron=0 0 2 * * *", "--param=label=label"],
+        ["upload"],
+    ):
+        assert "spark-kfp-counting" in copy.run("-m", "kfp_pipeline", *words, *given)
 
 
 # More memory for a driver: one line on every path; `tests/spark_operator/test_manifests.py` edits that line and builds every overlay.

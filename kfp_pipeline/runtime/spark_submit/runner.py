@@ -78,19 +78,19 @@ class SparkSubmitRunner:
             with child_process(command, output=log, environment=self.environment()) as process:
                 return process.wait()
 
-    def standby_drivers(self, data_uri: str) -> StandbyDrivers | None:
+    def standby_drivers(self, uris: Sequence[str]) -> StandbyDrivers | None:
         """Makes the standby drivers of a run.
 
         Args:
-            data_uri: the run's data.
+            uris: URIs of the run's data; an empty one counts nothing.
 
         Returns:
             None if they are turned off in the settings, or if the data are large, so that starting takes a small part of the time.
         """
         if (
             not self._settings.standbys
-            or "://" in data_uri
-            or total_bytes([data_uri]) >= self._settings.compile_tiers_bytes
+            or any("://" in uri for uri in uris)
+            or total_bytes(uris) >= self._settings.compile_tiers_bytes
         ):
             return None
 
