@@ -109,10 +109,7 @@ def add_external_inputs(
 
 def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:
     """Adds a flag for each setting of a pipeline's steps; in the help they can be grouped by step."""
-    known: set[str] = set()
     for step in pipeline.steps:
-        # Steps that have an input of the same name get the same value, so they share one flag.
-        settings = [item for item in ARGUMENTS[step].arguments(Role.SETTING) if item.name not in known]
-        known.update(item.name for item in settings)
+        settings = ARGUMENTS[step].arguments(Role.SETTING)
         group: Any = parser.add_argument_group(f"settings of {step}") if grouped and settings else parser
         add_arguments(group, settings)
