@@ -39,6 +39,8 @@ class Step(StrEnum):
     EVALUATE = "evaluate"
 
 
+DATA_URI, SPECIFICATION_URI = "data_uri", "specification_uri"
+"""The two inputs from outside that the commands take as DATA and as --spec."""
 LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
@@ -375,3 +377,6 @@ def outputs_of(step: str) -> list[str]:
 
 
 assert all(OUTPUT_URI in kind.names(Role.OUTPUT) for kind in ARGUMENTS.values())
+assert all(step is Step.LOAD or not kind.arguments(Role.GIVEN) for step, kind in ARGUMENTS.items()), (
+    "only load reads data from outside the run: declare its output with from_step(Step.LOAD)"
+)

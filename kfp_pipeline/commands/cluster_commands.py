@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kfp_pipeline.commands.input_checks import check_inputs
+from kfp_pipeline.commands.input_checks import check_inputs, check_run_inputs
 from kfp_pipeline.doctor.check_results import CheckResult
 from kfp_pipeline.doctor.cluster_checks import run_checks
 from kfp_pipeline.local import runs
@@ -26,6 +26,7 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.processes import signals_raise_interrupt
+from kfp_pipeline.runtime.run_end import REPORT_URI
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_operator.application import (
     TERMINAL_STATES,
@@ -49,7 +50,7 @@ from kfp_pipeline.runtime.spark_operator.runner import LOG_NAME, cancel
 from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of, events_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs, flag
-from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs
+from spark_jobs.contract import ARGUMENTS, DATA_URI, LoadArgs, Pipeline
 from spark_jobs.errors import EXIT_FAULT, InputError
 
 SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
@@ -69,19 +70,19 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
 
 
 def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Submits the steps of the training pipeline one after another and waits for their results."""
-    given = {name: getattr(arguments, name) for name in TRAINING.inputs()}
-    given |= {"data_uri": fill_date(arguments.data_uri, "")}
-    TRAINING.check_settings(given)
-    load_args = LoadArgs(**{name: given[name] for name in LoadArgs.names() if name in given}, output_uri="")
-    check_inputs(load_args, on_a_cluster=True)
+    """Submits the steps of a pipeline one after another and waits for their results."""
+    pipeline: Pipeline = arguments.pipeline
+    given = {name: getattr(arguments, name) for name in pipeline.inputs()}
+    if DATA_URI in given:
+        given[DATA_URI] = fill_date(given[DATA_URI], "")
+    check_run_inputs(pipeline, given, on_a_cluster=True)
     run = arguments.run_id or runs.new_id()
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)
     with signals_raise_interrupt():
         results = submit_pipeline(
             _cluster(arguments, settings),
-            TRAINING,
+            pipeline,
             given,
             arguments.output,
             settings,
@@ -90,7 +91,8 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
             print_line=print,
         )
     print(json.dumps(dict(results[-1].metrics), indent=1))
-    print(f"report: {results[-1].arguments['report_uri']}")
+    if report := next((uri for result in results if (uri := result.arguments.get(REPORT_URI))), ""):
+        print(f"report: {report}")
     return 0
 
 

@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from kfp_pipeline.commands.parser import add_settings, sentence
+from kfp_pipeline.commands.parser import add_external_inputs, add_pipeline_flag, add_settings, sentence
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import add_arguments
-from spark_jobs.contract import ARGUMENTS, TRAINING
+from spark_jobs.contract import ARGUMENTS, Pipeline
 
 
-def add_commands(commands: Any) -> None:
-    """Adds the commands to the parser of `spark-kfp`."""
-    _add_submit(commands)
+def add_commands(commands: Any, pipeline: Pipeline) -> None:
+    """Adds the commands to the parser of `spark-kfp`; `submit pipeline` has the inputs of this pipeline as arguments."""
+    _add_submit(commands, pipeline)
     status = _command(commands, "status", "the SparkApplications of this namespace", "status_command")
     status.add_argument("--json", action="store_true", help="print JSON")
     logs = _command(commands, "logs", "the driver's log of a SparkApplication, and why it failed", "logs_command")
@@ -40,8 +40,8 @@ def _command(commands: Any, name: str, about: str, run: str) -> argparse.Argumen
     return parser
 
 
-def _add_submit(commands: Any) -> None:
-    about = "run a step, or the training pipeline, on a cluster"
+def _add_submit(commands: Any, pipeline: Pipeline) -> None:
+    about = "run a step, or a pipeline, on a cluster"
     parser = commands.add_parser("submit", help=about, description=sentence(about) + ".")
     what = parser.add_subparsers(required=True, metavar="STEP|pipeline")
     for step, kind in ARGUMENTS.items():
@@ -49,13 +49,13 @@ def _add_submit(commands: Any) -> None:
         add_arguments(one, kind.arguments())
         one.set_defaults(step=step)
         _add_run_flags(one)
-    whole = _command(what, "pipeline", "run load, preprocess, train and evaluate", "submit_pipeline_command")
-    whole.add_argument("data_uri", metavar="DATA", help="the table, in the object store: s3://BUCKET/data.csv")
-    whole.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML), here or there")
+    whole = _command(what, "pipeline", f"run {', '.join(pipeline.steps)}", "submit_pipeline_command")
+    add_external_inputs(whole, pipeline, data="the table, in the object store: s3://BUCKET/data.csv")
+    add_pipeline_flag(whole)
     whole.add_argument("--output", required=True, help="URI below which the run's outputs lie: s3://BUCKET/runs")
     whole.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
     _add_run_flags(whole)
-    add_settings(whole, TRAINING)
+    add_settings(whole, pipeline)
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -117,6 +117,16 @@ def metrics_table(evaluation: Mapping[str, Any]) -> Table:
     return table
 
 
+def results_table(metrics: Mapping[str, float]) -> Table:
+    """Makes a table of the metrics of a pipeline that evaluates no model; whole numbers, such as counts, have no decimals."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:,.0f}" if float(value).is_integer() else number(value))
+    return table
+
+
 def number(value: float | None) -> str:
     """Formats a number with four decimals, and None as a dash."""
     return "-" if value is None else f"{value:.4f}"
@@ -125,19 +135,26 @@ def number(value: float | None) -> str:
 def runs_table(found: Sequence[Run]) -> Table:
     """Makes a table with one line for each run."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "status", "started (UTC)", "seconds", "areaUnderROC", "accuracy", "data"):
+    for name in ("run", "status", "started (UTC)", "seconds", "areaUnderROC", "accuracy", "pipeline", "data"):
         table.add_column(name, overflow="fold")
     for run in found:
         started = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
         metrics = [number(run.metrics.get(name)) for name in ("areaUnderROC", "accuracy")]
-        table.add_row(run.id, run.status, started, f"{run.seconds:.0f}", *metrics, str(run.inputs.get("data_uri", "")))
+        data = str(run.inputs.get("data_uri", ""))
+        table.add_row(run.id, run.status, started, f"{run.seconds:.0f}", *metrics, run.pipeline, data)
     return table
 
 
 def run_lines(run: Run) -> Table:
     """Makes a table with all facts of one run, one line each."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    facts: dict[str, Any] = {"run": run.id, "status": run.status, "message": run.message, "report": run.report}
+    facts: dict[str, Any] = {
+        "run": run.id,
+        "pipeline": run.pipeline,
+        "status": run.status,
+        "message": run.message,
+        "report": run.report,
+    }
     facts |= {
         f"step {step}": ": ".join(filter(None, (event["state"], describe(event)))) for step, event in run.steps.items()
     }

@@ -118,7 +118,9 @@ def find_evaluation(candidate: str, directory: Path) -> Path:
         raise InputError(f"run {run.id} is {run.status}, so it has no evaluation; run it again, or name another")
     uri = run.steps.get(Step.EVALUATE, {}).get("uri")
     if not uri:
-        raise InputError(f"run {run.id} does not say where its evaluation is; name the {EVALUATION_NAME} itself")
+        raise InputError(
+            f"run {run.id} of the pipeline {run.pipeline} has no evaluation; name another run, or an {EVALUATION_NAME}"
+        )
     return Path(uri) / EVALUATION_NAME
 
 

@@ -7,16 +7,34 @@ of the command that the user typed, these can.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
-from spark_jobs.contract import LoadArgs
+from spark_jobs.contract import LoadArgs, Pipeline, Step
 from spark_jobs.dataset import Specification, did_you_mean, did_you_mean_file, read_specification
 from spark_jobs.dialect import HEAD_BYTES, PARQUET_MAGIC, TEXT_SUFFIXES, check_order_by, find_dialect
 from spark_jobs.errors import InputError
 from spark_jobs.object_names import scheme_of
+
+
+def check_run_inputs(pipeline: Pipeline, inputs: Mapping[str, Any], *, on_a_cluster: bool = False) -> None:
+    """Checks the inputs of a run: the settings of all steps, and the table if the pipeline loads one.
+
+    Args:
+        pipeline: the pipeline.
+        inputs: the inputs of the run by name.
+        on_a_cluster: see `check_inputs`.
+
+    Raises:
+        InputError: an input is wrong; see `Pipeline.check_settings` and `check_inputs`.
+    """
+    pipeline.check_settings(inputs)
+    if Step.LOAD in pipeline.steps:
+        args = LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri="")
+        check_inputs(args, order_by=str(inputs.get("order_by", "")), on_a_cluster=on_a_cluster)
 
 
 def check_inputs(args: LoadArgs, spec_flag: str = "--spec", order_by: str = "", *, on_a_cluster: bool = False) -> None:

@@ -17,8 +17,14 @@ from rich.text import Text
 from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser, session_commands
 from kfp_pipeline.commands.bundled import bundled, write_manifests
 from kfp_pipeline.commands.exit_codes import report_error
-from kfp_pipeline.commands.input_checks import check_inputs
-from kfp_pipeline.commands.parser import Parser, add_settings
+from kfp_pipeline.commands.input_checks import check_run_inputs
+from kfp_pipeline.commands.parser import (
+    Parser,
+    add_external_inputs,
+    add_pipeline_flag,
+    add_settings,
+    chosen_pipeline,
+)
 from kfp_pipeline.local import kept_session, runs
 from kfp_pipeline.local.comparison import compare
 from kfp_pipeline.local.local_run import LOG_NAME, run_locally
@@ -26,7 +32,7 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role
-from spark_jobs.contract import PIPELINES, TRAINING, LoadArgs, Step
+from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -37,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `gate` has its own codes; see `gate_commands`.
     """
-    arguments = make_parser().parse_args(argv)
     settings = Settings()
     try:
+        arguments = make_parser(chosen_pipeline(argv)).parse_args(argv)
         settings = Settings.from_environment()
         if getattr(arguments, "runs", None):
             settings = replace(settings, runs=Path(arguments.runs))
@@ -50,26 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report_error(error, debug=settings.debug)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Builds the parser with all commands."""
+def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
+    """Builds the parser with all commands; those that run a pipeline have the inputs of this one as arguments."""
     parser = Parser(prog="spark-kfp", description="Spark ML pipelines on Kubeflow, and on one machine.")
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {version('spark-kfp')}", help="print the version"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
+    _add_run(commands, pipeline)
     compiled = commands.add_parser("compile", help="write a pipeline as IR YAML for KFP")
     compiled.add_argument("-o", "--output", default="", help="file to write (default PIPELINE_pipeline.yaml)")
-    compiled.add_argument(
-        "--pipeline", default=TRAINING.name, choices=list(PIPELINES), help="which (default %(default)s)"
-    )
+    add_pipeline_flag(compiled)
     server_parser.add_platform_flags(compiled)
     compiled.set_defaults(command=compile_command)
     data_commands.add_commands(commands)
     _add_runs(commands)
     gate_commands.add_commands(commands)
-    cluster_parser.add_commands(commands)
-    server_parser.add_commands(commands)
+    cluster_parser.add_commands(commands, pipeline)
+    server_parser.add_commands(commands, pipeline)
     session_commands.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
@@ -84,16 +88,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: Any) -> None:
+def _add_run(commands: Any, pipeline: Pipeline) -> None:
     parser = commands.add_parser(
         "run",
-        help="run the training pipeline on this machine, or with --kfp on a KFP server",
-        description="Runs load, preprocess, train and evaluate.",
+        help="run a pipeline on this machine, or with --kfp on a KFP server",
+        description=f"{pipeline.about} Steps: {', '.join(pipeline.steps)}. Another --pipeline has other steps and inputs.",
     )
-    parser.add_argument(
-        "data", nargs="?", default="", help=f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
-    )
-    parser.add_argument("--spec", default="", dest="specification_uri", help="data specification (TOML)")
+    about = f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
+    add_external_inputs(parser, pipeline, data=about, sample=True)
+    add_pipeline_flag(parser)
     parser.add_argument("--spark", default="local[*]", help="where Spark runs (default %(default)s)")
     parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
     parser.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
@@ -102,7 +105,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     server_parser.add_run_flags(parser)
-    add_settings(parser, TRAINING, grouped=True)
+    add_settings(parser, pipeline, grouped=True)
     parser.set_defaults(command=run_command)
 
 
@@ -127,59 +130,61 @@ def _add_runs(commands: Any) -> None:
 
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Runs the training pipeline and shows its progress, its metrics and the path of its report."""
+    """Runs a pipeline and shows its progress and what it found: its metrics and, if it evaluates a model, its report."""
     if server_parser.is_server_run(arguments):
         return server_parser.run_command(arguments, settings)
-    inputs = {name: getattr(arguments, name) for name in TRAINING.inputs(Role.SETTING)}
-    inputs |= data_inputs(arguments)
+    pipeline: Pipeline = arguments.pipeline
+    inputs = {name: getattr(arguments, name) for name in pipeline.inputs(Role.SETTING)} | external_inputs(arguments)
     if not arguments.spark.startswith("local"):
         raise InputError(
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
-    TRAINING.check_settings(inputs)
-    load_args = LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri="")
-    check_inputs(load_args, order_by=inputs["order_by"])
+    check_run_inputs(pipeline, inputs)
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
     session, about_session = kept_session.find(settings, arguments.spark)
     if about_session:
         console.print(Text(about_session), soft_wrap=True)
-    with display.Progress(console, TRAINING.steps) as progress:
+    with display.Progress(console, pipeline.steps) as progress:
         run, evaluation = run_locally(
-            TRAINING, arguments.run_id or runs.new_id(), inputs, settings, progress.show, session
+            pipeline, arguments.run_id or runs.new_id(), inputs, settings, progress.show, session
         )
     if arguments.json:
         print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
     if run.status != "succeeded":
         return print_failure(run, settings)
     console.print()
-    console.print(display.metrics_table(evaluation))
-    for warning in evaluation["warnings"]:
+    console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
+    for warning in run.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
-    console.print(Text(f"report: {run.report}"), soft_wrap=True)
+    where = f"report: {run.report}" if run.report else f"output: {run.steps[pipeline.steps[-1]]['uri']}"
+    console.print(Text(where), soft_wrap=True)
     return 0
 
 
-def data_inputs(arguments: argparse.Namespace) -> dict[str, str]:
-    """Returns the URIs of the data and of the specification: those that the user names, or those of the bundled sample.
+def external_inputs(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the inputs of the pipeline that come from outside; without data those of the bundled sample.
 
     Raises:
         InputError: the user names no data, and this installation has no sample.
     """
-    if arguments.data:
-        return {
-            "data_uri": data_commands.absolute(fill_date(arguments.data, "")),
-            "specification_uri": data_commands.absolute(arguments.specification_uri),
-        }
+    given = {name: str(getattr(arguments, name)) for name in arguments.pipeline.inputs(Role.GIVEN)}
+    if DATA_URI in given:
+        given |= {DATA_URI: fill_date(given[DATA_URI], "")} if given[DATA_URI] else sample_inputs(arguments)
+    return {name: data_commands.absolute(value) for name, value in given.items()}
+
+
+def sample_inputs(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the paths of the bundled sample and of its specification, unless the user names another or a label."""
     sample, specification = (
         path if (path := Path(name)).exists() else bundled(name) for name in (SAMPLE, SAMPLE_SPECIFICATION)
     )
     if not Path(SAMPLE).exists():
         print(f"no data is named: the synthetic sample is taken, {sample}", file=sys.stderr)
     chosen = arguments.specification_uri or ("" if arguments.label else str(specification))
-    return {"data_uri": data_commands.absolute(str(sample)), "specification_uri": data_commands.absolute(chosen)}
+    return {DATA_URI: str(sample), SPECIFICATION_URI: chosen}
 
 
 def print_failure(run: runs.Run, settings: Settings) -> int:
@@ -203,8 +208,8 @@ def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
 
     if arguments.output and not arguments.output.endswith((".yaml", ".yml")):
         raise InputError(f"--output is {arguments.output}; KFP writes YAML only: give a name that ends in .yaml")
-    target = arguments.output or f"{arguments.pipeline}_pipeline.yaml"
-    made = make_pipeline(arguments.pipeline, read_platform(arguments.platform, arguments.image))
+    target = arguments.output or f"{arguments.pipeline.name}_pipeline.yaml"
+    made = make_pipeline(arguments.pipeline.name, read_platform(arguments.platform, arguments.image))
     Compiler().compile(made, target)
     print(target)
     return 0
@@ -262,7 +267,7 @@ def compare_runs(one: runs.Run, other: runs.Run, arguments: argparse.Namespace, 
         InputError: the runs have different labels or classes, or an evaluation cannot be read.
     """
     compared = None
-    if one.status == other.status == "succeeded":
+    if all(run.status == "succeeded" and Step.EVALUATE in run.steps for run in (one, other)):
         paths = [gate_commands.find_evaluation(run.id, settings.runs) for run in (one, other)]
         compared = compare(*map(gate_commands.read_json, paths))
     if arguments.json:

@@ -1,4 +1,4 @@
-"""An argparse parser that reports a mistake in one sentence and suggests the nearest flag or choice."""
+"""The parser of the command line, which reports a mistake in one sentence, and the flags that follow from a pipeline's inputs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from spark_jobs.arguments import Role, add_arguments
-from spark_jobs.contract import ARGUMENTS, Pipeline
+from spark_jobs.contract import ARGUMENTS, DATA_URI, PIPELINES, SPECIFICATION_URI, TRAINING, Pipeline
 from spark_jobs.dataset import did_you_mean, similar_names
-from spark_jobs.errors import EXIT_INPUT
+from spark_jobs.errors import EXIT_INPUT, InputError
 
 KINDS = {"int": "a whole number", "float": "a number"}
 
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
     def _meant(self, name: str) -> str:
         """Returns a hint about an unknown flag: the nearest flag, or that this argument is given without a flag."""
         for action in self._get_positional_actions():
-            if name.removeprefix("--").removesuffix("-uri") == action.dest:
+            if name.removeprefix("--").removesuffix("-uri") == action.dest.removesuffix("_uri"):
                 word = str(action.metavar or action.dest).upper()
                 return f"; give {word} without a flag: {self.prog} {word}"
         close = similar_names(name, self._option_string_actions)
@@ -64,8 +64,55 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def chosen_pipeline(argv: Sequence[str] | None) -> Pipeline:
+    """Returns the pipeline that `--pipeline` names in a command line, or the training pipeline if the flag is not there.
+
+    The inputs of the pipeline are flags of the command, so the pipeline must be known before the parser is built.
+
+    Raises:
+        InputError: there is no pipeline of this name.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--pipeline", nargs="?", const=TRAINING.name, default=TRAINING.name)
+    return _pipeline_named(parser.parse_known_args(argv)[0].pipeline)
+
+
+def _pipeline_named(name: str) -> Pipeline:
+    if name not in PIPELINES:
+        raise InputError(f"there is no pipeline {name!r}{did_you_mean(name, PIPELINES)}")
+    return PIPELINES[name]
+
+
+def add_pipeline_flag(parser: Any) -> None:
+    """Adds `--pipeline`; its value is the `Pipeline`."""
+    about = f"name of the pipeline: {', '.join(PIPELINES)} (default {TRAINING.name})"
+    parser.add_argument("--pipeline", type=_pipeline_named, default=TRAINING, metavar="NAME", help=about)
+
+
+def add_external_inputs(
+    parser: argparse.ArgumentParser, pipeline: Pipeline, *, data: str, sample: bool = False
+) -> None:
+    """Adds the inputs of a pipeline that come from outside: the data as DATA, the data specification as `--spec`, others by a flag.
+
+    Args:
+        parser: parser of a command.
+        pipeline: the pipeline.
+        data: help of DATA.
+        sample: whether DATA may be left out, because the command then takes the bundled sample.
+    """
+    for item in pipeline.inputs(Role.GIVEN).values():
+        if item.name == DATA_URI:
+            optional: dict[str, Any] = {"nargs": "?", "default": ""} if sample else {}
+            parser.add_argument(item.name, metavar="DATA", help=data, **optional)
+        elif item.name == SPECIFICATION_URI:
+            parser.add_argument("--spec", default="", dest=item.name, help="data specification (TOML)")
+        else:
+            add_arguments(parser, [item])
+
+
 def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:
-    """Adds a flag for each setting of a pipeline's steps. A command adds the data and the specification itself: DATA, --spec."""
+    """Adds a flag for each setting of a pipeline's steps; in the help they can be grouped by step."""
     for step in pipeline.steps:
-        group: Any = parser.add_argument_group(f"settings of {step}") if grouped else parser
-        add_arguments(group, ARGUMENTS[step].arguments(Role.SETTING))
+        settings = ARGUMENTS[step].arguments(Role.SETTING)
+        group: Any = parser.add_argument_group(f"settings of {step}") if grouped and settings else parser
+        add_arguments(group, settings)

@@ -23,6 +23,7 @@ from kfp_pipeline.kfp_server.cron import parse
 from kfp_pipeline.kfp_server.recurring import ActiveRuns, Schedule
 from kfp_pipeline.kfp_server.uploads import Package, compile_package, parse_parameter, upload
 from kfp_pipeline.settings import Settings
+from spark_jobs.contract import DATA_URI
 from spark_jobs.errors import InputError
 
 
@@ -31,7 +32,7 @@ def create_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.terminate and not arguments.replace:
         raise InputError("--terminate is for --replace; give both, or leave it out")
     when = _plan(arguments)
-    package = compile_package(platform=platform_of(arguments))
+    package = compile_package(arguments.pipeline, platform_of(arguments))
     config = server_runs.runtime_config(_parameters(arguments, package), arguments.pipeline_root)
     _print_times(when, sys.stderr if arguments.dry_run else sys.stdout)
     if arguments.dry_run:
@@ -57,7 +58,7 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
     rows = []
     for item in found:
         schedule = (item.get("trigger") or {}).get("cron_schedule") or {}
-        data = ((item.get("runtime_config") or {}).get("parameters") or {}).get("data_uri", "")
+        data = ((item.get("runtime_config") or {}).get("parameters") or {}).get(DATA_URI, "")
         paused = item.get("mode") == "DISABLE"
         coming = "" if paused else _next_time(schedule, zone)
         rows.append([item["display_name"], "paused" if paused else "on", schedule.get("cron", ""), coming, str(data)])
@@ -106,10 +107,12 @@ def _parameters(arguments: argparse.Namespace, package: Package) -> dict[str, An
     given: dict[str, Any] = {}
     for text in arguments.param:
         name, equals, value = text.partition("=")
-        if not equals or name == "data_uri" or name in given:
+        if not equals or name == DATA_URI or name in given:
             raise InputError(f"--param={text}: give NAME=VALUE, each name once; the data is DATA")
         given[name] = parse_parameter(package, name, value)
-    return pipeline_parameters({**given, "data_uri": arguments.data})
+    if DATA_URI in arguments.pipeline.inputs():
+        given[DATA_URI] = arguments.data
+    return pipeline_parameters(arguments.pipeline, given)
 
 
 def _body(

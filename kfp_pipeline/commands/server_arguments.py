@@ -15,7 +15,8 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_operator.manifest import check_overrides
 from kfp_pipeline.settings import KfpSettings, Settings
 from kfp_pipeline.task_settings import Platform, read_platform
-from spark_jobs.contract import TRAINING
+from spark_jobs.arguments import Role
+from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, Pipeline, Step
 from spark_jobs.errors import InputError
 
 DEFAULT_EXPERIMENT = "spark-kfp"
@@ -37,27 +38,29 @@ def platform_of(arguments: argparse.Namespace) -> Platform:
     return read_platform(arguments.platform, arguments.image)
 
 
-def pipeline_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the inputs of the pipeline and returns those that differ from their defaults.
+def pipeline_parameters(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the inputs of a pipeline and returns those that differ from their defaults.
 
     Args:
+        pipeline: the pipeline.
         given: the inputs by name, of the types that the contract declares.
 
     Raises:
         InputError: the cluster cannot read the data or the specification where they are, the date in the data's URI cannot be filled in,
             no label is named, a setting is out of range, or the Spark settings change something that a run may not change.
     """
-    if not given["data_uri"]:
+    external = pipeline.inputs(Role.GIVEN)
+    if DATA_URI in external and not given[DATA_URI]:
         raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
-    for name in ("data_uri", "specification_uri"):
+    for name in external:
         if given.get(name) and not object_store.is_stored(str(given[name])):
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE s3://BUCKET/NAME"
             )
-    fill_date(str(given["data_uri"]), "")  # only a check: the run's first task fills in the date of the run
-    if not given.get("label") and not given.get("specification_uri"):
+    fill_date(str(given.get(DATA_URI, "")), "")  # only a check: the run's first task fills in the date of the run
+    if Step.LOAD in pipeline.steps and not given.get("label") and not given.get(SPECIFICATION_URI):
         raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
     check_overrides(given.get("spark_settings") or {})
-    TRAINING.check_settings(given)
-    defaults = {item.name: item.default for item in TRAINING.inputs().values() if not item.needed}
+    pipeline.check_settings(given)
+    defaults = {item.name: item.default for item in pipeline.inputs().values() if not item.needed}
     return {name: value for name, value in given.items() if name not in defaults or value != defaults[name]}

@@ -21,15 +21,17 @@ from kfp_pipeline.kfp_server.client import Document
 from kfp_pipeline.kfp_server.uploads import Package, compile_package, request_bodies, upload
 from kfp_pipeline.local.submission import read_overrides
 from kfp_pipeline.settings import Settings
-from spark_jobs.contract import TRAINING
+from spark_jobs.contract import Pipeline
 from spark_jobs.errors import InputError
 
 RUNS_LISTED = 50
 
 
 def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Uploads the training pipeline, unless the server has the same content."""
-    package = compile_package(arguments.name, arguments.version, platform_of(arguments))
+    """Uploads a pipeline, unless the server has the same content."""
+    package = compile_package(
+        arguments.pipeline, platform_of(arguments), name=arguments.name, version_name=arguments.version
+    )
     if arguments.dry_run:
         return show_json(request_bodies(package))
     done = upload(connect_to_server(arguments, settings), package)
@@ -40,12 +42,11 @@ def upload_command(arguments: argparse.Namespace, settings: Settings) -> int:
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Creates a run, and with `--wait` follows it to its end."""
     _check_flags(arguments)
-    given = {name: getattr(arguments, name) for name in TRAINING.inputs() if hasattr(arguments, name)}
+    pipeline: Pipeline = arguments.pipeline
+    given = {name: getattr(arguments, name) for name in pipeline.inputs()}
     overrides = read_overrides(arguments.spark_settings)
-    parameters = pipeline_parameters(
-        {**given, "data_uri": arguments.data} | ({"spark_settings": overrides} if overrides else {})
-    )
-    package = compile_package(platform=platform_of(arguments))
+    parameters = pipeline_parameters(pipeline, given | ({"spark_settings": overrides} if overrides else {}))
+    package = compile_package(pipeline, platform_of(arguments))
     config = server_runs.runtime_config(parameters, arguments.pipeline_root)
     if arguments.dry_run:
         return show_json(_body(arguments, package, server_runs.version_reference(None, package), config))

@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from kfp_pipeline.commands.parser import sentence
+from kfp_pipeline.commands.parser import add_pipeline_flag, sentence
 from kfp_pipeline.settings import Settings
+from spark_jobs.arguments import Role
+from spark_jobs.contract import DATA_URI, Pipeline
 from spark_jobs.errors import InputError
 
 SERVER_ONLY_FLAGS = {
@@ -27,21 +29,18 @@ SERVER_ONLY_FLAGS = {
 """The flags of `run` that only a run on a KFP server has, and their defaults."""
 
 
-def add_commands(commands: Any) -> None:
-    """Adds the commands to the parser of `spark-kfp`."""
-    upload = _command(
-        commands,
-        "upload",
-        "upload the training pipeline to a KFP server, unless it has the same content",
-        "upload_command",
-    )
+def add_commands(commands: Any, pipeline: Pipeline) -> None:
+    """Adds the commands to the parser of `spark-kfp`; `schedule create` takes DATA if this pipeline reads data."""
+    about = "upload a pipeline to a KFP server, unless it has the same content"
+    upload = _command(commands, "upload", about, "upload_command")
+    add_pipeline_flag(upload)
     upload.add_argument("--name", default="", help="name of the pipeline on the server (default: its own)")
     upload.add_argument(
         "--version", default="", help="name of the version (default: this program's version and the content's digest)"
     )
     add_platform_flags(upload)
     _add_dry_run(upload)
-    _add_schedule(commands)
+    _add_schedule(commands, pipeline)
 
 
 def add_server_flags(parser: Any, kfp: str = "URL of the KFP server or its UI (default: SPARK_KFP_KFP)") -> None:
@@ -104,12 +103,14 @@ def runs_command(arguments: argparse.Namespace, settings: Settings) -> int:
     return _lazy_command("server_commands", f"{arguments.action}_command")(arguments, settings)
 
 
-def _add_schedule(commands: Any) -> None:
+def _add_schedule(commands: Any, pipeline: Pipeline) -> None:
     schedule = commands.add_parser("schedule", help="recurring runs on a KFP server")
     actions = schedule.add_subparsers(required=True, metavar="COMMAND")
     create = _command(actions, "create", "create a schedule, unless it exists", "create_command", "schedule")
     create.add_argument("name", metavar="NAME", help="name of the schedule")
-    create.add_argument("data", metavar="DATA", help="the table, in the object store: s3://BUCKET/data.csv")
+    if DATA_URI in pipeline.inputs(Role.GIVEN):
+        create.add_argument("data", metavar="DATA", help="the table, in the object store: s3://BUCKET/data.csv")
+    add_pipeline_flag(create)
     _add_when(create)
     create.add_argument(
         "--param",

@@ -91,7 +91,8 @@ def _print_metrics(ended: Outcome, console: Console) -> None:
     for name, value in (ended.summary.get("metrics") or {}).items():
         if isinstance(value, (int, float)):
             console.print(f"{name} {display.number(value)}", highlight=False, markup=False)
-    console.print(Text(f"report: {ended.summary.get('report', '')}"), soft_wrap=True)
+    if report := ended.summary.get("report"):
+        console.print(Text(f"report: {report}"), soft_wrap=True)
 
 
 def failure_reason(server: Server, run: Document, spec: Document, ended: Outcome) -> str:

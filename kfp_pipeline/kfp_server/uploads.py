@@ -1,4 +1,4 @@
-"""Compiles the training pipeline and uploads it to a KFP server, once for each content.
+"""Compiles a pipeline and uploads it to a KFP server, once for each content.
 
 On a KFP server a pipeline has versions. The description of a version that this module uploads holds the digest of the uploaded YAML, so
 that the same content is found again under any version name.
@@ -20,7 +20,7 @@ from kfp_pipeline.graphs import make_pipeline
 from kfp_pipeline.kfp_server.client import ConflictError, Document, Server
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.task_settings import Platform
-from spark_jobs.contract import TRAINING
+from spark_jobs.contract import TRAINING, Pipeline
 from spark_jobs.errors import InputError
 
 DIGEST = "sha256:"
@@ -32,6 +32,7 @@ class Package:
 
     Attributes:
         name: name of the pipeline on the server.
+        about: what the pipeline does, in one sentence.
         version_name: name of the version on the server.
         text: the pipeline's IR (intermediate representation) as YAML.
         digest: SHA-256 of the text.
@@ -40,6 +41,7 @@ class Package:
     """
 
     name: str
+    about: str
     version_name: str
     text: str = field(repr=False)
     digest: str
@@ -67,22 +69,26 @@ class UploadedVersion:
         return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.version_id}
 
 
-def compile_package(name: str = "", version_name: str = "", platform: Platform | None = None) -> Package:
-    """Compiles the training pipeline.
+def compile_package(
+    pipeline: Pipeline = TRAINING, platform: Platform | None = None, *, name: str = "", version_name: str = ""
+) -> Package:
+    """Compiles a pipeline.
 
     Args:
+        pipeline: the pipeline.
+        platform: settings of every task; None: the defaults.
         name: name of the pipeline on the server; empty: the name in its IR.
         version_name: name of the version; empty: the version of spark-kfp and the first digits of the digest.
-        platform: settings of every task; None: the defaults.
     """
     with scratch_folder() as folder:
         path = folder / "pipeline.yaml"
-        Compiler().compile(make_pipeline(TRAINING.name, platform or Platform()), str(path))
+        Compiler().compile(make_pipeline(pipeline.name, platform or Platform()), str(path))
         text = path.read_text(encoding="utf-8")
     document = next(yaml.safe_load_all(text))
     digest, pipeline_name = hashlib.sha256(text.encode()).hexdigest(), document["pipelineInfo"]["name"]
     return Package(
         name=name or pipeline_name,
+        about=pipeline.about,
         version_name=version_name or f"{version('spark-kfp')}-{digest[:12]}",
         text=text,
         digest=digest,
@@ -142,8 +148,7 @@ def _pipeline(server: Server, package: Package) -> Document:
 
 
 def _pipeline_body(package: Package) -> Document:
-    about = "Trains and evaluates a Spark ML model."
-    return {"name": package.name, "display_name": package.name, "description": about}
+    return {"name": package.name, "display_name": package.name, "description": package.about}
 
 
 def _version(server: Server, pipeline_id: str, package: Package) -> Document | None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +31,10 @@ from kfp_pipeline.runtime.spark_submit.java import find_java
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, spark_home
 from kfp_pipeline.runtime.spark_submit.shared_session import SESSION_NAME, SharedSession, run_session
 from kfp_pipeline.settings import Settings, java_environment
+from spark_jobs.arguments import Role
 from spark_jobs.contract import Pipeline, Step
 from spark_jobs.errors import InputError
+from spark_jobs.result import RESULT_NAME, Result
 
 POLL_SECONDS = 0.1
 LOG_NAME = "kfp.log"
@@ -77,10 +79,10 @@ def run_locally(
     with runs.locked(directory):
         _refuse_finished(directory)
         _remove_scratch_of_killed_runs(settings.runs.absolute())
-        run = runs.Run(id=run_id, status="running", inputs=dict(inputs), started=time.time())
+        run = runs.Run(id=run_id, pipeline=pipeline.name, status="running", inputs=dict(inputs), started=time.time())
         _prepare_folder(directory, run)
         try:
-            with signals_raise_interrupt(), _session_of_run(directory, inputs, settings, session):
+            with signals_raise_interrupt(), _session_of_run(directory, pipeline, inputs, settings, session):
                 _run_graph_process(
                     directory, pipeline, replace(settings, runs=settings.runs.absolute(), run=str(directory)), on_event
                 )
@@ -111,11 +113,11 @@ def _remove_temporary_files(directory: Path) -> None:
 
 @contextmanager
 def _session_of_run(
-    directory: Path, inputs: Mapping[str, Any], settings: Settings, kept: SharedSession | None
+    directory: Path, pipeline: Pipeline, inputs: Mapping[str, Any], settings: Settings, kept: SharedSession | None
 ) -> Iterator[None]:
     """Writes into the run's folder which Spark session its steps share, and starts the session if none is kept."""
     submit = SparkSubmitRunner(inputs["spark"], settings)
-    if not submit.may_share_session(inputs["data_uri"]):
+    if not submit.may_share_session([inputs[name] for name in pipeline.inputs(Role.GIVEN)]):
         yield
         return
     with nullcontext(kept) if kept else run_session(submit, directory / "logs" / SESSION_LOG) as session:
@@ -174,17 +176,29 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
         ):  # then no log can say it either
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
         return run, {}
+    outputs = [Path(steps[step]["uri"]) for step in pipeline.steps]
     evaluation: dict[str, Any] = {}
-    outcome: dict[str, Any] = {}
     if Step.EVALUATE in pipeline.steps:
-        judged = Path(steps[Step.EVALUATE]["uri"])
-        evaluation = json.loads((judged / "evaluation.json").read_text(encoding="utf-8"))
-        outcome["report"] = str(_copy_report(directory, judged.parent / "report"))
-        outcome["metrics"] = {item["name"]: item["value"] for item in evaluation["metrics"]}
-    _remove_earlier_attempts(Path(steps[pipeline.steps[-1]]["uri"]).parents[1])
-    run = runs.with_end(run, "succeeded", steps=steps, **outcome)
+        evaluated = outputs[pipeline.steps.index(Step.EVALUATE)]
+        evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
+        found = {
+            "report": str(_copy_report(directory, evaluated.parent / "report")),
+            "metrics": {item["name"]: item["value"] for item in evaluation["metrics"]},
+            "warnings": evaluation["warnings"],
+        }
+    else:
+        found = _metrics_and_warnings(outputs)
+    _remove_earlier_attempts(outputs[-1].parents[1])
+    run = runs.with_end(run, "succeeded", steps=steps, **found)
     runs.save(directory, run)
     return run, evaluation
+
+
+def _metrics_and_warnings(outputs: Sequence[Path]) -> dict[str, Any]:
+    """Returns the metrics of the last step and the warnings of all steps; for a pipeline that evaluates no model."""
+    results = [Result.from_json((path / RESULT_NAME).read_text(encoding="utf-8")) for path in outputs]
+    warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
+    return {"metrics": dict(results[-1].metrics), "warnings": list(warnings)}
 
 
 def _remove_earlier_attempts(attempt: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from kfp_pipeline.runtime.events import all_events
 from kfp_pipeline.runtime.fingerprint import write_atomically
+from spark_jobs.contract import TRAINING
 from spark_jobs.errors import InputError
 
 RUN_NAME = "run.json"
@@ -29,14 +30,16 @@ class Run:
 
     Attributes:
         id: name of the run and of its folder.
+        pipeline: name of the pipeline.
         status: `running`, `succeeded`, `failed`, `cancelled` or `killed`. A run is killed if run.json says `running` and no process holds
             the lock.
         inputs: the inputs of the pipeline.
         started: start in seconds since 1970.
         ended: end in seconds since 1970; 0 while the run is running; for a killed run the time of its last event.
         steps: last event of each step, by step.
-        metrics: metrics on the test rows, name to value.
-        report: path of the report.
+        metrics: metrics of the last step, name to value: those on the test rows, if the pipeline evaluates a model.
+        report: path of the report; empty if the pipeline makes none.
+        warnings: what the steps warn of.
         message: why the run failed.
     """
 
@@ -44,10 +47,12 @@ class Run:
     status: str
     inputs: Mapping[str, Any]
     started: float
+    pipeline: str = TRAINING.name  # a document of an earlier version does not name it
     ended: float = 0.0
     steps: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     report: str = ""
+    warnings: Sequence[str] = ()
     message: str = ""
 
     @property

@@ -12,8 +12,8 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.arguments import StepArgs
-from spark_jobs.contract import Pipeline, Step
+from spark_jobs.arguments import Role, StepArgs
+from spark_jobs.contract import SPECIFICATION_URI, Pipeline, Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import Result
 
@@ -83,21 +83,21 @@ def submit_pipeline(
         The result of each step.
 
     Raises:
-        InputError: the data are on this machine, where the cluster cannot read them.
+        InputError: the data are on this machine, where the cluster cannot read them; a specification may be.
         StepError: a step failed; the later steps are not started.
     """
     if not object_store.is_stored(root):
         raise InputError(f"--output={root}: give a URI in an object store, like s3://BUCKET/runs")
-    if not object_store.is_stored(str(inputs["data_uri"])):
-        raise InputError(
-            f"{inputs['data_uri']}: the cluster cannot read this machine; first: spark-kfp data upload FILE URI"
-        )
+    given = dict(inputs)
+    for name in pipeline.inputs(Role.GIVEN):
+        if name != SPECIFICATION_URI and given[name] and not object_store.is_stored(str(given[name])):
+            raise InputError(
+                f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE URI"
+            )
     check_bucket(root)
     place = f"{root.rstrip('/')}/{run}"
-    given = {
-        **inputs,
-        "specification_uri": _upload_specification(str(inputs["specification_uri"]), f"{place}/specification.toml"),
-    }
+    if SPECIFICATION_URI in given:
+        given[SPECIFICATION_URI] = _upload_specification(str(given[SPECIFICATION_URI]), f"{place}/specification.toml")
     results = []
     for step in pipeline.steps:
         args = pipeline.arguments_below(place, step, given)

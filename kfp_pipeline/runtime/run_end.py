@@ -50,7 +50,7 @@ def end_run(
         # A driver may run although the operator reports FAILED (kubeflow/spark-operator#2788).
         if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
             cancel(cluster, application["metadata"]["name"])
-    metrics, report = _evaluation(documents, applications)
+    metrics, report = _metrics_and_report(documents, applications, succeeded=status == "SUCCEEDED")
     reasons = {} if status == "SUCCEEDED" else failures.read_failures(documents, run_folder)
     document = {
         "run": run,
@@ -78,15 +78,23 @@ def _described(application: Mapping[str, Any], reasons: Mapping[Step, Failure]) 
     }
 
 
-def _evaluation(documents: Documents, applications: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], str]:
-    """Metrics and report URI of the run's last evaluation; both are empty if no evaluation has succeeded."""
-    for application in reversed(applications):
-        step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
-        if step not in list(Step) or REPORT_URI not in outputs_of(step):
-            continue
+def _metrics_and_report(
+    documents: Documents, applications: Sequence[Mapping[str, Any]], *, succeeded: bool
+) -> tuple[dict[str, float], str]:
+    """Metrics and report URI of the run's last evaluation, or the metrics of the last step if the pipeline evaluates no model.
+
+    Of a run that has not succeeded only an evaluation counts: the metrics of a step in the middle would be taken for the run's.
+    """
+    evaluations = [application for application in applications if _makes_report(application)]
+    for application in reversed(evaluations or (applications if succeeded else [])):
         uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, "")
         text = documents.read_text(f"{uri}/{RESULT_NAME}") if uri else None
         result = Result.from_json(text) if text else None
         if result and result.status == "succeeded":
-            return dict(result.metrics), str(result.arguments[REPORT_URI])
+            return dict(result.metrics), str(result.arguments.get(REPORT_URI, ""))
     return {}, ""
+
+
+def _makes_report(application: Mapping[str, Any]) -> bool:
+    step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
+    return step in list(Step) and REPORT_URI in outputs_of(step)

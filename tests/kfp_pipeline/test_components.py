@@ -1,10 +1,12 @@
-"""The components and the pipeline follow the contract."""
+"""The components and the pipelines follow the contract: what holds for each pipeline, and what the training pipeline must be."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -21,19 +23,33 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from kfp_pipeline import components
 from kfp_pipeline import task_settings as tasks
 from kfp_pipeline.component_settings import TASK_IMAGE
+from kfp_pipeline.graphs import make_pipeline
 from kfp_pipeline.pipelines import training
 from spark_jobs.arguments import OUTPUT_URI, Role
-from spark_jobs.contract import ARGUMENTS, TRAINING, Step
+from spark_jobs.contract import ARGUMENTS, PIPELINES, TRAINING, Step
 
 KFP_TYPES = {"str": "STRING", "int": "NUMBER_INTEGER", "float": "NUMBER_DOUBLE", "bool": "BOOLEAN"}
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """The pipeline's IR."""
-    path = tmp_path_factory.mktemp("compiled") / "training.yaml"
-    Compiler().compile(training.training_pipeline, str(path))
-    return next(yaml.safe_load_all(path.read_text()))
+of_each_pipeline = pytest.mark.parametrize("pipeline", PIPELINES)
+of_each_step = pytest.mark.parametrize(
+    ("pipeline", "step"), [(name, step) for name, pipeline in PIPELINES.items() for step in pipeline.steps]
+)
+
+
+@functools.cache
+def compile_pipeline(name: str) -> Mapping[str, Any]:
+    """The IR of a pipeline."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        Compiler().compile(make_pipeline(name, tasks.Platform()), str(path))
+        return next(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.fixture
+def compiled() -> Mapping[str, Any]:
+    """The IR of the training pipeline."""
+    return compile_pipeline(TRAINING.name)
 
 
 def test_every_step_has_arguments_outputs_and_a_component() -> None:
@@ -43,30 +59,39 @@ def test_every_step_has_arguments_outputs_and_a_component() -> None:
         assert hasattr(components, step)
 
 
-@pytest.mark.parametrize("step", Step)
-def test_a_components_inputs_are_the_contracts_fields_but_the_outputs(step: Step, compiled: Mapping[str, Any]) -> None:
+@of_each_step
+def test_a_components_inputs_are_the_contracts_fields_but_the_outputs(pipeline: str, step: Step) -> None:
+    kind = ARGUMENTS[step]
     expected = {
         item.name: (KFP_TYPES[item.type], item.default)
-        for item in ARGUMENTS[step].arguments(Role.GIVEN, Role.FROM_STEP, Role.SETTING)
+        for item in kind.arguments(Role.GIVEN, Role.FROM_STEP, Role.SETTING)
     }
     found = {
-        name: (value["parameterType"], value.get("defaultValue"))
-        for name, value in compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"].items()
+        name: (value["parameterType"], value.get("defaultValue")) for name, value in inputs_of(pipeline, step).items()
     }
     platform = {"spark": ("STRING", None), "spark_settings": ("STRUCT", None), "task_config": ("TASK_CONFIG", None)}
-    more = {"load": "scheduled_time", "preprocess": "code_version", "train": "code_version"}
-    assert found == {**expected, **platform, **({more[step]: ("STRING", None)} if step in more else {})}
+    if kind.arguments(Role.GIVEN):
+        platform["scheduled_time"] = ("STRING", None)
+    elif kind.REUSED_BY_KFP:
+        platform["code_version"] = ("STRING", None)
+    assert found == {**expected, **platform}
 
 
-@pytest.mark.parametrize("step", Step)
-def test_every_input_of_a_component_is_described(step: Step, compiled: Mapping[str, Any]) -> None:
-    inputs = compiled["components"][f"comp-{step}"]["inputDefinitions"]["parameters"]
+def inputs_of(pipeline: str, step: Step) -> dict[str, Any]:
+    """The parameters of a step's component."""
+    found: dict[str, Any] = compile_pipeline(pipeline)["components"][f"comp-{step}"]["inputDefinitions"]["parameters"]
+    return found
+
+
+@of_each_step
+def test_every_input_of_a_component_is_described(pipeline: str, step: Step) -> None:
+    inputs = inputs_of(pipeline, step)
     assert [name for name, value in inputs.items() if len(value.get("description", "")) < 10] == []
 
 
-@pytest.mark.parametrize("step", Step)
-def test_the_source_that_kfp_ships_is_the_components(step: Step, compiled: Mapping[str, Any]) -> None:
-    command = compiled["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["command"]
+@of_each_step
+def test_the_source_that_kfp_ships_is_the_components(pipeline: str, step: Step) -> None:
+    command = compile_pipeline(pipeline)["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["command"]
     source = inspect.getsource(getattr(components, step).python_func)
     assert source.partition("\ndef ")[2].rstrip("\n") in "\n".join(command)
 
@@ -82,7 +107,9 @@ def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes() != b""
 
 
-def test_every_parameter_of_the_pipeline_is_described(compiled: Mapping[str, Any]) -> None:
+@of_each_pipeline
+def test_every_parameter_of_a_pipeline_is_described(pipeline: str) -> None:
+    compiled = compile_pipeline(pipeline)
     parameters = compiled["root"]["inputDefinitions"]["parameters"]
     assert parameters
     assert [name for name, value in parameters.items() if len(value.get("description", "")) < 10] == []
@@ -90,9 +117,10 @@ def test_every_parameter_of_the_pipeline_is_described(compiled: Mapping[str, Any
     assert compiled["pipelineInfo"]["displayName"]
 
 
-def test_the_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs(compiled: Mapping[str, Any]) -> None:
-    parameters = compiled["root"]["inputDefinitions"]["parameters"]
-    inputs = {item.name: item.default for item in TRAINING.inputs().values()}
+@of_each_pipeline
+def test_a_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs(pipeline: str) -> None:
+    parameters = compile_pipeline(pipeline)["root"]["inputDefinitions"]["parameters"]
+    inputs = {item.name: item.default for item in PIPELINES[pipeline].inputs().values()}
     found = {name: value.get("defaultValue") for name, value in parameters.items()}
     assert found == {**inputs, "spark": "operator", "spark_settings": {}}
 
@@ -144,7 +172,7 @@ def test_on_one_machine_the_graph_is_the_steps_alone(tmp_path: Path) -> None:
     Compiler().compile(training.make_pipeline(tasks.LOCAL_PLATFORM), str(tmp_path / "local.yaml"))
     document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text()))
     found = document["root"]["dag"]["tasks"]
-    assert set(found) == set(Step)
+    assert set(found) == set(TRAINING.steps)
     assert "{{$.pipeline" not in str(found), "kfp.local stops at a placeholder that only KFP's driver knows"
     assert [name for name, task in found.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
 
@@ -154,7 +182,7 @@ def test_the_yaml_is_what_kfps_own_schema_takes_field_by_field(tmp_path: Path) -
     document, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
     json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     kept = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(kept) == {f"exec-{name}" for name in (*Step, "finish")}
+    assert set(kept) == {f"exec-{name}" for name in (*TRAINING.steps, "finish")}
     for executor in kept.values():
         json_format.ParseDict(executor, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
     with pytest.raises(json_format.ParseError):
@@ -173,10 +201,15 @@ def test_the_yaml_is_the_one_that_was_reviewed(tmp_path: Path) -> None:
     assert compiled == GOLDEN.read_text(), f"run make generate, read the difference, commit {GOLDEN.name}"
 
 
-def test_uris_travel_between_tasks_and_no_artifact_does(compiled: Mapping[str, Any]) -> None:
+@of_each_pipeline
+def test_uris_travel_between_tasks_and_no_artifact_does(pipeline: str) -> None:
+    compiled = compile_pipeline(pipeline)
     for name, task in tasks_of(compiled).items():
-        assert "artifacts" not in task["inputs"], name
-        assert "artifacts" not in compiled["components"][f"comp-{name}"]["inputDefinitions"], name
+        assert "artifacts" not in task.get("inputs", {}), name
+        assert "artifacts" not in compiled["components"][f"comp-{name}"].get("inputDefinitions", {}), name
+
+
+def test_evaluate_gets_the_uris_of_the_features_and_of_the_model(compiled: Mapping[str, Any]) -> None:
     evaluate = tasks_of(compiled)["evaluate"]
     assert sorted(evaluate["dependentTasks"]) == ["preprocess", "train"]
     source = evaluate["inputs"]["parameters"]["train_uri"]["taskOutputParameter"]
@@ -186,7 +219,7 @@ def test_uris_travel_between_tasks_and_no_artifact_does(compiled: Mapping[str, A
 def test_the_output_artifacts_are_of_the_kinds_that_the_ui_shows(compiled: Mapping[str, Any]) -> None:
     kinds = {
         name: value["artifactType"]["schemaTitle"]
-        for step in Step
+        for step in TRAINING.steps
         for name, value in compiled["components"][f"comp-{step}"]["outputDefinitions"]["artifacts"].items()
     }
     assert kinds == {
@@ -201,8 +234,8 @@ def test_the_output_artifacts_are_of_the_kinds_that_the_ui_shows(compiled: Mappi
     }
 
 
-def test_a_task_installs_nothing_and_runs_in_our_image(compiled: Mapping[str, Any]) -> None:
-    for step in Step:
-        container = compiled["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
-        assert container["image"] == TASK_IMAGE
-        assert "pip install" not in "\n".join(container["command"])
+@of_each_step
+def test_a_task_installs_nothing_and_runs_in_our_image(pipeline: str, step: Step) -> None:
+    container = compile_pipeline(pipeline)["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    assert container["image"] == TASK_IMAGE
+    assert "pip install" not in "\n".join(container["command"])

@@ -1,7 +1,9 @@
 """No setting of the contract may be ignored without a test that says so.
 
-For each field with a default, of every step, the table below holds a case: another value, an outcome of the step, and how the outcome must
-then differ from the default's. A new field without a case fails here. So does a case that would pass on a step that ignores the setting.
+For each field with a default, of every step, there is a case: another value, an outcome of the step, and how the outcome must then differ
+from the default's. The cases stand in the table below. A setting of train that is not there gets the usual case of a hyperparameter, if
+another value follows from its declaration (a boolean, choices, a range to search): the fitted model must then predict other probabilities.
+A field without a case fails here. So does a case that would pass on a step that ignores the setting.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import numpy as np
 import pytest
 
 from spark_jobs import storage
-from spark_jobs.arguments import Role
-from spark_jobs.contract import ARGUMENTS, Step
+from spark_jobs.arguments import Argument, Role
+from spark_jobs.contract import ARGUMENTS, ESTIMATORS, Step
 from spark_jobs.errors import InputError
 
 Outcome = Callable[["Ended"], Any]
@@ -28,10 +30,12 @@ Difference = Callable[[Any, Any], bool]
 
 @dataclass(frozen=True)
 class Ended:
-    """A step that has ended: its output, or why it refused."""
+    """A step that has ended: its output, or why it refused, and of train the model and the table that it was made for."""
 
     directory: Path
     refused: str = ""
+    model: Any = None
+    table: Any = None
 
     def document(self, name: str) -> Any:
         assert not self.refused, self.refused
@@ -126,6 +130,11 @@ def intercept(ended: Ended) -> float:
     return float(ended.document("scorecard.json")["intercepts"][0])
 
 
+def probabilities(ended: Ended) -> list[Any]:
+    """Rounded, as a fit that is repeated may differ in the last digits."""
+    return [row.probability.toArray().round(6).tolist() for row in ended.model.transform(ended.table).collect()]
+
+
 def bounds(ended: Ended) -> list[Any]:
     return [(item["low"], item["high"]) for item in ended.document("evaluation.json")["metrics"]]
 
@@ -171,25 +180,56 @@ CASES: dict[Step, dict[str, Case]] = {
         "bootstrap_samples": Case(60, bounds, other),
     },
 }  # fmt: skip
-ESTIMATOR = "estimator"
-LISTED = [(step, name) for step, cases in CASES.items() for name in cases]
 
 
-def test_every_setting_has_a_case_and_every_case_a_setting() -> None:
-    wanted = {step: set(settable(step)) for step in Step}
-    wanted[Step.TRAIN] -= {ESTIMATOR}
-    assert {step: set(cases) for step, cases in CASES.items()} == wanted
-
-
-def test_the_estimator_has_no_case_as_long_as_there_is_one() -> None:
-    (chosen,) = (item for item in ARGUMENTS[Step.TRAIN].arguments() if item.name == ESTIMATOR)
-    assert len(chosen.choices) == 1, "there is another kind of model now: give --estimator a case"
-
-
-def settable(step: Step) -> dict[str, Any]:
-    """What may be left out, and its default."""
+def settable(step: Step) -> dict[str, Argument]:
+    """What may be left out; a setting with a single choice has no other value."""
     found = ARGUMENTS[step].arguments(Role.SETTING, Role.GIVEN)
-    return {item.name: item.default for item in found if not item.needed}
+    return {item.name: item for item in found if not item.needed and len(item.choices) != 1}
+
+
+def hyperparameter_case(item: Argument) -> Case | None:
+    """The case of a setting of train that the table does not hold; None if no other value follows from its declaration."""
+    values: list[Any] = list(item.choices)
+    if item.type == "bool":
+        values = [True, False]
+    elif item.search:
+        values = [item.search.high, item.search.low]
+    given: dict[str, Any] = {}
+    for estimator, kind in ESTIMATORS.items():
+        if item.name in kind.settings():
+            # Some settings of a linear model, such as standardization, have no effect without a penalty.
+            given = {"estimator": estimator, **(PENALTY if PENALTY.keys() <= kind.settings().keys() else {})}
+    kind_of_value = {"int": int, "float": float}.get(item.type, lambda value: value)
+    return next(
+        (Case(kind_of_value(value), probabilities, other, given) for value in values if value != item.default), None
+    )
+
+
+def case_of(step: Step, name: str) -> Case | None:
+    item = settable(step)[name]
+    return CASES.get(step, {}).get(name) or (hyperparameter_case(item) if step is Step.TRAIN else None)
+
+
+SETTABLE = [(step, name) for step in Step for name in settable(step)]
+
+
+@pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])
+def test_every_setting_has_a_case(step: Step, name: str) -> None:
+    assert case_of(step, name), (
+        f"add a case of {name} to CASES: another value of it, and what that must change in {step}"
+    )
+
+
+def test_every_case_has_a_setting() -> None:
+    assert {(step, name) for step, cases in CASES.items() for name in cases} <= set(SETTABLE)
+
+
+def test_a_hyperparameter_with_another_value_in_its_declaration_needs_no_line_in_the_table() -> None:
+    derived = {name: case for name, item in settable(Step.TRAIN).items() if (case := hyperparameter_case(item))}
+    values = [derived[name].value for name in ("reg_param", "fit_intercept", "family")]
+    assert values == [10.0, False, "binomial"]
+    assert "tol" not in derived
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +262,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ended_of(
-    run_step: Callable[..., Any], tables: Path, tmp_path_factory: pytest.TempPathFactory
+    spark: Any, run_step: Callable[..., Any], tables: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Step, str, Mapping[str, Any]], Ended]:
     """Runs a step with some settings on what the steps before it, with their defaults, have left; each only once."""
     known: dict[str, Ended] = {}
@@ -236,37 +276,44 @@ def ended_of(
         if step is Step.LOAD:
             label = {} if "specification_uri" in settings else {"label": "label"}
             arguments |= {"data_uri": tables / data, **label}
-        if step is Step.PREPROCESS:
-            arguments["load_uri"] = run(Step.LOAD, data, {}).directory
-        if step in (Step.TRAIN, Step.EVALUATE):
-            arguments["preprocess_uri"] = run(Step.PREPROCESS, data, {}).directory
+        for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
+            arguments[item.name] = run(Step(item.step), data, {}).directory
         if step is Step.EVALUATE:
-            arguments |= {"train_uri": run(Step.TRAIN, data, {}).directory, "report_uri": directory / "report.html"}
+            arguments["report_uri"] = directory / "report.html"
         arguments |= {
             name: tables / value if name == "specification_uri" else value for name, value in settings.items()
         }
-        refused = ""
+        refused, models, write_model = "", [], storage.write_model
+
+        def keep(model: Any, uri: str) -> None:
+            models.append(model)
+            if not settings:  # else no step follows: saving models, which nobody would read, is most of the time
+                write_model(model, uri)
+
         with pytest.MonkeyPatch.context() as patch:
-            if settings:  # no step follows: saving models, which nobody would read, is most of the time
-                patch.setattr(storage, "write_model", lambda *_: None)
+            patch.setattr(storage, "write_model", keep)
             try:
                 run_step(step, **arguments)
             except InputError as error:
                 refused = str(error)
-        known[key] = Ended(directory, refused)
+        table = None
+        if step is Step.TRAIN:
+            table = storage.read_table(spark, str(run(Step.LOAD, data, {}).directory / "rows"))
+        known[key] = Ended(directory, refused, *models[-1:], table=table)
         return known[key]
 
     return run
 
 
-@pytest.mark.parametrize(("step", "name"), LISTED, ids=[f"{step}-{name}" for step, name in LISTED])
+@pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])
 def test_the_setting_changes_what_it_is_for(
     step: Step, name: str, ended_of: Callable[[Step, str, Mapping[str, Any]], Ended]
 ) -> None:
-    case = CASES[step][name]
+    case = case_of(step, name)
+    assert case
     default = ended_of(step, case.data, case.given)
     changed = ended_of(step, case.data, {**case.given, name: case.value})
-    assert case.value != settable(step)[name]
+    assert case.value != settable(step)[name].default
     before, after = case.outcome(default), case.outcome(changed)
     assert case.differs(before, after), f"{name}={case.value!r}: {after!r} after {before!r}"
     # What a step that ignores the setting would give is the default's outcome: the case must not pass on that.

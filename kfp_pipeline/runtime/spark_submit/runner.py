@@ -80,15 +80,18 @@ class SparkSubmitRunner:
             with child_process(command, output=log, environment=self.environment()) as process:
                 return process.wait()
 
-    def may_share_session(self, data_uri: str) -> bool:
-        """Whether the steps of a run over these data share a session: not if it is turned off, or if the data are large.
+    def may_share_session(self, uris: Sequence[str]) -> bool:
+        """Whether the steps of a run share a session: not if it is turned off, or if the data are large.
 
         Starting takes a small part of the time of large data, which need the JVM's optimising compiler and the memory of a fresh JVM.
+
+        Args:
+            uris: URIs of the run's data; an empty one counts nothing.
         """
         return (
             self._settings.share_session
-            and "://" not in data_uri
-            and total_bytes([data_uri]) < self._settings.compile_tiers_bytes
+            and not any("://" in uri for uri in uris)
+            and total_bytes(uris) < self._settings.compile_tiers_bytes
         )
 
     def is_short(self, args: StepArgs) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kfp_pipeline.commands import parser
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.runtime import kubernetes_api, object_store
 from kfp_pipeline.runtime.spark_operator.manifest import (
@@ -19,7 +20,9 @@ from kfp_pipeline.runtime.spark_operator.manifest import (
     STEP_LABEL,
     label_value,
 )
+from spark_jobs.contract import TRAINING, Pipeline, Step
 from spark_jobs.errors import InputError
+from spark_jobs.result import Result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 
@@ -113,6 +116,25 @@ def test_nothing_is_submitted_if_this_machine_cannot_read_the_results(server: Fa
         "spark-kfp: error: AWS_ENDPOINT_URL is not set, and there are no keys for Amazon S3: set AWS_ACCESS"
     )
     assert not server.applications
+
+
+def test_a_pipeline_that_makes_no_report_ends_with_the_metrics_of_its_last_step(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kfp_pipeline.commands import cluster_commands
+
+    loading = Pipeline(name="loading", title="Load", about="Loads a table.", group="Loading", steps=(Step.LOAD,))
+    monkeypatch.setattr(parser, "PIPELINES", {"loading": loading, "training": TRAINING})
+    seen: list[Any] = []
+
+    def submit(_: object, pipeline: Pipeline, inputs: Any, *__: object, **___: object) -> list[Result]:
+        seen.extend([pipeline, sorted(inputs)])
+        return [Result(step="load", status="succeeded", metrics={"rows": 8.0})]
+
+    monkeypatch.setattr(cluster_commands, "submit_pipeline", submit)
+    code, out, err = call(*PIPELINE, "--pipeline=loading")
+    assert (code, json.loads(out), err) == (0, {"rows": 8.0}, "")
+    assert seen == [loading, sorted(loading.inputs())]
 
 
 @pytest.mark.parametrize("step", ["pipeline", "load"])

@@ -19,12 +19,13 @@ import yaml
 
 from kfp_pipeline.commands import bundled, data_commands, server_parser
 from kfp_pipeline.commands import main as cli
+from kfp_pipeline.commands import parser as command_parser
 from kfp_pipeline.commands.main import main, make_parser
 from kfp_pipeline.component_settings import PLATFORM_INPUTS
 from spark_jobs.arguments import flag
-from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs, Step
+from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs, Pipeline, Step
 
-SETTINGS = [(step, name) for step, kind in ARGUMENTS.items() for name in kind.settings()]
+SETTINGS = [(step, name) for step in TRAINING.steps for name in ARGUMENTS[step].settings()]
 
 
 def parser_of(*words: str) -> argparse.ArgumentParser:
@@ -58,7 +59,7 @@ def test_every_setting_of_the_contract_is_a_flag_of_run_with_its_default(step: S
 
 
 def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() -> None:
-    of_the_command = {"-h", "--help", "--spec", "--spark", "--runs", "--run-id", "--no-cache", "--json"}
+    of_the_command = {"-h", "--help", "--pipeline", "--spec", "--spark", "--runs", "--run-id", "--no-cache", "--json"}
     of_the_command |= {"--kfp", "--wait"} | {"--" + name.replace("_", "-") for name in server_parser.SERVER_ONLY_FLAGS}
     assert set(flags("run")) - of_the_command == {flag(name) for _, name in SETTINGS if name != "specification_uri"}
 
@@ -357,6 +358,35 @@ def test_a_path_becomes_absolute_and_a_uri_stays(given: Callable[..., dict[str, 
 def test_every_input_of_the_pipeline_is_given(given: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
     assert set(given("data.csv", "--label=label", "--reg-param=0.5")) == {*TRAINING.inputs(), *PLATFORM_INPUTS}
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """Another pipeline than training, which only loads a table."""
+    pipeline = Pipeline(name="loading", title="Load", about="Loads a table.", group="Loading", steps=(Step.LOAD,))
+    monkeypatch.setattr(command_parser, "PIPELINES", {"training": TRAINING, "loading": pipeline})
+    return pipeline
+
+
+def test_a_run_of_another_pipeline_is_given_the_inputs_of_that_pipeline(
+    loading: Pipeline, given: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
+    words = ("data.csv", "--label=label", "--pipeline=loading")
+    assert set(given(*words)) == {*loading.inputs(), *PLATFORM_INPUTS} < {*TRAINING.inputs(), *PLATFORM_INPUTS}
+    with pytest.raises(SystemExit):
+        main(["run", *words, "--reg-param=0.5"])
+    assert "there is no --reg-param" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("loading", "empty")
+@pytest.mark.parametrize("command", [["run"], ["compile"], ["upload"], ["submit", "pipeline"], ["schedule", "create"]])
+def test_a_pipeline_that_does_not_exist_is_told_before_anything_else(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--nonsense", "--pipeline", "loadin"]) == 2
+    error = capsys.readouterr().err
+    assert error == "spark-kfp: error: there is no pipeline 'loadin'; did you mean 'loading'?\n"
 
 
 def test_compile_writes_the_pipeline(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:

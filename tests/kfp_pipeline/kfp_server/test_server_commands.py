@@ -285,7 +285,7 @@ def test_a_flag_of_a_server_is_refused_for_a_run_on_this_machine(flag: str, call
 def test_the_server_refuses_a_parameter_and_it_is_told(
     server: FakeKfp, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_commands, "pipeline_parameters", lambda _: {"nonsense": 1})
+    monkeypatch.setattr(server_commands, "pipeline_parameters", lambda *_: {"nonsense": 1})
     code, _, err = call("run", "--kfp", server.url, DATA, "--label=y")
     assert (code, "parameter data_uri is required" in err) == (2, True)
 

@@ -255,6 +255,17 @@ def test_a_run_its_beginning_or_a_file_that_is_good_enough_ends_with_0(
     ]
 
 
+def test_a_run_of_a_pipeline_that_evaluates_no_model_is_refused(
+    directory: Path, rules_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = {"count": {"step": "count", "state": "done", "uri": str(directory)}}
+    counted = runs.Run(id="counted", pipeline="counting", status="succeeded", inputs={}, started=9.0, steps=steps)
+    runs.save(directory / "counted", counted)
+    assert gate_of("counted", directory, rules_file) == 2
+    assert "run counted of the pipeline counting has no evaluation; name another run" in capsys.readouterr().err
+    assert main(["runs", "compare", "counted", "good", "--runs", str(directory)]) == 0
+
+
 def test_the_last_run_that_is_not_good_enough_ends_with_1(
     directory: Path, rules_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,7 +298,7 @@ def test_json_is_one_document_with_every_check(
         ("missing", "0 runs match 'missing'"),
         ("killed", "0 runs match 'killed'"),
         ("failed", "run failed is failed, so it has no evaluation"),
-        ("odd", "run odd does not say where its evaluation is"),
+        ("odd", "run odd of the pipeline training has no evaluation"),
         ("./nothing.json", "nothing.json: No such file or directory"),
         ("text.json", "text.json is not JSON"),
         ("bytes.json", "bytes.json is not text in UTF-8"),

@@ -114,9 +114,22 @@ def test_the_reason_that_a_task_has_left_is_told_and_not_the_operators_empty_wor
     assert end(cluster, documents, tmp_path / "summary", "SUCCEEDED")["message"] == ""
 
 
-def test_a_run_without_an_evaluation_has_no_metrics(server: FakeKubernetes, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_run_whose_evaluation_failed_has_no_metrics(server: FakeKubernetes, cluster: Cluster, tmp_path: Path) -> None:
     put(server, "evaluate", "FAILED")
     assert end(cluster, Documents(), tmp_path / "summary", "FAILED")["metrics"] == {}
+
+
+def test_the_metrics_of_a_pipeline_that_evaluates_no_model_are_those_of_its_last_step(
+    server: FakeKubernetes, cluster: Cluster, tmp_path: Path
+) -> None:
+    documents = Documents()
+    for at, step in (("01", "load"), ("02", "train")):
+        put(server, step, "COMPLETED", at=at)
+        result = Result(step=step, status="succeeded", metrics={f"of {step}": 2.0})
+        documents.kept[f"{PLACE}/{step}/salt/out/result.json"] = result.to_json()
+    document = end(cluster, documents, tmp_path / "summary")
+    assert (document["metrics"], document["report"]) == ({"of train": 2.0}, "")
+    assert end(cluster, documents, tmp_path / "summary", "FAILED")["metrics"] == {}
 
 
 @pytest.mark.parametrize("uri", ["s3://b/v2/other/finish/x/summary", "s3://b/run-12/finish/summary"])
