@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -232,64 +233,29 @@ def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path:
     assert "areaUnderROC" in copy.run("-m", "kfp_pipeline", *gate)
 
 
-COUNT = '''"""Count: how many rows a table has.
-
-spark-submit spark_jobs/__main__.py count --load-uri=out/load --output-uri=out/count
-"""
-
-from __future__ import annotations
-
-from pyspark.sql import SparkSession
-
-from spark_jobs import storage
-from spark_jobs.contract import CountArgs, Step
-from spark_jobs.result import Result
+def examples(heading: str) -> list[str]:
+    """The blocks of Python code below a heading of docs/laptop.md."""
+    section = (PROJECT / "docs/laptop.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
 
 
-def run(session: SparkSession, args: CountArgs) -> Result:
-    """Counts the rows that load wrote; see `CountArgs`."""
-    loaded = storage.read_result(args.load_uri)
-    rows = storage.read_table(session, storage.join(args.load_uri, "rows")).count()
-    return Result(
-        step=Step.COUNT,
-        status="succeeded",
-        rows_in=rows,
-        metrics={"rows": float(rows)},
-        inputs={"load_uri": loaded.digest},
-        digest=str(rows),
-    )
-'''
-COUNT_ARGS = '''@dataclass(frozen=True, kw_only=True)
-class CountArgs(StepArgs):
-    """The rows of a table are counted."""
-
-    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
-
-    load_uri: str = from_step(Step.LOAD)
-    output_uri: str = output("Artifact", "directory for result.json", artifact="count")
-
-
-ARGUMENTS: Mapping[Step'''
 LAST_RUN = ("-m", "kfp_pipeline", "runs", "show", "last")
-COUNTING = """COUNTING = Pipeline(
-    name="counting", title="Count rows", about="Counts the rows of a table.", group="Counting", steps=(Step.LOAD, Step.COUNT)
-)
-PIPELINES: Mapping"""
 
 
 @pytest.mark.slow
 @pytest.mark.spark
 def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(copy: Copy, tmp_path: Path) -> None:
-    copy.add("spark_jobs/steps/count.py", COUNT)
+    module, arguments, pipeline = examples("Add a step")
+    copy.add("spark_jobs/steps/count.py", module)
     copy.edit(
         "spark_jobs/contract.py",
         ('    EVALUATE = "evaluate"\n', '    EVALUATE = "evaluate"\n    COUNT = "count"\n'),
-        ("ARGUMENTS: Mapping[Step", COUNT_ARGS),
+        ("ARGUMENTS: Mapping[Step", f"{arguments}\n\nARGUMENTS: Mapping[Step"),
         (
             "        Step.EVALUATE: EvaluateArgs,\n",
             "        Step.EVALUATE: EvaluateArgs,\n        Step.COUNT: CountArgs,\n",
         ),
-        ("PIPELINES: Mapping", COUNTING),
+        ("PIPELINES: Mapping", f"{pipeline}PIPELINES: Mapping"),
         ("for pipeline in (TRAINING,)", "for pipeline in (TRAINING, COUNTING)"),
     )
     training = (copy.folder / "kfp_pipeline/pipelines/training.py").read_text()

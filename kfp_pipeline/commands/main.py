@@ -64,7 +64,7 @@ def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands, pipeline)
-    compiled = commands.add_parser("compile", help="write a pipeline as IR YAML for KFP")
+    compiled = commands.add_parser("compile", help="compile a pipeline into the YAML file that KFP accepts")
     compiled.add_argument("-o", "--output", default="", help="file to write (default PIPELINE_pipeline.yaml)")
     add_pipeline_flag(compiled)
     server_parser.add_platform_flags(compiled)
@@ -200,7 +200,7 @@ def print_failure(run: runs.Run, settings: Settings) -> int:
 
 
 def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
-    """Compiles a pipeline and writes its IR YAML."""
+    """Compiles a pipeline and writes the YAML file that KFP accepts: its intermediate representation (IR)."""
     from kfp.compiler import Compiler  # noqa: PLC0415
 
     from kfp_pipeline.graphs import make_pipeline  # noqa: PLC0415

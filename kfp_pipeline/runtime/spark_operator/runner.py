@@ -182,13 +182,13 @@ class SparkOperatorRunner:
     def _wait_until_gone(self, existing: Document, limits: Limits) -> None:
         """Waits until the application and its driver pod are deleted; a new driver could not be created before."""
         name, uid = existing["metadata"]["name"], existing["metadata"]["uid"]
-        give_up = time.monotonic() + limits.deleted
+        give_up = time.monotonic() + limits.deletion_seconds
         while time.monotonic() < give_up:
             found = self._cluster.get(APPLICATIONS, name)
             driver = self._cluster.get(PODS, driver_pod_name(existing))
             if (not found or found["metadata"]["uid"] != uid) and not (driver and belongs_to(driver, existing)):
                 return
-            time.sleep(min(1.0, limits.deleted / 10))
+            time.sleep(min(1.0, limits.deletion_seconds / 10))
         message = (
             f"SparkApplication {name} is deleted but does not go away; see: kubectl describe sparkapplication {name}"
         )

@@ -49,26 +49,26 @@ class Limits:
     """How long each stage of an application may take, in seconds; `limits.yaml` of the ConfigMap sets them.
 
     Attributes:
-        submitted: from submission until the operator has created the driver pod.
-        scheduled: from then until the driver's container runs.
-        running: from then until the application has ended.
-        unknown: how long the operator may report the state UNKNOWN.
-        trouble: how long an image or a secret may be missing before the step fails.
-        window: duration of one watch request; the next request continues where it ended.
-        look: interval of the checks of a pending driver, of the time limits and of the lease.
-        poll: interval after which the application is read although the watch reports no change.
-        deleted: how long a deleted application may still exist.
+        submitted_seconds: from submission until the operator has created the driver pod.
+        scheduled_seconds: from then until the driver's container runs.
+        running_seconds: from then until the application has ended.
+        unknown_seconds: how long the operator may report the state UNKNOWN.
+        start_problem_seconds: how long an image or a secret may be missing before the step fails.
+        watch_request_seconds: duration of one watch request; the next request continues where it ended.
+        check_interval_seconds: interval of the checks of a pending driver, of the time limits and of the lease.
+        read_interval_seconds: interval after which the application is read although the watch reports no change.
+        deletion_seconds: how long a deleted application may still exist.
     """
 
-    submitted: float = 300.0
-    scheduled: float = 900.0
-    running: float = 86400.0
-    unknown: float = 180.0
-    trouble: float = 30.0
-    window: float = 300.0
-    look: float = 5.0
-    poll: float = 60.0
-    deleted: float = 90.0
+    submitted_seconds: float = 300.0
+    scheduled_seconds: float = 900.0
+    running_seconds: float = 86400.0
+    unknown_seconds: float = 180.0
+    start_problem_seconds: float = 30.0
+    watch_request_seconds: float = 300.0
+    check_interval_seconds: float = 5.0
+    read_interval_seconds: float = 60.0
+    deletion_seconds: float = 90.0
 
     @classmethod
     def from_yaml(cls, text: str) -> Limits:
@@ -81,7 +81,9 @@ class Limits:
             given = yaml.safe_load(text) or {}
             return replace(cls(), **{name: float(value) for name, value in given.items()})
         except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
-            raise InputError(f"{LIMITS_KEY} of the ConfigMap must hold seconds by stage: {error}") from error
+            raise InputError(
+                f"{LIMITS_KEY} of the ConfigMap must hold seconds by name of a limit, see docs/settings.md: {error}"
+            ) from error
 
 
 @dataclass
@@ -123,7 +125,7 @@ class ApplicationTracker:
             StepError: the application was deleted, or did not start or end within its time limit. In the second case it is deleted first.
         """
         name, uid = self.application["metadata"]["name"], self.application["metadata"]["uid"]
-        with ObjectWatch(self.cluster, APPLICATIONS, self.application, self.limits.window) as watch:
+        with ObjectWatch(self.cluster, APPLICATIONS, self.application, self.limits.watch_request_seconds) as watch:
             while True:
                 found = self._current(watch, name)
                 if not found or found["metadata"]["uid"] != uid:
@@ -145,7 +147,7 @@ class ApplicationTracker:
         found = watch.latest
         if found and found != self.application:
             self._read_at = time.monotonic()
-        if found and time.monotonic() - self._read_at < self.limits.poll:
+        if found and time.monotonic() - self._read_at < self.limits.read_interval_seconds:
             return found
         self._read_at = time.monotonic()
         return self._read(name)
@@ -165,7 +167,7 @@ class ApplicationTracker:
             found = self.cluster.get(APPLICATIONS, name)
             if found:
                 return found
-            time.sleep(min(0.3, self.limits.look))
+            time.sleep(min(0.3, self.limits.check_interval_seconds))
         return None
 
     def _has_ended(self, driver: Document | None) -> bool:
@@ -190,12 +192,12 @@ class ApplicationTracker:
         self._problem = problem
         if problem:
             self._log_state(state_of(self.application), problem.failure.message)
-            if not problem.transient and now - self._problem_began > self.limits.trouble:
+            if not problem.transient and now - self._problem_began > self.limits.start_problem_seconds:
                 return PermanentError(problem.failure)
         if waiting := executors_waiting(self.application):
             self._log_state(state_of(self.application), f"no executor runs yet, {waiting} wait for room")
         # An ended application gets here only while its driver runs, so the limit of a running one applies.
-        limit = getattr(self.limits, Stage.RUNNING if stage == Stage.ENDED else stage)
+        limit = getattr(self.limits, f"{Stage.RUNNING if stage == Stage.ENDED else stage}_seconds")
         if now - self._stage_began <= limit:
             return None
         reason = problem.failure.message if problem else error_of(self.application) or "the cluster gives no reason"
@@ -206,7 +208,7 @@ class ApplicationTracker:
         """Waits until the application has changed, or until the next check of what the watch does not report: driver, limits, lease."""
         # FAILED here means that the driver runs all the same; its end does not change the application, so the watch does not report it.
         failed = state_of(self.application) == "FAILED"
-        watch.wait(min(1.0, self.limits.look) if failed else self.limits.look)
+        watch.wait(min(1.0, self.limits.check_interval_seconds) if failed else self.limits.check_interval_seconds)
 
     def _log_state(self, state: str, detail: str) -> None:
         """Logs a new state at once, and new details of the same state only now and then."""

@@ -39,15 +39,15 @@ PROJECT = Path(__file__).resolve().parents[4]
 ARGS = LoadArgs(data_uri="s3://data/bank.csv", label="deposit", output_uri="minio://kfp/run-1/load/table")
 NAME = application_name(Step.LOAD, ARGS.output_uri)
 FAST = {
-    "submitted": 1.5,
-    "scheduled": 1.5,
-    "running": 20,
-    "unknown": 1.5,
-    "trouble": 0.3,
-    "window": 1,
-    "look": 0.2,
-    "poll": 1,
-    "deleted": 5,
+    "submitted_seconds": 1.5,
+    "scheduled_seconds": 1.5,
+    "running_seconds": 20,
+    "unknown_seconds": 1.5,
+    "start_problem_seconds": 0.3,
+    "watch_request_seconds": 1,
+    "check_interval_seconds": 0.2,
+    "read_interval_seconds": 1,
+    "deletion_seconds": 5,
 }
 
 
@@ -334,7 +334,7 @@ def test_no_log_line_is_lost_or_doubled_by_cut_streams(bench: Bench, lines_per_s
 
 def test_the_verdict_is_seen_within_a_third_of_a_second(server: FakeKubernetes, tmp_path: Path) -> None:
     server.operator.speed = 20
-    bench = Bench(server, tmp_path, look=5, window=300, poll=60)
+    bench = Bench(server, tmp_path, check_interval_seconds=5, watch_request_seconds=300, read_interval_seconds=60)
     seen: dict[str, float] = {}
     said: list[float] = []
     update = server.update
@@ -358,8 +358,11 @@ def test_a_run_of_minutes_asks_the_server_for_little(
     """Five minutes, thirty times as fast: 10 s, a window of 300 s is one of 10 s, and so on."""
     faster = 30
     monkeypatch.setattr(lease, "LONGEST_PAUSE_SECONDS", lease.LONGEST_PAUSE_SECONDS / faster)
-    given = {name: getattr(Limits(), name) / faster for name in ("window", "look", "poll")}
-    bench = Bench(server, tmp_path, running=60, **given)
+    given = {
+        name: getattr(Limits(), name) / faster
+        for name in ("watch_request_seconds", "check_interval_seconds", "read_interval_seconds")
+    }
+    bench = Bench(server, tmp_path, running_seconds=60, **given)
     server.operator.speed = 1
     running = Stage(10, "RUNNING", "Running", log=LINES, executors=("RUNNING",))
     server.operator.script(
@@ -393,7 +396,7 @@ def test_a_watch_goes_on_where_it_was_cut_and_the_verdict_comes_without_waiting_
     server: FakeKubernetes, tmp_path: Path, fault: str
 ) -> None:
     server.operator.speed = 20
-    bench = Bench(server, tmp_path, look=60, window=300, poll=600)
+    bench = Bench(server, tmp_path, check_interval_seconds=60, watch_request_seconds=300, read_interval_seconds=600)
     server.faults.add(fault, path="watch=true", times=2)
     began = time.monotonic()
     assert bench.run().rows_out == {"rows": 7}
@@ -420,7 +423,7 @@ def test_a_namespace_without_the_template_is_told_what_to_apply(bench: Bench) ->
 
 
 def test_the_limits_are_read_from_the_config_map() -> None:
-    assert Limits.from_yaml("{submitted: 7}") == Limits(submitted=7.0)
+    assert Limits.from_yaml("{submitted_seconds: 7}") == Limits(submitted_seconds=7.0)
     with pytest.raises(InputError, match=r"limits\.yaml"):
         Limits.from_yaml("{nonsense: 7}")
 

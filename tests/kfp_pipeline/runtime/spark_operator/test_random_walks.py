@@ -69,7 +69,9 @@ def one_walk(seed: int) -> None:
     stages, well = walk(dice)
     faults = Faults(seed=seed, rate=dice.choice((0.0, 0.1, 0.3)), seconds=0.05)
     with tempfile.TemporaryDirectory() as folder, FakeKubernetes(speed=100, faults=faults) as server:
-        bench = Bench(server, Path(folder), window=0.5, look=0.05, poll=0.3)
+        bench = Bench(
+            server, Path(folder), watch_request_seconds=0.5, check_interval_seconds=0.05, read_interval_seconds=0.3
+        )
         server.operator.script("*", stages)
         if not well:
             bench.failure = Failure(kind="fault", type="ValueError", message="the step says why")
