@@ -31,7 +31,7 @@ def scheme_of(uri: str) -> str:
     return scheme
 
 
-def is_stored(uri: str) -> bool:
+def is_object_store_uri(uri: str) -> bool:
     """Returns whether a URI points into an object store; it does not check whether an object is there."""
     return urlparse(uri).scheme in OBJECT_STORE_SCHEMES
 

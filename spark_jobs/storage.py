@@ -19,7 +19,7 @@ from spark_jobs import object_store
 from spark_jobs.dialect import HEAD_BYTES, TEXT_SUFFIXES
 from spark_jobs.errors import InputError
 from spark_jobs.local_files import LocalFiles
-from spark_jobs.object_names import is_stored, scheme_of
+from spark_jobs.object_names import is_object_store_uri, scheme_of
 from spark_jobs.result import RESULT_NAME, Result
 
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
@@ -70,13 +70,13 @@ def check_reachable(uris: Sequence[str]) -> None:
         UnavailableError: it does not answer.
     """
     for uri in uris:
-        if is_stored(uri):
+        if is_object_store_uri(uri):
             object_store.from_environment().check(uri)
 
 
 def session_settings(uris: Sequence[str]) -> dict[str, str]:
     """Returns the Spark settings that a session needs to read and write these URIs; empty if all are local."""
-    stored = any(map(is_stored, uris))
+    stored = any(map(is_object_store_uri, uris))
     return object_store.from_environment().settings.s3a_settings() if stored else {}
 
 

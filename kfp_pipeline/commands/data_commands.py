@@ -103,7 +103,7 @@ def upload_command(arguments: argparse.Namespace, _: Settings) -> int:
 
     path = Path(arguments.file)
     uri = arguments.uri + path.name if arguments.uri.endswith("/") else arguments.uri
-    if not object_store.is_stored(uri):
+    if not object_store.is_object_store_uri(uri):
         raise InputError(f"{uri}: not a URI like s3://BUCKET/NAME")
     if not path.is_file():
         raise InputError(f"{path}: no such file")

@@ -53,7 +53,7 @@ def pipeline_parameters(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[st
     if DATA_URI in external and not given[DATA_URI]:
         raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
     for name in external:
-        if given.get(name) and not object_store.is_stored(str(given[name])):
+        if given.get(name) and not object_store.is_object_store_uri(str(given[name])):
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE s3://BUCKET/NAME"
             )

@@ -63,7 +63,7 @@ def read_outcome(run: Document, spec: Mapping[str, Any], pipeline_root: str = ""
     known = pipeline_root or (run.get("runtime_config") or {}).get("pipeline_root") or spec.get("defaultPipelineRoot")
     root = str(known or DEFAULT_ROOT).rstrip("/")
     note = "" if known else f"the run names no pipeline root; looked below KFP's default, {root}"
-    if not object_store.is_stored(root):
+    if not object_store.is_object_store_uri(root):
         return Outcome(summary=None, summary_problem=f"{root} is no object store that can be read here", note=note)
     uri = f"{root}/{(spec.get('pipelineInfo') or {}).get('name', '')}/{run['run_id']}/{SUMMARY_NAME}"
     try:

@@ -86,11 +86,11 @@ def submit_pipeline(
         InputError: the data are on this machine, where the cluster cannot read them; a specification may be.
         StepError: a step failed; the later steps are not started.
     """
-    if not object_store.is_stored(root):
+    if not object_store.is_object_store_uri(root):
         raise InputError(f"--output={root}: give a URI in an object store, like s3://BUCKET/runs")
     given = dict(inputs)
     for name in pipeline.inputs(Role.GIVEN):
-        if name != SPECIFICATION_URI and given[name] and not object_store.is_stored(str(given[name])):
+        if name != SPECIFICATION_URI and given[name] and not object_store.is_object_store_uri(str(given[name])):
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE URI"
             )
@@ -116,7 +116,7 @@ def check_bucket(uri: str) -> None:
         InputError: the bucket does not exist, the object store refuses access, or its endpoint is not set on this machine.
         StepError: the object store does not answer.
     """
-    if not object_store.is_stored(uri):
+    if not object_store.is_object_store_uri(uri):
         return
     bucket, _ = object_store.bucket_and_key(uri)
     if not object_store.bucket_exists(bucket):
@@ -124,7 +124,7 @@ def check_bucket(uri: str) -> None:
 
 
 def _upload_specification(specification: str, uri: str) -> str:
-    if not specification or object_store.is_stored(specification):
+    if not specification or object_store.is_object_store_uri(specification):
         return specification
     try:
         object_store.write_bytes(uri, Path(specification).read_bytes())

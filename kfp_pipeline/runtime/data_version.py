@@ -79,7 +79,7 @@ def version_of(*uris: str) -> str:
     """
     digest = hashlib.sha256()
     for uri in filter(None, uris):
-        if not object_store.is_stored(uri):
+        if not object_store.is_object_store_uri(uri):
             raise InputError(f"{uri}: a task reads no file of a machine; first: spark-kfp data upload FILE URI")
         objects = object_store.list_objects(GLOB.split(uri)[0], whole_names=not GLOB.search(uri))
         if not objects:

@@ -59,7 +59,7 @@ def _failure_of(error: Exception) -> Failure:
 def _uri(step: Step, output_uri: str, run: str) -> str:
     """The failure document's URI; empty on one machine, where an event tells the reason, and if the run has no folder of its own."""
     try:
-        return _name(run_folder_of(output_uri, run), step) if object_store.is_stored(output_uri) else ""
+        return _name(run_folder_of(output_uri, run), step) if object_store.is_object_store_uri(output_uri) else ""
     except PermanentError:  # the task fails for the same reason and reports it
         return ""
 

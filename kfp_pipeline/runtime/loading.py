@@ -73,7 +73,7 @@ def load(step: Step, inputs: Mapping[str, Any], settings: Settings) -> LoadedTab
         StepError: the step failed.
     """
     output = inputs["table"].uri
-    if not object_store.is_stored(output):  # a run on one machine reuses steps by their fingerprint
+    if not object_store.is_object_store_uri(output):  # a run on one machine reuses steps by their fingerprint
         return LoadedTable(execute_step(step, inputs, settings), digest_of_code())
     check_paths(step_arguments(step, inputs), settings.run_id)
     found = _run_inputs(inputs, settings)

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from kfp_pipeline.runtime.errors import TemporaryError
 from spark_jobs.errors import UnavailableError
-from spark_jobs.object_names import ListedObject, at_or_below, bucket_and_key, is_stored
+from spark_jobs.object_names import ListedObject, at_or_below, bucket_and_key, is_object_store_uri
 from spark_jobs.object_store import ObjectStore, from_environment
 from spark_jobs.result import Failure
 
@@ -23,7 +23,7 @@ __all__ = [
     "at_or_below",
     "bucket_and_key",
     "bucket_exists",
-    "is_stored",
+    "is_object_store_uri",
     "list_objects",
     "make_bucket",
     "read_text",
@@ -59,7 +59,7 @@ def _store(*, brief: bool = False) -> Iterator[ObjectStore]:
 def read_text(uri: str) -> str | None:
     """Reads a small document from a URI or from a path of this machine; returns None if it does not exist."""
     try:
-        if not is_stored(uri):
+        if not is_object_store_uri(uri):
             path = Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else Path(uri)
             return path.read_text(encoding="utf-8")
         with _store() as store:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.errors import StepError, exits_with_message
 from kfp_pipeline.runtime.events import emit
-from kfp_pipeline.runtime.object_store import is_stored, read_text
+from kfp_pipeline.runtime.object_store import is_object_store_uri, read_text
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise_interrupt
 from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.runner import Runner, runner_for
@@ -127,7 +127,7 @@ def check_paths(args: StepArgs, run_id: str) -> None:
         PermanentError: the step's output does not lie in a folder named after the run.
     """
     output = str(vars(args)["output_uri"])
-    if not is_stored(output):
+    if not is_object_store_uri(output):
         return
     run_folder = run_folder_of(output, run_id)
     pipeline = run_folder.removesuffix(run_id)

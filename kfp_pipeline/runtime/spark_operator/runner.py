@@ -86,7 +86,7 @@ class SparkOperatorRunner:
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
         """See `Runner`. On KeyboardInterrupt, which SIGTERM raises too, it deletes the application."""
         output = str(vars(args)["output_uri"])
-        if not object_store.is_stored(output):
+        if not object_store.is_object_store_uri(output):
             raise InputError(f"{output}: --spark=operator writes to an object store; give a URI like s3://BUCKET/NAME")
         config = read_config(self._cluster, self._config_name)
         limits = Limits.from_yaml(config.get(LIMITS_KEY, ""))
