@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.__main__ import run as run_words
+from spark_jobs.__main__ import main as run_words
 from spark_jobs.contract import LoadArgs
 from spark_jobs.errors import EXIT_INPUT, InputError
 from spark_jobs.result import Result

@@ -153,6 +153,7 @@ def check_same_model(
     assert not any("the saved model calls its own" in warning for warning in expected["warnings"])
 
 
+@pytest.mark.slow
 def test_a_table_gives_the_same_model_whatever_its_columns_are_called(
     spark: Any, run_steps: RunSteps, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_every_name_that_the_code_uses_may_be_a_column_of_the_table(
     check_same_model(spark, run_steps, tmp_path, names, lambda place: place % 2 == even)
 
 
+@pytest.mark.slow
 def test_names_that_differ_in_case_only_and_a_header_with_an_empty_cell(
     spark: Any, run_steps: RunSteps, tmp_path: Path
 ) -> None:
