@@ -31,7 +31,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from spark_jobs.__main__ import main as run_step
@@ -113,17 +112,26 @@ class SessionDriver:
 
     @contextlib.contextmanager
     def _output_goes_to(self, path: Path) -> Iterator[None]:
-        """Lets this process write to another file for a while, to which then what the JVM has written is added."""
+        """Lets this process write to another file for a while, to which then what the JVM has written is added.
+
+        If that fails, for example because the disk is full, the step runs all the same: its own writing will say why.
+        """
         position = self._log_path.stat().st_size
+        try:
+            target = path.open("ab")
+        except OSError:
+            yield
+            return
         own = os.dup(sys.stderr.fileno())
-        with path.open("ab") as target:
+        with contextlib.suppress(OSError), target:
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(target.fileno(), stream.fileno())
             try:
                 yield
             finally:
                 for stream in (sys.stdout, sys.stderr):
-                    stream.flush()
+                    with contextlib.suppress(OSError):
+                        stream.flush()
                     os.dup2(own, stream.fileno())
                 os.close(own)
                 with self._log_path.open("rb") as of_jvm:
@@ -171,13 +179,11 @@ def answer(connection: socket.socket, **words: Any) -> None:
 
 
 def main(listener: str, log_path: str, idle_seconds: str) -> int:
-    """Serves until the end; SIGTERM stops Spark and ends the process."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its session or cancels its step
+    """Serves until the end; on SIGTERM this process and its JVM are killed."""
+    if os.getpgrp() != os.getpid():  # never kill the group of the parent process
+        os.setpgrp()
+    # A JVM that is still starting would not notice that this process has ended, and stay.
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
     began = time.strftime("%H:%M:%S")
     driver = SessionDriver(socket.socket(fileno=int(listener)), Path(log_path), float(idle_seconds))
     reason = driver.serve()

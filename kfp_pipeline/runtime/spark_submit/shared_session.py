@@ -134,7 +134,7 @@ def run_session(submit: Submit, log_path: Path) -> Iterator[SharedSession]:
         with _prepared(submit, log_path, 0) as (session, start):
             ends.callback(shutil.rmtree, session.folder, ignore_errors=True)
             log = ends.enter_context(log_path.open("wb"))
-            ends.enter_context(child_process(**start, output=log))
+            ends.enter_context(child_process(**start, output=log, leads_group=True))
         yield session
 
 
@@ -178,7 +178,7 @@ def _prepared(submit: Submit, log_path: Path, idle_minutes: float) -> Iterator[t
             arguments = shlex.join([*submit.options(str(folder), short=True), "pyspark-shell"])
             start = {
                 "command": [sys.executable, "-m", "spark_jobs.session_driver", *words],
-                "environment": {**submit.environment(), "PYSPARK_SUBMIT_ARGS": arguments},
+                "environment": {**submit.environment(), "PYSPARK_SUBMIT_ARGS": arguments, "TMPDIR": str(folder)},
                 "inherited_fds": [listener.fileno(), lock],
             }
             yield SharedSession(str(folder), str(log_path.absolute()), idle_minutes=idle_minutes), start

@@ -52,14 +52,17 @@ def test_whatever_ends_a_run_leaves_no_process(machine: Machine, number: signal.
 @pytest.mark.spark
 @pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_whatever_ends_a_run_with_the_real_spark_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 5.0])  # the JVM starts, Spark starts, a step runs
+def test_whatever_ends_a_run_with_the_real_spark_leaves_no_process(
+    tmp_path: Path, number: signal.Signals, seconds: float
+) -> None:
     (tmp_path / "data.csv").write_text("x,label\n" + "".join(f"{i},{'yes' if i % 3 else 'no'}\n" for i in range(90)))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     machine = Machine(tmp_path, environment, None)
     process = machine.start("run", "data.csv", "--label=label", "--run-id=one")
-    driver = re.compile(r"\S*/java .* pyspark-shell")  # the JVM of the run's session
+    driver = re.compile(r"\S*/java .*SparkSubmit .*pyspark-shell")  # the JVM of the run's session
     assert until(lambda: any(driver.match(line) for line in machine.processes()))
-    time.sleep(1)  # some way into the step
+    time.sleep(seconds)
     process.send_signal(number)
     process.communicate(timeout=20)
     assert until(lambda: not machine.processes(), 10), "\n".join(line[-150:] for line in machine.processes())
