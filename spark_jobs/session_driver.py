@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import queue
 import signal
@@ -36,8 +35,6 @@ from typing import Any
 from spark_jobs.__main__ import main as run_step
 from spark_jobs.contract import Step
 from spark_jobs.errors import EXIT_FAULT
-
-log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 1 << 20
 REQUEST_SECONDS = 5.0

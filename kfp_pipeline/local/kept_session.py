@@ -33,7 +33,7 @@ def start(settings: Settings, master: str, idle_minutes: float) -> SharedSession
         InputError: a session is there already, or the new one does not start.
     """
     spark_home()
-    kept = SharedSession.read(_path(settings))
+    kept = read(settings)
     if kept and kept.state() != "ended":
         if kept.identity == identity(settings, master):
             raise InputError(
@@ -46,8 +46,7 @@ def start(settings: Settings, master: str, idle_minutes: float) -> SharedSession
         time.sleep(0.1)
     if state == "idle":
         return session
-    session.stop()
-    _path(settings).unlink(missing_ok=True)
+    stop(settings)
     raise InputError(f"the session did not start ({state}); its log is {session.log}: {last_lines(Path(session.log))}")
 
 

@@ -43,8 +43,8 @@ def child_process(
         command: the program and its arguments.
         output: file for its standard output and standard error.
         environment: its environment variables.
-        leads_group: whether it becomes the leader of a new process group that ends with it. Its program must then use
-            `process_group_ends_with_block`.
+        leads_group: whether it becomes the leader of a new process group that ends with it. Its program must then end the
+            group itself on SIGTERM, for example by `process_group_ends_with_block`.
         inherited_fds: file descriptors that it inherits besides its output.
     """
     process = subprocess.Popen(
