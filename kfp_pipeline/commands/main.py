@@ -156,8 +156,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return print_failure(run, settings)
     console.print()
     console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
-    for warning in run.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    print_warnings(console, run.warnings)
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
     where = f"report: {run.report}" if run.report else f"output: {run.steps[pipeline.steps[-1]]['uri']}"
     console.print(Text(where), soft_wrap=True)
@@ -251,7 +250,12 @@ def show_run(run: runs.Run, settings: Settings) -> None:
     console.print(display.run_lines(replace(run, metrics={})))
     console.print()
     console.print(display.metrics_table(evaluation))
-    for warning in evaluation["warnings"]:
+    print_warnings(console, evaluation["warnings"])
+
+
+def print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """Prints the warnings of a run, one line each."""
+    for warning in warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
 
 
