@@ -14,10 +14,14 @@ from spark_jobs.arguments import Role, StepArgs
 
 TASK_IMAGE = f"spark-kfp-task:{version('spark-kfp')}"
 PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
-    "spark": ("str", "where Spark runs: operator, or local[*] on one machine"),
+    "spark": (
+        "str",
+        "where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine",
+    ),
     "spark_settings": (
         "dict",
-        'resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}',
+        "resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: "
+        '{"train": {"driver": {"memory": "4g"}}}',
     ),
 }
 """The inputs that every component has besides those of the contract: name to type and meaning."""

@@ -46,8 +46,8 @@ def load(
         max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; load fails above it.
         min_class_rows: classes with fewer rows are handled as small_classes says; 1: no class is.
         small_classes: merge: all classes below min_class_rows become one class, other; drop: their rows go to the rejected rows.
-        spark: where Spark runs: operator, or local[*] on one machine.
-        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         scheduled_time: when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in.
         task_config: filled in by KFP.
     """
@@ -82,8 +82,8 @@ def preprocess(
         train_fraction: share of train rows, above 0 and below 1.
         validation_fraction: share of validation rows, above 0 and below 1; the remaining rows are test rows.
         max_categories: largest number of values of a categorical column that become features, at least 2.
-        spark: where Spark runs: operator, or local[*] on one machine.
-        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
         task_config: filled in by KFP.
     """
@@ -127,8 +127,8 @@ def train(
         estimator: kind of model.
         class_weights: balanced: rows are weighted so that all classes count the same in the fit.
         threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
-        spark: where Spark runs: operator, or local[*] on one machine.
-        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
         task_config: filled in by KFP.
     """
@@ -160,8 +160,8 @@ def evaluate(
         train_uri: output of train.
         title: title of the report; empty: made from the name of the label.
         bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
-        spark: where Spark runs: operator, or local[*] on one machine.
-        spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         task_config: filled in by KFP.
     """
     inputs = dict(locals())

@@ -32,9 +32,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spark_jobs.__main__ import main as run_step
 from spark_jobs.contract import Step
 from spark_jobs.errors import EXIT_FAULT
+from spark_jobs.step_command import run_step
 
 MAX_REQUEST_BYTES = 1 << 20
 REQUEST_SECONDS = 5.0

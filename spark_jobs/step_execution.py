@@ -2,7 +2,7 @@
 
 A step is idempotent: what an earlier run of the step has left is removed first, and `result.json` is written last. So a step that is
 killed at any moment leaves no result document, and nothing that a later step takes for complete. This module imports pyspark; the entry
-point `__main__` does so only after it has parsed the command line.
+point, `step_command`, does so only after it has parsed the command line.
 """
 
 from __future__ import annotations

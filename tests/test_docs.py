@@ -21,9 +21,9 @@ import pytest
 import yaml
 
 from kfp_pipeline.commands.main import make_parser
-from spark_jobs.__main__ import parse
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
+from spark_jobs.step_command import parse
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -88,6 +88,7 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
             settings,
             run=run,
             overrides=overrides,
+            shared=arguments.spark == "shared",
             print_line=print,
         )
     print(json.dumps(dict(results[-1].metrics), indent=1))

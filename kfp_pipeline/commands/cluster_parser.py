@@ -54,13 +54,19 @@ def _add_submit(commands: Any, pipeline: Pipeline) -> None:
     add_pipeline_flag(whole)
     whole.add_argument("--output", required=True, help="URI below which the run's outputs lie: s3://BUCKET/runs")
     whole.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
+    about_spark = (
+        "operator: a SparkApplication for each step; shared: one, whose session they share (default %(default)s)"
+    )
+    whole.add_argument("--spark", choices=("operator", "shared"), default="operator", help=about_spark)
     _add_run_flags(whole)
     add_settings(whole, pipeline)
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--spark-settings", default="", help="YAML file: STEP or all to a partial SparkApplication spec, for resources"
+        "--spark-settings",
+        default="",
+        help="YAML file: STEP, all or session to a partial SparkApplication spec, for resources",
     )
 
 

@@ -98,7 +98,11 @@ def _add_run(commands: Any, pipeline: Pipeline) -> None:
     about = f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
     add_external_inputs(parser, pipeline, data=about, sample=True)
     add_pipeline_flag(parser)
-    parser.add_argument("--spark", default="local[*]", help="where Spark runs (default %(default)s)")
+    parser.add_argument(
+        "--spark",
+        default="local[*]",
+        help="where Spark runs (default %(default)s; with --kfp operator, or shared: one session for the run)",
+    )
     parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
     parser.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
     parser.add_argument(

@@ -20,6 +20,7 @@ from kfp_pipeline.kfp_server import run_outcome, run_tasks, server_runs
 from kfp_pipeline.kfp_server.client import Document
 from kfp_pipeline.kfp_server.uploads import Package, compile_package, request_bodies, upload
 from kfp_pipeline.local.submission import read_overrides
+from kfp_pipeline.runtime.runner import ON_A_CLUSTER
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import Pipeline
 from spark_jobs.errors import InputError
@@ -45,7 +46,8 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     pipeline: Pipeline = arguments.pipeline
     given = {name: getattr(arguments, name) for name in pipeline.inputs()}
     overrides = read_overrides(arguments.spark_settings)
-    parameters = pipeline_parameters(pipeline, given | ({"spark_settings": overrides} if overrides else {}))
+    platform = {"spark_settings": overrides, "spark": arguments.spark if arguments.spark == "shared" else ""}
+    parameters = pipeline_parameters(pipeline, given | {name: value for name, value in platform.items() if value})
     package = compile_package(pipeline, platform_of(arguments))
     config = server_runs.runtime_config(parameters, arguments.pipeline_root)
     if arguments.dry_run:
@@ -126,7 +128,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         "--runs": arguments.runs,
         "--run-id": arguments.run_id,
         "--no-cache": arguments.no_cache,
-        "--spark": arguments.spark not in ("local[*]", "operator"),
+        "--spark": arguments.spark not in ("local[*]", *ON_A_CLUSTER),
     }.items():
         if given:
             raise InputError(f"{flag} is for a run on this machine; leave it out, or leave out --kfp")

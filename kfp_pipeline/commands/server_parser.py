@@ -61,7 +61,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--spark-settings",
         default="",
         metavar="FILE",
-        help="resources of this run (YAML): STEP or all to a partial SparkApplication spec",
+        help="resources of this run (YAML): STEP, all or session to a partial SparkApplication spec",
     )
     group.add_argument("--wait", action="store_true", help="show progress to the end; the exit code is the run's")
     group.add_argument(

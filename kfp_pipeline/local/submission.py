@@ -11,6 +11,7 @@ import yaml
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
+from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner, end_session
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role, StepArgs
 from spark_jobs.contract import SPECIFICATION_URI, Pipeline, Step
@@ -40,15 +41,23 @@ def read_overrides(path: str) -> dict[str, Any]:
 
 
 def submit_step(
-    cluster: Cluster, step: Step, args: StepArgs, settings: Settings, *, run: str, overrides: Mapping[str, Any]
+    cluster: Cluster,
+    step: Step,
+    args: StepArgs,
+    settings: Settings,
+    *,
+    run: str,
+    overrides: Mapping[str, Any],
+    shared: bool = False,
 ) -> Result:
-    """Submits one step as a SparkApplication and waits for its result; see `Runner.run`.
+    """Submits one step as a SparkApplication, or to the session of its run, and waits for its result; see `Runner.run`.
 
     Raises:
         InputError: the bucket of the output does not exist or cannot be read from this machine, which must read the result there.
     """
     check_bucket(str(vars(args)["output_uri"]))
-    runner = SparkOperatorRunner(
+    kind = SharedSessionRunner if shared else SparkOperatorRunner
+    runner = kind(
         cluster, config_name=settings.config_map, lease_seconds=settings.lease_seconds, run=run, overrides=overrides
     )
     return runner.run(step, args, settings.runs / (run or "submitted") / "logs" / f"{step}.log")
@@ -63,6 +72,7 @@ def submit_pipeline(
     *,
     run: str,
     overrides: Mapping[str, Any],
+    shared: bool = False,
     print_line: Callable[[str], None],
 ) -> list[Result]:
     """Submits the steps of a pipeline one after another; each step writes its output below `root/run/STEP`.
@@ -77,6 +87,7 @@ def submit_pipeline(
         settings: the platform's settings.
         run: name of the run.
         overrides: the run's Spark settings.
+        shared: whether the steps share the Spark session of one SparkApplication.
         print_line: prints a line for the user who waits.
 
     Returns:
@@ -99,13 +110,17 @@ def submit_pipeline(
     if SPECIFICATION_URI in given:
         given[SPECIFICATION_URI] = _upload_specification(str(given[SPECIFICATION_URI]), f"{place}/specification.toml")
     results = []
-    for step in pipeline.steps:
-        args = pipeline.arguments_below(place, step, given)
-        result = submit_step(cluster, step, args, settings, run=run, overrides=overrides)
-        print_line(
-            f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}"
-        )
-        results.append(result)
+    try:
+        for step in pipeline.steps:
+            args = pipeline.arguments_below(place, step, given)
+            result = submit_step(cluster, step, args, settings, run=run, overrides=overrides, shared=shared)
+            print_line(
+                f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}"
+            )
+            results.append(result)
+    finally:
+        if shared:
+            end_session(cluster, object_store, place)
     return results
 
 

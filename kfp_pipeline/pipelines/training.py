@@ -85,8 +85,8 @@ def make_pipeline(platform: Platform) -> Any:
             threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
             title: title of the report; empty: made from the name of the label.
             bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
-            spark: where Spark runs: operator, or local[*] on one machine.
-            spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+            spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+            spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         """
         with exit_handler(platform, "Training, with curves and report"):
             load = configure_task(

@@ -21,6 +21,7 @@ from kfp_pipeline.runtime.data_version import fill_date, parse_scheduled_time, v
 from kfp_pipeline.runtime.fingerprint import digest_of_code
 from kfp_pipeline.runtime.kubernetes_api import connect
 from kfp_pipeline.runtime.run_folder import run_folder_of
+from kfp_pipeline.runtime.runner import ON_A_CLUSTER
 from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
 from kfp_pipeline.runtime.step import check_paths, execute_step, record_result, run_task, step_arguments
 from kfp_pipeline.settings import Settings
@@ -125,7 +126,7 @@ def code_version(spark: str, settings: Settings) -> str:
     image stays the same.
     """
     images: list[str] = []
-    if spark == "operator":
+    if spark in ON_A_CLUSTER:
         config = read_config(connect(settings.namespace, settings.patience_seconds), settings.config_map)
         images = images_of(config)
     return hashlib.sha256(json.dumps([digest_of_code(), images]).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The end of a KFP run: deletes its SparkApplications that still run, and writes one summary of the run.
+"""The end of a KFP run: ends its SparkApplications that still run, and writes one summary of the run.
 
 The exit handler's task calls it. KFP passes that task only the run's status, so the applications are found by the label of the run and the
 rest by their annotations.
@@ -17,10 +17,12 @@ from kfp_pipeline.runtime.object_store import Documents
 from kfp_pipeline.runtime.spark_operator.application import TERMINAL_STATES, error_of, is_alive, state_of
 from kfp_pipeline.runtime.spark_operator.manifest import OUTPUT_URI_ANNOTATION, RUN_LABEL, STEP_LABEL, label_value
 from kfp_pipeline.runtime.spark_operator.runner import cancel
+from kfp_pipeline.runtime.spark_operator.session_runner import say_stop, steps_of
 from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of
 from kfp_pipeline.runtime.summary import run_summary
 from spark_jobs.contract import Step, outputs_of
 from spark_jobs.result import RESULT_NAME, Failure, Result
+from spark_jobs.session_requests import SESSION
 
 SUMMARY_NAME = "summary.json"
 REPORT_URI = "report_uri"
@@ -30,7 +32,7 @@ REPORT_URI = "report_uri"
 def end_run(
     cluster: Cluster, documents: Documents, *, run: str, run_folder: str, status: str, message: str, markdown_path: Path
 ) -> dict[str, Any]:
-    """Deletes the applications of a run that still run, and writes the run's summary: JSON for programs, Markdown for KFP's UI.
+    """Ends the applications of a run that still run, and writes the run's summary: JSON for programs, Markdown for KFP's UI.
 
     Args:
         cluster: the namespace of the applications.
@@ -49,7 +51,10 @@ def end_run(
     for application in applications:
         # A driver may run although the operator reports FAILED (kubeflow/spark-operator#2788).
         if state_of(application) not in TERMINAL_STATES or is_alive(driver_pod_of(cluster, application)):
-            cancel(cluster, application["metadata"]["name"])
+            if status == "SUCCEEDED" and _step(application) == SESSION:
+                say_stop(documents, application)  # its log stays, as that of a step's application does
+            else:
+                cancel(cluster, application["metadata"]["name"])
     metrics, report = _metrics_and_report(documents, applications, succeeded=status == "SUCCEEDED")
     reasons = {} if status == "SUCCEEDED" else failures.read_failures(documents, run_folder)
     document = {
@@ -68,7 +73,7 @@ def end_run(
 
 def _described(application: Mapping[str, Any], reasons: Mapping[Step, Failure]) -> dict[str, str]:
     state = state_of(application) or "NEW"
-    step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
+    step = _step(application)
     messages = [reason.message for name, reason in reasons.items() if name == step and state != "COMPLETED"]
     return {
         "step": step,
@@ -85,9 +90,9 @@ def _metrics_and_report(
 
     Of a run that has not succeeded only an evaluation counts: the metrics of a step in the middle would be taken for the run's.
     """
-    evaluations = [application for application in applications if _makes_report(application)]
-    for application in reversed(evaluations or (applications if succeeded else [])):
-        uri = (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, "")
+    steps = [found for application in applications for found in _steps(documents, application)]
+    evaluations = [found for found in steps if found[0] in list(Step) and REPORT_URI in outputs_of(found[0])]
+    for _, uri in reversed(evaluations or (steps if succeeded else [])):
         text = documents.read_text(f"{uri}/{RESULT_NAME}") if uri else None
         result = Result.from_json(text) if text else None
         if result and result.status == "succeeded":
@@ -95,6 +100,12 @@ def _metrics_and_report(
     return {}, ""
 
 
-def _makes_report(application: Mapping[str, Any]) -> bool:
-    step = (application["metadata"].get("labels") or {}).get(STEP_LABEL, "")
-    return step in list(Step) and REPORT_URI in outputs_of(step)
+def _steps(documents: Documents, application: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The steps that an application has run, in their order: name and URI of the output."""
+    if _step(application) == SESSION:
+        return steps_of(documents, application)
+    return [(_step(application), (application["metadata"].get("annotations") or {}).get(OUTPUT_URI_ANNOTATION, ""))]
+
+
+def _step(application: Mapping[str, Any]) -> str:
+    return str((application["metadata"].get("labels") or {}).get(STEP_LABEL, ""))

@@ -14,6 +14,9 @@ from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import Result
 
+ON_A_CLUSTER = ("operator", "shared")
+"""The values of `--spark` that submit SparkApplications: one for each step, or one whose session the steps of a run share."""
+
 
 class Runner(Protocol):
     """Runs a step on Spark and returns its result."""
@@ -47,7 +50,7 @@ def runner_for(
     """Makes the runner that a `--spark` value names.
 
     Args:
-        spark: local, local[N], local[*] or operator.
+        spark: local, local[N], local[*], operator or shared.
         settings: of the platform.
         run: id of the run, for the labels of its SparkApplications.
         overrides: the run's Spark settings: for each step a partial SparkApplication spec.
@@ -58,14 +61,16 @@ def runner_for(
     """
     if re.fullmatch(r"local(\[(\*|[1-9]\d*)\])?", spark):
         return SparkSubmitRunner(spark, settings)
-    if spark == "operator":
+    if spark in ON_A_CLUSTER:
         from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415 - a run on one machine needs no Kubernetes client
         from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner  # noqa: PLC0415
+        from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner  # noqa: PLC0415
         from kfp_pipeline.runtime.supervision import SupervisedRunner  # noqa: PLC0415
 
         cluster = connect(settings.namespace, settings.patience_seconds)
+        kind = SharedSessionRunner if spark == "shared" else SparkOperatorRunner
         return SupervisedRunner(
-            lambda: SparkOperatorRunner(
+            lambda: kind(
                 cluster,
                 config_name=settings.config_map,
                 lease_seconds=settings.lease_seconds,
@@ -75,5 +80,5 @@ def runner_for(
             )
         )
     if spark.startswith("sc://"):
-        raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]' or --spark=operator")
-    raise InputError(f"--spark={spark} is none of local, local[N], local[*], operator")
+        raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]', operator or shared")
+    raise InputError(f"--spark={spark} is none of local, local[N], local[*], operator, shared")

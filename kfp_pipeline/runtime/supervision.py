@@ -28,6 +28,7 @@ RETRY_WAITS_SECONDS = (30.0, 60.0)
 """Pause before each retry of a step; their number is the number of retries."""
 RETRYABLE_TYPES = (
     "Killed", "Evicted", "Preempting", "NodeLost", "DeadlineExceeded", "DriverGone", "QuotaExceeded", "NotGone", "ApiServerAway",
+    "SessionEnded", "SessionSilent",
 )  # fmt: skip
 """Failure types that the cluster caused and not the step. `Deleted` is not among them: the application was deleted on purpose."""
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.__main__ import main as run_words
 from spark_jobs.contract import LoadArgs
 from spark_jobs.errors import EXIT_INPUT, InputError
 from spark_jobs.result import Result
+from spark_jobs.step_command import run_step as run_words
 from spark_jobs.table.source import open_source, quoted
 
 Load = Callable[..., tuple[Any, Path]]

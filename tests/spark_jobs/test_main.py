@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from spark_jobs.__main__ import main as run_words
 from spark_jobs.failure_reasons import describe_failure, java_cause
 from spark_jobs.result import Result
+from spark_jobs.step_command import run_step as run_words
 
 PROJECT = Path(__file__).resolve().parents[2]
 LOAD = ["load", f"--data-uri={PROJECT}/data/bank_sample.csv", f"--specification-uri={PROJECT}/data/bank.toml"]

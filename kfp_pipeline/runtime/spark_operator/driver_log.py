@@ -37,6 +37,8 @@ class DriverLog:
         self._cluster, self._path, self._on_line = cluster, path, on_line
         self._since, self._seen_at_since = "", set[str]()
         self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._begin, self._end = "", ""
+        self._inside = True
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -55,6 +57,13 @@ class DriverLog:
             arguments = (pod, self._stop.is_set)
             self._thread = threading.Thread(target=self.follow, args=arguments, name="driver-log", daemon=True)
             self._thread.start()
+
+    def take_only_between(self, begin: str, end: str) -> None:
+        """Takes only the lines after one that contains `begin` up to one that contains `end`, which ends the stream.
+
+        The other lines of a shared session's driver belong to other tasks. They stay in `tail`, as they may say why the session ended.
+        """
+        self._begin, self._end, self._inside = begin, end, False
 
     def finish(self, seconds: float) -> None:
         """Waits at most `seconds` until the last line was read; the driver must have ended."""
@@ -75,6 +84,9 @@ class DriverLog:
                 with transient_errors_ignored():
                     try:
                         for line in self._cluster.log(pod, DRIVER_CONTAINER, self._since, follow=not stopping):
+                            if self._end and self._end in line:
+                                file.flush()
+                                return
                             self._take(line, file.write)
                         complete = True
                     except ApiException as error:
@@ -94,5 +106,7 @@ class DriverLog:
             self._since, self._seen_at_since = time, set()
         self._seen_at_since.add(stamped)
         self._last.append(line)
-        write(line + "\n")
-        self._on_line(line)
+        if self._inside:
+            write(line + "\n")
+            self._on_line(line)
+        self._inside = self._inside or self._begin in line

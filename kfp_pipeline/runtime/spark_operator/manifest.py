@@ -23,6 +23,7 @@ from kfp_pipeline.runtime.spark_operator.task_config import apply_task_config
 from spark_jobs.arguments import StepArgs, to_argv
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
+from spark_jobs.session_requests import SESSION
 
 Document = dict[str, Any]
 TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "limits.yaml"
@@ -95,23 +96,67 @@ def build_application(
         InputError: the template or a change is not valid, or the run may not change that field.
     """
     check_overrides(overrides)
+    if SESSION in overrides:
+        raise InputError(
+            f"the run's Spark settings: {SESSION} is for a session that the steps share: say --spark=shared, or name a step"
+        )
     for other in Step:  # a wrong setting of a later step fails before the first step runs
         _merged_template(config, other, overrides, {})
     application = _merged_template(config, step, overrides, task_config or {})
-    spec = application["spec"]
-    spec["arguments"] = [str(step), *to_argv(args)]
-    output = str(vars(args)["output_uri"])
+    application["spec"]["arguments"] = [str(step), *to_argv(args)]
+    hashed = spec_hash(application["spec"])
+    return _identified(application, step, str(vars(args)["output_uri"]), run, hashed)
+
+
+def build_session_application(
+    config: Mapping[str, str],
+    session_uri: str,
+    run_folder: str,
+    *,
+    run: str,
+    overrides: Mapping[str, Any],
+    task_config: Mapping[str, Any] | None = None,
+) -> Document:
+    """Builds the SparkApplication whose session the steps of a run share.
+
+    Args:
+        config: see `build_application`.
+        session_uri: URI of the session's folder, another one for each attempt; it does not count in the digest of the spec.
+        run_folder: URI of the run's folder, from which the name is made.
+        run: see `build_application`.
+        overrides: the run's Spark settings: a partial spec named `session`, and one named `all`.
+        task_config: see `build_application`; all tasks of the run must have the same.
+
+    Raises:
+        InputError: as `build_application`, or the settings name a single step.
+    """
+    check_overrides(overrides)
+    if steps := [name for name in overrides if name in list(Step)]:
+        raise InputError(
+            f"the run's Spark settings: with --spark=shared no step has a driver of its own, so {', '.join(steps)} can have no settings; "
+            f"give them to {SESSION}, or say --spark=operator"
+        )
+    application = _merged_template(config, SESSION, overrides, task_config or {})
+    hashed = spec_hash(application["spec"])
+    application["spec"]["arguments"] = [SESSION, session_uri]
+    return _identified(application, SESSION, session_uri, run, hashed, name_from=run_folder)
+
+
+def _identified(
+    application: Document, program: str, output: str, run: str, hashed: str, name_from: str = ""
+) -> Document:
+    """Adds the name, labels and annotations by which the application is found again."""
     metadata = application["metadata"]
-    metadata["name"] = application_name(step, output)
-    labels = {**MANAGED_BY, STEP_LABEL: str(step), **({RUN_LABEL: label_value(run)} if run else {})}
+    metadata["name"] = application_name(program, name_from or output)
+    labels = {**MANAGED_BY, STEP_LABEL: str(program), **({RUN_LABEL: label_value(run)} if run else {})}
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-    annotations = {OUTPUT_URI_ANNOTATION: output, SPEC_HASH_ANNOTATION: spec_hash(spec)}
+    annotations = {OUTPUT_URI_ANNOTATION: output, SPEC_HASH_ANNOTATION: hashed}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
     return application
 
 
 def _merged_template(
-    config: Mapping[str, str], step: Step, overrides: Mapping[str, Any], task_config: Mapping[str, Any]
+    config: Mapping[str, str], step: str, overrides: Mapping[str, Any], task_config: Mapping[str, Any]
 ) -> Document:
     """Merges the changes of the platform, the pipeline's author and the run into the template, in this order."""
     application = _document(config, TEMPLATE_KEY)
@@ -134,7 +179,7 @@ def _merged_template(
 def driver_memory(
     application: Mapping[str, Any],
     config: Mapping[str, str],
-    step: Step,
+    step: str,
     overrides: Mapping[str, Any],
     task_config: Mapping[str, Any],
 ) -> str:
@@ -143,7 +188,7 @@ def driver_memory(
     Args:
         application: as `build_application` made it from the other arguments.
         config: see `build_application`.
-        step: see `build_application`.
+        step: the step, or `session`.
         overrides: see `build_application`.
         task_config: see `build_application`.
     """
@@ -161,12 +206,14 @@ def driver_memory(
     return f"{memory}, from {setting[-1] if setting else 'nobody'}"
 
 
-def application_name(step: Step, output_uri: str) -> str:
-    """Makes the name of a task's application: the same for each attempt of the task, because KFP keeps the artifact's URI in a retry.
+def application_name(program: str, uri: str) -> str:
+    """Makes the name of an application from a step and the URI of its output, or from `session` and the URI of the run's folder.
+
+    The name is the same for each attempt of a task, because KFP keeps the artifact's URI in a retry.
 
     The names of two tasks always differ. A name is a DNS-1035 label of at most 56 characters: Spark appends `-driver` for the pod.
     """
-    return f"spark-kfp-{step}-{hashlib.sha256(output_uri.encode()).hexdigest()[:12]}"
+    return f"spark-kfp-{program}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
 
 
 def spec_hash(spec: Mapping[str, Any]) -> str:
@@ -199,8 +246,8 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
 
 def _check_steps(changes: Mapping[str, Any], where: str) -> None:
     for name, change in changes.items():
-        if name not in ("all", *Step):
-            raise InputError(f"{where}: {name!r} is no step; use all, {', '.join(Step)}")
+        if name not in ("all", SESSION, *Step):
+            raise InputError(f"{where}: {name!r} is no step; use all, {SESSION}, {', '.join(Step)}")
         if change is not None and not isinstance(change, Mapping):
             raise InputError(f"{where}: {name} must be a mapping like {{driver: {{memory: 2g}}}}")
 

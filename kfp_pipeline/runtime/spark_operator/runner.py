@@ -90,21 +90,19 @@ class SparkOperatorRunner:
             raise InputError(f"{output}: --spark=operator writes to an object store; give a URI like s3://BUCKET/NAME")
         config = read_config(self._cluster, self._config_name)
         limits = Limits.from_yaml(config.get(LIMITS_KEY, ""))
-        desired = build_application(config, step, args, run=self._run, **self._changes)
+        desired, settings_name = self._build(config, step, args)
         desired["metadata"]["annotations"] |= {
             ATTEMPT_ANNOTATION: self._attempt,
             LEASE_ANNOTATION: str(self._lease_seconds),
         }
         self._add_owners(desired)
-        self._log_line(f"driver memory: {driver_memory(desired, config, step, **self._changes)}")
+        self._log_line(f"driver memory: {driver_memory(desired, config, settings_name, **self._changes)}")
         with DriverLog(self._cluster, log_path, self._log_line) as log:
             try:
                 application = self._submit(desired, output, limits)
                 lease = Lease(self._cluster, application, platform.node())
-                application = ApplicationTracker(
-                    self._cluster, application, limits, log, lease, self._log_line
-                ).wait_until_ended()
-                return self._read_result(application, log, args)
+                tracker = ApplicationTracker(self._cluster, application, limits, log, lease, self._log_line)
+                return self._follow(tracker, step, args)
             except StepError as error:
                 raise type(error)(error.failure, error.log, str(log_path)) from error
             except KeyboardInterrupt:
@@ -114,6 +112,14 @@ class SparkOperatorRunner:
             finally:
                 log.finish(LOG_SECONDS)
                 self._archive_log(log_path, output)
+
+    def _build(self, config: Mapping[str, str], step: Step, args: StepArgs) -> tuple[Document, str]:
+        """Builds the application that runs the step; returns also the name under which its resources are set."""
+        return build_application(config, step, args, run=self._run, **self._changes), step
+
+    def _follow(self, tracker: ApplicationTracker, _: Step, args: StepArgs) -> Result:
+        """Follows the application to its end and reads the step's result."""
+        return self._read_result(tracker.wait_until_ended(), tracker.log, args)
 
     def _add_owners(self, desired: Document) -> None:
         """Copies the owner references of the task's pod, such as KFP's workflow: if that is deleted, so is the application."""
@@ -168,10 +174,14 @@ class SparkOperatorRunner:
                 f"{desired['metadata']['annotations'][SPEC_HASH_ANNOTATION]}); wait for it, or end it: spark-kfp cancel {name}"
             )
             raise PermanentError(Failure(kind="input", type="AnotherSpec", message=message))
-        if not ended:
-            return True
-        if not same:
-            return False
+        return not ended or (same and self._counts_although_ended(existing, output))
+
+    def _counts_although_ended(self, existing: Document, output: str) -> bool:
+        """Whether an application of an earlier attempt that has ended has done the step.
+
+        Raises:
+            PermanentError: it failed, and a retry cannot help.
+        """
         if state_of(existing) == "COMPLETED":
             return self._documents.read_text(f"{output}/{RESULT_NAME}") is not None
         error = self._explain(existing, "")
@@ -207,18 +217,30 @@ class SparkOperatorRunner:
         log.finish(LOG_SECONDS)
         if exit_code_of(driver) not in (None, 0):
             raise self._explain(application, log.tail)
-        uri = f"{vars(args)['output_uri']}/{RESULT_NAME}"
-        text = self._documents.read_text(uri)
-        try:
-            result = Result.from_json(text) if text else None
-        except ValueError as error:
-            raise PermanentError(Failure(kind="fault", type="DamagedResult", message=f"{uri}: {error}")) from error
+        result = self._result_document(args)
         if result and result.status == "succeeded" and dict(result.arguments) == vars(args):
             return result
         if state_of(application) == "FAILED" and exit_code_of(driver) is None:
             raise self._explain(application, log.tail)
+        raise self._no_result(args, log)
+
+    def _result_document(self, args: StepArgs) -> Result | None:
+        """Reads the step's result document; None if there is none.
+
+        Raises:
+            PermanentError: it is damaged.
+        """
+        uri = f"{vars(args)['output_uri']}/{RESULT_NAME}"
+        text = self._documents.read_text(uri)
+        try:
+            return Result.from_json(text) if text else None
+        except ValueError as error:
+            raise PermanentError(Failure(kind="fault", type="DamagedResult", message=f"{uri}: {error}")) from error
+
+    def _no_result(self, args: StepArgs, log: DriverLog) -> TemporaryError:
+        uri = f"{vars(args)['output_uri']}/{RESULT_NAME}"
         message = f"the driver ended well but left no result document at {uri}; what it was to do is not done"
-        raise TemporaryError(Failure(kind="fault", type="NoResult", message=message), log.tail)
+        return TemporaryError(Failure(kind="fault", type="NoResult", message=message), log.tail)
 
     def _explain(self, application: Document, log: str) -> StepError:
         return explain_failure(

@@ -58,6 +58,8 @@ class Limits:
         check_interval_seconds: interval of the checks of a pending driver, of the time limits and of the lease.
         read_interval_seconds: interval after which the application is read although the watch reports no change.
         deletion_seconds: how long a deleted application may still exist.
+        session_answer_seconds: how long a shared session whose driver runs, and which runs no step, may leave a request for one
+            unanswered; its start counts too.
     """
 
     submitted_seconds: float = 300.0
@@ -69,6 +71,7 @@ class Limits:
     check_interval_seconds: float = 5.0
     read_interval_seconds: float = 60.0
     deletion_seconds: float = 90.0
+    session_answer_seconds: float = 180.0
 
     @classmethod
     def from_yaml(cls, text: str) -> Limits:
@@ -97,6 +100,7 @@ class ApplicationTracker:
         log: the driver's log; its stream starts with the driver.
         lease: the lease that is renewed meanwhile.
         log_line: writes a line to the task's log.
+        step_has_ended: asked about once a second while the driver runs, if the application runs more than this step.
     """
 
     cluster: Cluster
@@ -105,6 +109,7 @@ class ApplicationTracker:
     log: DriverLog
     lease: Lease
     log_line: Callable[[str], None]
+    step_has_ended: Callable[[], bool] | None = None
     _stage: Stage = Stage.SUBMITTED
     _stage_began: float = field(default_factory=time.monotonic)
     _problem: StartProblem | None = None
@@ -116,7 +121,7 @@ class ApplicationTracker:
     _read_at: float = field(default_factory=time.monotonic)
 
     def wait_until_ended(self) -> Document:
-        """Waits until the application has ended, in state COMPLETED or FAILED.
+        """Waits until the application has ended, in state COMPLETED or FAILED, or until `step_has_ended`.
 
         Returns:
             The application as it was last read.
@@ -134,6 +139,8 @@ class ApplicationTracker:
                 self._driver = self._driver_of(found)
                 self.application = found
                 if self._has_ended(self._driver):
+                    return found
+                if self.step_has_ended and phase_of(self._driver or {}) == "Running" and self.step_has_ended():
                     return found
                 error = self._limit_error(self._driver)
                 if error:
@@ -207,8 +214,8 @@ class ApplicationTracker:
     def _wait_for_change(self, watch: ObjectWatch) -> None:
         """Waits until the application has changed, or until the next check of what the watch does not report: driver, limits, lease."""
         # FAILED here means that the driver runs all the same; its end does not change the application, so the watch does not report it.
-        failed = state_of(self.application) == "FAILED"
-        watch.wait(min(1.0, self.limits.check_interval_seconds) if failed else self.limits.check_interval_seconds)
+        soon = state_of(self.application) == "FAILED" or self.step_has_ended
+        watch.wait(min(1.0, self.limits.check_interval_seconds) if soon else self.limits.check_interval_seconds)
 
     def _log_state(self, state: str, detail: str) -> None:
         """Logs a new state at once, and new details of the same state only now and then."""
