@@ -100,11 +100,9 @@ class RunSession:
             return EXIT_INPUT
         self._tell(name, StepState(request, RUNNING))
         log.info(begin_line(name, request))
-        try:
-            code = self._run(list(request.argv), self._session)
-            self._session.catalog.clearCache()
-        finally:
-            log.info(end_line(name, request))
+        code = self._run(list(request.argv), self._session)
+        self._session.catalog.clearCache()
+        log.info(end_line(name, request))
         self._tell(name, StepState(request, ENDED, code))
         return code
 

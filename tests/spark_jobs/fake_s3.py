@@ -5,6 +5,7 @@ What it answers follows https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorRes
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -136,7 +137,10 @@ class Handler(BaseHTTPRequestHandler):
         if len(names) > 3:
             parts.append(f"<NextContinuationToken>{escape(names[2])}</NextContinuationToken>")
         for name in names[:3]:
-            parts.append(f"<Contents><Key>{quote(name)}</Key><Size>{len(self.server.objects[name])}</Size></Contents>")
+            content = self.server.objects[name]
+            # The ETag of an object of one part is its MD5: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
+            about = f"<Size>{len(content)}</Size><ETag>{hashlib.md5(content).hexdigest()}</ETag>"
+            parts.append(f"<Contents><Key>{quote(name)}</Key>{about}</Contents>")
         return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
 
     def _refuse(self, status: int, code: str) -> None:

@@ -174,6 +174,8 @@ class FakeOperator:
         driver_starts: how often a driver was made, by application.
         lines_per_stamp: how many log lines in a row bear the very same time.
         awake: clear it, and the operator is away.
+        programs: what a driver does while it runs, by a pattern of the application's name; it gets the application and a function that
+            writes a line into the log and returns whether the pod is still there, and it returns the stages that follow.
     """
 
     def __init__(self, server: FakeKubernetes, speed: float) -> None:
@@ -181,6 +183,7 @@ class FakeOperator:
         self.on_driver_end: Hook = lambda _name, _application: None
         self.driver_starts: Counter[str] = Counter()
         self.lines_per_stamp = 1
+        self.programs: dict[str, Callable[[Document, Callable[[str], bool]], list[Stage]]] = {}
         self.awake = threading.Event()
         self.awake.set()
         self._server = server
@@ -248,6 +251,11 @@ class FakeOperator:
             stage = self._left[uid].pop(0)
             if not self._enter(name, uid, stage):
                 return
+            program = next((found for pattern, found in self.programs.items() if fnmatchcase(name, pattern)), None)
+            if program and stage.phase == "Running":
+                application = self._server.applications[name]
+                self._left[uid] = program(application, lambda line: self._write(f"{name}-driver", line))
+                continue
             end = time.monotonic() + stage.seconds / self.speed
             for number, line in enumerate(stage.log):
                 self._server.stopped.wait(max(0.0, (end - time.monotonic()) / (len(stage.log) - number)))
