@@ -1,7 +1,7 @@
 """The entry point of the Spark programs: `python -m spark_jobs STEP --...`, or `spark-submit .../spark_jobs/__main__.py STEP --...`.
 
 Besides the steps there is one other program, `session URI`: the driver of a Spark session that the steps of a run on a cluster share, see
-`run_session`.
+`cluster_session`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Runs a step, or serves a run as its session; returns the exit code: 0, 2 for bad input, 1 for a fault."""
     if argv[:1] != [SESSION]:
         return run_step(argv)
-    from spark_jobs.run_session import serve  # noqa: PLC0415 - it imports pyspark
+    from spark_jobs.cluster_session import serve  # noqa: PLC0415 - it imports pyspark
 
     return serve(argv[1:])
 

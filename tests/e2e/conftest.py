@@ -110,7 +110,9 @@ class E2E:
             return TaskRun(name, "", "")
         step = Step(task.name)
         uri = task.uri(main_artifact(step), self.root, run_id)
-        return TaskRun(name, application_name(step, uri), uri)
+        shared = values.get("spark") == "shared"
+        named = application_name("session", f"{self.root}/{run_id}") if shared else application_name(step, uri)
+        return TaskRun(name, named, uri)
 
     def wait(self, run: TaskRun, seconds: float = 400) -> tuple[str, str, dict[str, Any]]:
         """The pod's phase at its end, its log, and what the task has put out; uploads what KFP's launcher would."""
@@ -172,6 +174,15 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     yield found
     for pod in found.pods:
         cluster.delete(PODS, pod)
+
+
+@pytest.fixture(scope="module")
+def note() -> Iterator[Callable[..., None]]:
+    """Notes a line of the table of faults."""
+    from faults import fault_table
+
+    with fault_table() as add:
+        yield add
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner
 from spark_jobs import object_store as client
-from spark_jobs import run_session, storage
+from spark_jobs import cluster_session, storage
 from spark_jobs.arguments import from_argv
 from spark_jobs.contract import ARGUMENTS, Step
 from spark_jobs.result import Failure, Result
@@ -78,7 +78,7 @@ class SessionPlace(Bench):
         for name, value in self.s3.environment.items():
             self.patch.setenv(name, value)
         client.from_environment.cache_clear()
-        self.patch.setattr(run_session, "POLL_SECONDS", 0.02)
+        self.patch.setattr(cluster_session, "POLL_SECONDS", 0.02)
         self.documents = object_store
         self.server.operator.speed = 50
         self.server.operator.script("spark-kfp-session-*", [NEW, SUBMITTED, Stage(1, "RUNNING", "Running")])
@@ -97,7 +97,7 @@ class SessionPlace(Bench):
         return SharedSessionRunner(self.cluster(given.pop("patience_seconds", 5.0)), **given)
 
     def _drive(self, application: dict[str, Any], write: Callable[[str], bool]) -> list[Stage]:
-        """The driver: the loop of `run_session`, whose log goes to the pod's."""
+        """The driver: the loop of `cluster_session`, whose log goes to the pod's."""
         handler = logging.Handler()
 
         def emit(record: logging.LogRecord) -> None:
@@ -113,7 +113,7 @@ class SessionPlace(Bench):
         session = SimpleNamespace(catalog=SimpleNamespace(clearCache=lambda: None))
         _, uri = application["spec"]["arguments"]
 
-        serving = run_session.RunSession(uri, session, self._run_step)
+        serving = cluster_session.ClusterSession(uri, session, self._run_step)
         look, driver = serving._next, f"{application['metadata']['name']}-driver"
 
         def look_while_alive() -> str | None:

@@ -45,7 +45,7 @@ IDLE_SECONDS = 900.0
 """After this time without a step the session ends: its run has been forgotten."""
 
 
-class RunSession:
+class ClusterSession:
     """Runs the steps that the tasks of one run ask for."""
 
     def __init__(self, uri: str, session: Any, run: Callable[[list[str], Any], int] = run_step) -> None:
@@ -126,7 +126,7 @@ def serve(argv: Sequence[str]) -> int:
         storage.check_reachable(argv)
         session = build_session(SESSION, storage.session_settings(argv))
         try:
-            return RunSession(argv[0], session).serve()
+            return ClusterSession(argv[0], session).serve()
         finally:
             session.stop()
     except Exception as error:  # the task shows the reason
