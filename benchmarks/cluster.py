@@ -1,6 +1,7 @@
 """Measures the seconds and the S3 requests of each step on a cluster: `python -m benchmarks.cluster DATA_URI --spec FILE --output URI`.
 
-It runs the training pipeline once through the Spark operator. The seconds come from the timestamps of Kubernetes and the operator (whole
+It runs the training pipeline through the Spark operator, first with an application for each step, then with one whose session the steps
+share. The seconds come from the timestamps of Kubernetes and the operator (whole
 seconds), from the step's result document, and from this program's clock. The requests come from MinIO's counters, if the store is MinIO.
 """
 
@@ -17,16 +18,20 @@ import urllib.request
 from pathlib import Path
 
 from kfp_pipeline.local import runs
+from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
+from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner, end_session
 from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import TRAINING
 from spark_jobs.object_store_settings import ObjectStoreSettings
 from spark_jobs.result import Result
 
-COLUMNS = ("submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "detection", "all")
+COLUMNS = (
+    "submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "detection", "all", "shared: work", "shared: all",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -39,20 +44,31 @@ def main() -> None:
     given = parser.parse_args()
     settings, run = Settings.from_environment(), runs.new_id()
     cluster = connect(given.namespace, settings.patience_seconds)
-    place = f"{given.output}/{run}"
     inputs = {"data_uri": given.data_uri, "specification_uri": given.spec}
-    seconds, requests = {}, {}
-    for step in TRAINING.steps:
-        args = TRAINING.arguments_below(place, step, inputs)
-        before, began = request_counts(), time.time()
-        runner = SparkOperatorRunner(cluster, run=run, log_line=lambda _: None)
-        result = runner.run(step, args, Path(settings.runs / run / f"{step}.log"))
-        ended, after = time.time(), request_counts()
-        seconds[str(step)] = stages(cluster, application_name(step, vars(args)["output_uri"]), result, began, ended)
-        requests[str(step)] = {api: after[api] - before.get(api, 0) for api in after if after[api] > before.get(api, 0)}
+    seconds, requests, totals = {}, {}, {"operator": 0.0, "shared": 0.0}
+    for spark, kind in (("operator", SparkOperatorRunner), ("shared", SharedSessionRunner)):
+        place = f"{given.output}/{run}-{spark}"
+        for step in TRAINING.steps:
+            args = TRAINING.arguments_below(place, step, inputs)
+            before, began = request_counts(), time.time()
+            runner = kind(cluster, run=f"{run}-{spark}", log_line=lambda _: None)
+            result = runner.run(step, args, Path(settings.runs / run / f"{step}-{spark}.log"))
+            ended, after = time.time(), request_counts()
+            totals[spark] += ended - began
+            if spark == "operator":
+                name = application_name(step, vars(args)["output_uri"])
+                seconds[str(step)] = stages(cluster, name, result, began, ended)
+            else:
+                seconds[str(step)] |= {"shared: work": result.seconds["work"], "shared: all": ended - began}
+            counts = {api: after[api] - before.get(api, 0) for api in after if after[api] > before.get(api, 0)}
+            requests[f"{step}, {spark}"] = counts
+        if spark == "shared":
+            end_session(cluster, object_store, place)
     print("| step | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
     for name, parts in seconds.items():
         print(f"| {name} | " + " | ".join(f"{parts[column]:.1f}" for column in COLUMNS) + " |")
+    whole = f"{totals['operator']:.1f} s, shared {totals['shared']:.1f} s"
+    print(f"\nall steps: {whole}, {totals['shared'] / totals['operator']:.2f} times as long")
     print("\n| step | S3 requests | by kind |\n|---|---|---|")
     for name, kinds in requests.items():
         listed = ", ".join(f"{api} {count}" for api, count in sorted(kinds.items(), key=lambda item: -item[1]))

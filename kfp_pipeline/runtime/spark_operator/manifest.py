@@ -176,6 +176,12 @@ def _merged_template(
     return application
 
 
+def steps_with_settings(config: Mapping[str, str]) -> list[str]:
+    """Lists the steps for which the platform has settings of their own, which a shared session cannot take."""
+    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
+    return [name for name, change in platform.items() if name in list(Step) and change]
+
+
 def driver_memory(
     application: Mapping[str, Any],
     config: Mapping[str, str],

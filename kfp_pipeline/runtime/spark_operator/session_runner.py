@@ -20,8 +20,10 @@ from kfp_pipeline.runtime.spark_operator.application import is_alive, state_of
 from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
 from kfp_pipeline.runtime.spark_operator.manifest import (
     OUTPUT_URI_ANNOTATION,
+    STEPS_KEY,
     application_name,
     build_session_application,
+    steps_with_settings,
 )
 from kfp_pipeline.runtime.spark_operator.runner import LOG_SECONDS, Document, SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.tracking import ApplicationTracker, driver_pod_of
@@ -49,6 +51,10 @@ class SharedSessionRunner(SparkOperatorRunner):
 
     def _build(self, config: Mapping[str, str], _: Step, args: StepArgs) -> tuple[Document, str]:
         folder = run_folder_of(str(vars(args)["output_uri"]), self._run)
+        if steps := steps_with_settings(config):
+            self._log_line(
+                f"a shared session takes all and {SESSION} of the platform's {STEPS_KEY}, not {', '.join(steps)}"
+            )
         session_uri = f"{folder}/{SESSION}/{uuid.uuid4().hex[:12]}"
         return build_session_application(config, session_uri, folder, run=self._run, **self._changes), SESSION
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from session_place import RUN_FOLDER, SessionPlace, fail, killed
 from test_operator_runner import NAME, Bench
 
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
@@ -59,7 +60,26 @@ class OnACluster:
         return self._bench.server.operator.driver_starts[NAME]
 
 
-RUNNERS: dict[str, Any] = {"spark-submit": OnThisMachine, "operator": OnACluster}
+class InASharedSession:
+    """One SparkApplication for a run, whose session its steps share."""
+
+    def __init__(self, request: pytest.FixtureRequest, folder: Path) -> None:
+        server: FakeKubernetes = request.getfixturevalue("server")
+        self._place = SessionPlace(server, folder, request.getfixturevalue("monkeypatch"))
+        request.addfinalizer(self._place.close)
+        self.args = LoadArgs(data_uri="s3://data/data.csv", output_uri=f"{RUN_FOLDER}/load/table")
+        self.runner: Runner = self._place.runner()
+
+    def behave(self, how: str) -> None:
+        kind = how.partition("_")[0]
+        told = {"killed": killed, "no_result": lambda _: 0}
+        self._place.steps["load"] = told.get(how) or fail(kind, MESSAGES[how])
+
+    def starts(self) -> int:
+        return len(self._place.ran)
+
+
+RUNNERS: dict[str, Any] = {"spark-submit": OnThisMachine, "operator": OnACluster, "shared": InASharedSession}
 
 
 @pytest.fixture(params=RUNNERS)

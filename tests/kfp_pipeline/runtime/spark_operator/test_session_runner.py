@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from session_place import NAME, RUN_FOLDER, SessionPlace, fail, killed, states, succeed
 
 from kfp_pipeline.runtime import object_store
@@ -15,6 +16,7 @@ from kfp_pipeline.runtime.errors import PermanentError, TemporaryError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS
 from kfp_pipeline.runtime.run_end import end_run
 from kfp_pipeline.runtime.spark_operator.application import state_of
+from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.session_runner import end_session
 from kfp_pipeline.runtime.supervision import RETRYABLE_TYPES
 from spark_jobs.contract import TRAINING, Step
@@ -226,6 +228,24 @@ def test_settings_for_a_single_step_are_refused_and_those_of_the_session_are_tak
     spec = place.server.applications[NAME]["spec"]
     assert (spec["driver"]["memory"], spec["executor"]["cores"]) == ("3g", 2)
     assert "driver memory: 3g, from the run's Spark settings, under session" in place.said
+
+
+def test_of_the_platforms_settings_those_of_single_steps_are_passed_over_and_named(place: SessionPlace) -> None:
+    steps = {"train": {"driver": {"memory": "9g"}}, "session": {"driver": {"memory": "3g"}}, "load": None}
+    place.server.update(
+        "configmaps", "spark-kfp", lambda found: found["data"].update({"steps.yaml": yaml.safe_dump(steps)})
+    )
+    run(place, Step.LOAD)
+    assert place.server.applications[NAME]["spec"]["driver"]["memory"] == "3g"
+    assert "a shared session takes all and session of the platform's steps.yaml, not train" in place.said
+    assert "driver memory: 3g, from steps.yaml of the platform, under session" in place.said
+
+
+def test_a_session_has_no_settings_where_each_step_has_an_application(place: SessionPlace) -> None:
+    args = TRAINING.arguments_below(RUN_FOLDER, Step.LOAD, INPUTS)
+    alone = SparkOperatorRunner(place.cluster(), run="run-1", overrides={"session": {"driver": {"memory": "3g"}}})
+    with pytest.raises(InputError, match="say --spark=shared, or name a step"):
+        alone.run(Step.LOAD, args, place.folder / "load.log")
 
 
 def test_a_task_with_other_settings_does_not_join_the_session(place: SessionPlace) -> None:
