@@ -4,7 +4,7 @@ IN_SETUP := bash tools/with_setup.sh
 TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml))
 # Makes an archive of Spark's classes below .tools/ first, for all the Sparks of the tests.
 TESTS := SETUP_GROUPS=docs $(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cache" sh -c 'spark-kfp archive && exec pytest -n 3 --dist loadfile --no-loadscope-reorder "$$@"' sh
-WITH_SPHINX := uv run --frozen --all-extras --group docs
+WITH_SPHINX := uv run --frozen --extra spark --group docs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run compile generate gate upload test slow lint fmt fuzz e2e kind image tag deps bench docs links ci hooks

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from pyspark.sql import is_remote
+
 Value = TypeVar("Value")
 
 
@@ -28,7 +30,7 @@ class BackgroundWork(Generic[Value]):
         self._error: BaseException | None = None
         # A daemon thread: if the main thread fails, the process ends without waiting for this one.
         self._thread = threading.Thread(target=self._run, daemon=True)
-        if small:
+        if small and not is_remote():  # a session of Spark Connect belongs to the thread that has built it
             self._thread.start()
 
     def value(self) -> Value:

@@ -22,6 +22,7 @@ from spark_jobs import object_store, storage
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 from spark_jobs.failure_reasons import describe_failure, write_termination_message
 from spark_jobs.object_names import is_object_store_uri
+from spark_jobs.result import Failure
 from spark_jobs.session import build_session
 from spark_jobs.session_requests import (
     ENDED,
@@ -101,10 +102,22 @@ class ClusterSession:
         self._tell(name, StepState(request, RUNNING))
         log.info(begin_line(name, request))
         code = self._run(list(request.argv), self._session)
+        if code == EXIT_FAULT and not self._spark_runs():
+            # The pod is being deleted, and Spark has ended before Python: no fault of the step, which another session can do.
+            write_termination_message(
+                Failure(kind="fault", type="Killed", message=f"Spark was stopped while step {request.argv[0]} ran")
+            )
+            return EXIT_FAULT
         self._session.catalog.clearCache()
         log.info(end_line(name, request))
         self._tell(name, StepState(request, ENDED, code))
         return code
+
+    def _spark_runs(self) -> bool:
+        try:
+            return bool(self._session.range(1).count())
+        except Exception:  # whatever Py4J and a stopped context raise
+            return False
 
     def _tell(self, name: str, state: StepState) -> None:
         self._steps[name] = state

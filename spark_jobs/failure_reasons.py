@@ -128,5 +128,6 @@ def write_termination_message(failure: Failure) -> None:
     try:
         with TERMINATION_LOG.open("r+", encoding="utf-8") as file:
             file.write(json.dumps({**asdict(failure), "message": failure.message[:1000], "frames": []}))
+            file.truncate()  # of an earlier, longer message
     except OSError:  # not in a container
         log.debug("no %s", TERMINATION_LOG)

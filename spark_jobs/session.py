@@ -6,6 +6,7 @@ results must be the same everywhere, so they are set here and nowhere else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
@@ -27,6 +28,9 @@ START = {
 }
 """Settings that Spark accepts only when a session starts; they change no result."""
 
+SERVER_RETRIES = 6
+"""How often a request to a Spark Connect server is repeated: for about a minute. PySpark's own 15 repetitions take ten minutes."""
+
 
 def build_session(name: str, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
     """Builds a session, or returns the one that this process has.
@@ -35,10 +39,18 @@ def build_session(name: str, storage_settings: Mapping[str, str] | None = None) 
         name: what runs in it, such as the step; part of the application's name in Spark's UI.
         storage_settings: Spark settings with the address of the object store and the credentials, see `storage.session_settings`.
     """
-    builder = SparkSession.builder.appName(f"spark-kfp {name}")
-    for key, value in {**START, **(storage_settings or {})}.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    if (
+        "SPARK_REMOTE" in os.environ
+    ):  # the session of a Spark Connect server, which has started with settings of its own
+        from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415 - needs packages that a classic session does not
+
+        session = SparkSession.builder.getOrCreate()
+        session.client.set_retry_policies([DefaultPolicy(max_retries=SERVER_RETRIES)])
+    else:
+        builder = SparkSession.builder.appName(f"spark-kfp {name}")
+        for key, value in {**START, **(storage_settings or {})}.items():
+            builder = builder.config(key, value)
+        session = builder.getOrCreate()
     for key, value in {**SEMANTICS, **PLANNING}.items():
         session.conf.set(key, value)
     return session

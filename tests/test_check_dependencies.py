@@ -67,7 +67,7 @@ def test_both_resolutions_are_installed_tested_and_told_in_a_line_each(folder: P
     assert second.startswith("oldest: 2 packages, passed in ")
     assert [call for call in calls if call.startswith(("uv lock", "uv sync"))] == [
         "uv lock --check",
-        "uv sync --frozen --all-extras",
+        "uv sync --frozen --extra spark",
     ]
     assert [call.split(" -m pytest")[0] for call in calls if call.startswith("tests of")] == [
         "tests of locked",
@@ -106,9 +106,9 @@ def test_nothing_is_left_in_the_temporary_folder(folder: Path) -> None:
         (
             "sync",
             "one\ntwo",
-            "locked: nothing installed, did not pass: uv sync --frozen --all-extras: two",
+            "locked: nothing installed, did not pass: uv sync --frozen --extra spark: two",
         ),
-        ("sync", "", "locked: nothing installed, did not pass: uv sync --frozen --all-extras: exit code 1"),
+        ("sync", "", "locked: nothing installed, did not pass: uv sync --frozen --extra spark: exit code 1"),
         (
             "tests of locked",
             "....F\nFAILED tests/test_x.py::test_y - assert 1 == 2\nFAILED tests/test_x.py::test_z",

@@ -219,7 +219,7 @@ def build(docs: Path, target: Path) -> subprocess.CompletedProcess[str]:
 
 needs_sphinx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in SITE),
-    reason="the dependency group docs is not installed: uv sync --all-extras --group docs",
+    reason="the dependency group docs is not installed: uv sync --extra spark --group docs",
 )
 
 

@@ -57,7 +57,7 @@ def test_a_machine_that_has_all_runs_the_command_in_the_project_with_its_exit_co
     machine.add_java(tmp_path / "jdk", "21.0.2")
     done = machine.run("bash", "-c", "echo $PWD $JAVA_HOME; exit 7", JAVA_HOME=str(tmp_path / "jdk"))
     assert (done.returncode, done.stdout) == (7, f"{machine.project} {tmp_path / 'jdk'}\n")
-    assert "uv sync --frozen --all-extras" in (machine.project / "calls").read_text(encoding="utf-8")
+    assert "uv sync --frozen --extra spark" in (machine.project / "calls").read_text(encoding="utf-8")
 
 
 def test_the_packages_of_a_group_are_installed_where_it_is_asked_for(machine: Machine, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_packages_of_a_group_are_installed_where_it_is_asked_for(machine: Ma
     done = machine.run("bash", "-c", ":", JAVA_HOME=str(tmp_path / "jdk"), SETUP_GROUPS="docs bench")
     assert done.returncode == 0, done.stderr
     calls = (machine.project / "calls").read_text(encoding="utf-8")
-    assert "uv sync --frozen --all-extras --quiet --group docs --group bench" in calls
+    assert "uv sync --frozen --extra spark --quiet --group docs --group bench" in calls
 
 
 def test_a_python_that_is_too_old_is_named_in_one_sentence(machine: Machine) -> None:

@@ -101,7 +101,7 @@ def _add_run(commands: Any, pipeline: Pipeline) -> None:
     parser.add_argument(
         "--spark",
         default="local[*]",
-        help="where Spark runs (default %(default)s; with --kfp operator, or shared: one session for the run)",
+        help="where Spark runs (default %(default)s): also sc://HOST:PORT; with --kfp operator, or shared: one session for the run",
     )
     parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
     parser.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
@@ -140,7 +140,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return server_parser.run_command(arguments, settings)
     pipeline: Pipeline = arguments.pipeline
     inputs = {name: getattr(arguments, name) for name in pipeline.inputs(Role.SETTING)} | external_inputs(arguments)
-    if not arguments.spark.startswith("local"):
+    if not arguments.spark.startswith(("local", "sc://")):
         raise InputError(
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
         )

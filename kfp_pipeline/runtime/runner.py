@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from kfp_pipeline.runtime.spark_connect.runner import SparkConnectRunner
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs
@@ -50,7 +51,7 @@ def runner_for(
     """Makes the runner that a `--spark` value names.
 
     Args:
-        spark: local, local[N], local[*], operator or shared.
+        spark: local, local[N], local[*], sc://HOST:PORT, operator or shared.
         settings: of the platform.
         run: id of the run, for the labels of its SparkApplications.
         overrides: the run's Spark settings: for each step a partial SparkApplication spec.
@@ -80,5 +81,5 @@ def runner_for(
             )
         )
     if spark.startswith("sc://"):
-        raise InputError(f"--spark={spark} is not supported yet; use --spark='local[*]', operator or shared")
-    raise InputError(f"--spark={spark} is none of local, local[N], local[*], operator, shared")
+        return SparkConnectRunner(spark)
+    raise InputError(f"--spark={spark} is none of local, local[N], local[*], sc://HOST:PORT, operator, shared")

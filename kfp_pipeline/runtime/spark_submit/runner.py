@@ -90,6 +90,7 @@ class SparkSubmitRunner:
         """
         return (
             self._settings.share_session
+            and self._master.startswith("local")
             and not any("://" in uri for uri in uris)
             and total_bytes(uris) < self._settings.compile_tiers_bytes
         )
@@ -149,13 +150,15 @@ def spark_home() -> Path:
     """
     found = importlib.util.find_spec("pyspark")
     if not found or not found.origin:
-        raise InputError(f"pyspark is not installed; install it with `pip install {shlex.join(spark_requirements())}`")
+        raise InputError(
+            f"pyspark is not installed; install it with `pip install {shlex.join(packages_of_extra('spark'))}`"
+        )
     return Path(found.origin).parent
 
 
-def spark_requirements() -> list[str]:
-    """Lists the packages of the extra `spark`. `pip install spark-kfp[spark]` would need spark-kfp to be on a package index."""
-    found = [re.fullmatch(r"(.+?)\s*;\s*extra == .spark.", text) for text in requires("spark-kfp") or ()]
+def packages_of_extra(name: str) -> list[str]:
+    """Lists the packages of an extra. `pip install spark-kfp[NAME]` would need spark-kfp to be on a package index."""
+    found = [re.fullmatch(rf"(.+?)\s*;\s*extra == .{name}.", text) for text in requires("spark-kfp") or ()]
     return [match[1] for match in found if match]
 
 

@@ -21,7 +21,7 @@ from test_operator_runner import Bench
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner
-from spark_jobs import cluster_session, storage
+from spark_jobs import cluster_session, failure_reasons, storage
 from spark_jobs import object_store as client
 from spark_jobs.arguments import from_argv
 from spark_jobs.contract import ARGUMENTS, Step
@@ -59,6 +59,7 @@ class SessionPlace(Bench):
         steps: what a step does, by its name: returns its exit code.
         ran: the steps that were started.
         silent: the driver takes no request.
+        spark_range: `SparkSession.range`; it raises once Spark has ended.
     """
 
     server: FakeKubernetes
@@ -67,6 +68,7 @@ class SessionPlace(Bench):
     steps: dict[str, Callable[[Any], int]] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     silent: bool = False
+    spark_range: Callable[[int], Any] = field(default=lambda rows: SimpleNamespace(count=lambda: rows))
     limits: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,9 +112,12 @@ class SessionPlace(Bench):
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         write("26/11/28 20:00:00 INFO SparkContext: Running Spark version 4.3.0")
-        session = SimpleNamespace(catalog=SimpleNamespace(clearCache=lambda: None))
+        session = SimpleNamespace(catalog=SimpleNamespace(clearCache=lambda: None), range=self._range_now)
         _, uri = application["spec"]["arguments"]
 
+        termination_log = self.folder / "termination-log"
+        termination_log.write_text("")
+        self.patch.setattr(failure_reasons, "TERMINATION_LOG", termination_log)
         serving = cluster_session.ClusterSession(uri, session, self._run_step)
         look, driver = serving._next, f"{application['metadata']['name']}-driver"
 
@@ -133,8 +138,14 @@ class SessionPlace(Bench):
             log.removeHandler(handler)
         if code == 0:
             return [SUCCEEDED, COMPLETED]
-        error = f"driver container failed with ExitCode: {code}, Reason: Error"
-        return [Stage(1, "FAILING", "Failed", error, reason="Error", exit_code=code), Stage(0, "FAILED", error=error)]
+        error, told = f"driver container failed with ExitCode: {code}, Reason: Error", termination_log.read_text()
+        return [
+            Stage(1, "FAILING", "Failed", error, reason="Error", message=told, exit_code=code),
+            Stage(0, "FAILED", error=error),
+        ]
+
+    def _range_now(self, rows: int) -> Any:
+        return self.spark_range(rows)  # a test may change it while a step runs
 
     def _run_step(self, argv: list[str], _: Any) -> int:
         step, *words = argv

@@ -131,6 +131,22 @@ def test_a_driver_that_is_killed_is_told_by_the_step_that_ran_and_the_retry_star
     assert place.ran == ["load", "preprocess", "preprocess"]
 
 
+def test_a_step_that_fails_as_spark_was_stopped_from_outside_is_repeated(place: SessionPlace) -> None:
+    """A pod that is deleted gets SIGTERM: the JVM ends Spark, and Python still reports the error that this brings."""
+
+    def stopped(args: Any) -> int:
+        place.spark_range = broken
+        return fail("fault", "SparkContext was shut down")(args)
+
+    def broken(_: int) -> Any:
+        raise ConnectionError
+
+    place.steps["load"] = stopped
+    with pytest.raises(TemporaryError, match="Spark was stopped while step load ran") as caught:
+        run(place, Step.LOAD)
+    assert caught.value.failure.type in RETRYABLE_TYPES
+
+
 def test_a_second_attempt_of_a_task_follows_the_step_of_the_first(place: SessionPlace) -> None:
     going, goes_on = threading.Event(), threading.Event()
 

@@ -1,0 +1,1 @@
+"""Runs steps as clients of a Spark Connect server that runs already."""
