@@ -63,7 +63,7 @@ def describe_failure(error: Exception, step: str = "", places: Sequence[Path] = 
     text = str(error)
     if advice := input_advice(error, step, places):
         return Failure(kind="input", type=type(error).__name__, message=advice)
-    message = (java_cause(text) or text).strip()[:2000] or repr(error)
+    message = (server_away(text) or java_cause(text) or text).strip()[:2000] or repr(error)
     frames = tuple(traceback.format_exception(error)[-8:])
     return Failure(kind="fault", type=type(error).__name__, message=message, frames=frames)
 
@@ -81,9 +81,19 @@ def input_advice(error: Exception, step: str, places: Sequence[Path]) -> str:
             full = " or ".join(map(str, full_disks(places)))
             where = f"step {step}: " if step else ""
             return f"{where}{line[:300]}: {advice.format(places=f' of {full}' if full else '')}"
+    if "StatusCode.UNAUTHENTICATED" in text:
+        return "the Spark Connect server refuses the token; set SPARK_CONNECT_AUTHENTICATE_TOKEN to its own"
     if path := damaged_file(text):
         return f"{path}: Spark cannot read it; it is damaged or was cut off: write it again"
     return ""
+
+
+def server_away(text: str) -> str:
+    """Returns a sentence about a Spark Connect server that does not answer; empty if the error is another one. It is gRPC's text."""
+    if "StatusCode.UNAVAILABLE" not in text and "StatusCode.DEADLINE_EXCEEDED" not in text:
+        return ""
+    details = re.search(r'details = "(.*?)"\n', text)
+    return f"the Spark Connect server does not answer: {details[1][:300] if details else 'its connection broke'}; see whether it runs"
 
 
 def full_disks(places: Sequence[Path]) -> Sequence[Path]:

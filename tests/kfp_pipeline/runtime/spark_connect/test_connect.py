@@ -60,7 +60,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"sc://127.0.0.1:{self.port}"
+        return f"sc://localhost:{self.port}"  # to another name PySpark sends a token over TLS only
 
 
 def kfp_run(python: str, folder: Path, spark: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +102,7 @@ def running_server(python: str, folder: Path) -> Iterator[Server]:
         [python, "-c", "import pyspark; print(pyspark.__path__[0])"], capture_output=True, text=True, check=True
     )
     conf = {
-        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.address": "localhost",
         "spark.connect.grpc.binding.port": port,
         "spark.connect.authenticate.token": TOKEN,
         "spark.ui.enabled": "false",
