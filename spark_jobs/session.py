@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession, is_remote
 
 SEMANTICS = {
     "spark.sql.session.timeZone": "UTC",
@@ -28,8 +28,8 @@ START = {
 }
 """Settings that Spark accepts only when a session starts; they change no result."""
 
-SERVER_RETRIES = 6
-"""How often a request to a Spark Connect server is repeated: for about a minute. PySpark's own 15 repetitions take ten minutes."""
+SERVER_RETRIES = 5
+"""How often a request to a Spark Connect server is repeated: half a minute if nothing listens. PySpark's own 15 take ten minutes."""
 
 
 def build_session(name: str, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
@@ -54,3 +54,10 @@ def build_session(name: str, storage_settings: Mapping[str, str] | None = None) 
     for key, value in {**SEMANTICS, **PLANNING}.items():
         session.conf.set(key, value)
     return session
+
+
+def stop_session(session: SparkSession) -> None:
+    """Stops a session; one of a Spark Connect server that does not answer is left to the server, which ends it after a while."""
+    if is_remote():
+        session.client.set_retry_policies([])
+    session.stop()

@@ -19,7 +19,7 @@ from spark_jobs.arguments import Role
 from spark_jobs.contract import ARGUMENTS, Step, outputs_of
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
-from spark_jobs.session import build_session
+from spark_jobs.session import build_session, stop_session
 
 log = logging.getLogger("spark_jobs")
 
@@ -52,7 +52,7 @@ def execute(step: Step, args: Any, began: float, session: Any = None) -> Result:
     try:
         return run_in_session(own, step, args, began)
     finally:
-        own.stop()
+        stop_session(own)
 
 
 def run_in_session(session: Any, step: Step, args: Any, began: float) -> Result:

@@ -167,7 +167,7 @@ def test_a_server_that_is_not_there_is_told_at_once(environment: str, tmp_path: 
 def test_a_server_that_dies_or_falls_silent_in_a_step_is_told(
     environment: str, tmp_path: Path, blow: signal.Signals
 ) -> None:
-    """A silent one is given the time that a step may take without an answer, which the test makes short."""
+    """PySpark notices a silent one after 80 s, a time that the test makes short."""
     with running_server(environment, tmp_path) as server:
 
         def strike() -> None:
@@ -179,7 +179,8 @@ def test_a_server_that_dies_or_falls_silent_in_a_step_is_told(
 
         threading.Thread(target=strike, daemon=True).start()
         began = time.monotonic()
-        done = kfp_run(environment, tmp_path, server.url, "--no-cache")
+        url = f"{server.url}/;grpc_keepalive_time_ms=10000;grpc_keepalive_timeout_ms=5000"
+        done = kfp_run(environment, tmp_path, url, "--no-cache")
         assert done.returncode == 1, done.stdout
         assert "the Spark Connect server does not answer" in done.stderr
         assert time.monotonic() - began < 300
