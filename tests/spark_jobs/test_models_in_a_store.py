@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
@@ -59,6 +60,20 @@ def test_an_earlier_model_is_replaced_whole(door: FakeS3, model: Any) -> None:
     storage.write_model(model, URI)
     assert "run/model/stages/9_old/metadata/part-00000" not in door.objects
     assert "run/model_of_another/metadata/part-00000" in door.objects
+
+
+@pytest.mark.parametrize("master", ["k8s://https://10.0.0.1:443", "spark://host:7077", "yarn"])
+def test_executors_elsewhere_write_to_the_store_themselves(
+    door: FakeS3, monkeypatch: pytest.MonkeyPatch, master: str
+) -> None:
+    session, saver = MagicMock(), MagicMock()
+    session.builder.getOrCreate().conf.get = {"spark.master": master}.get
+    monkeypatch.setattr(storage, "SparkSession", session)
+    storage.write_model(saver, URI)
+    saver.write().overwrite().save.assert_called_once_with("s3a://kfp/run/model")
+    storage.read_classifier(saver, URI)
+    saver.load.assert_called_once_with("s3a://kfp/run/model")
+    assert not door.requests
 
 
 def test_an_upload_that_breaks_off_leaves_no_model_that_spark_loads(
