@@ -84,9 +84,14 @@ def select_tables(names: Sequence[str], key: str, suffixes: Sequence[str]) -> li
         return [key]
     if literal_prefix(key) != key:
         return sorted(name for name in names if matches(name, key) and not name.endswith("/")) or None
-    visible = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
+    visible = [name for name in below if not is_hidden(name)]
     found = sorted(f"{base}{name}" for name in visible if name.endswith(tuple(suffixes)))
     return found if found or below or base in names else None
+
+
+def is_hidden(name: str) -> bool:
+    """Returns whether a part of a name begins with `.` or `_`: Spark passes over such files."""
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -13,12 +13,20 @@ import io
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlparse
 
 from spark_jobs.errors import InputError, UnavailableError
-from spark_jobs.object_names import ListedObject, at_or_below, bucket_and_key, literal_prefix, select_tables
+from spark_jobs.object_names import (
+    ListedObject,
+    at_or_below,
+    bucket_and_key,
+    is_hidden,
+    literal_prefix,
+    select_tables,
+)
 from spark_jobs.object_store_settings import CredentialsUnavailableError, ObjectStoreSettings
 
 if TYPE_CHECKING:
@@ -33,6 +41,8 @@ PATIENCE_SECONDS = 120.0
 """How long a request is retried if the store has answered before, so that the endpoint and the keys are known to be right."""
 BRIEF_SECONDS = 3.0
 """How long an optional request is retried, such as one that archives a log; it must not delay the end of a task."""
+TRANSFERS = 8
+"""How many files of a folder are sent or received at a time."""
 REFUSAL_ADVICE = {
     "ExpiredToken": "the temporary keys have expired; get new ones, and set AWS_SESSION_TOKEN with them",
     "InvalidToken": "it does not know the session token; check AWS_SESSION_TOKEN, which belongs to one pair of keys",
@@ -82,7 +92,7 @@ class ObjectStore:
             credentials=settings.provider(),
             secure=address.scheme == "https",
             region=settings.region,
-            http_client=urllib3.PoolManager(timeout=timeout, retries=False),
+            http_client=urllib3.PoolManager(timeout=timeout, retries=False, maxsize=TRANSFERS),
         )
 
     def read(self, uri: str) -> bytes:
@@ -142,6 +152,44 @@ class ObjectStore:
         if stored.size != size:
             raise InputError(f"{uri}: {stored.size} bytes arrived of {size}; {path} changed meanwhile? Upload it again")
         return digest
+
+    def upload_folder(self, folder: Path, uri: str, *, last: str) -> None:
+        """Uploads the files of a folder, several at a time, but none that Spark passes over.
+
+        Args:
+            folder: the folder, of small files.
+            uri: URI of the folder of objects.
+            last: name of the subfolder that is uploaded when all else has arrived.
+        """
+
+        def put(name: str) -> None:
+            self.write(f"{uri.rstrip('/')}/{name}", (folder / name).read_bytes())
+
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        visible = [name for name in names if not is_hidden(name)]
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            for is_last in (False, True):
+                list(pool.map(put, [name for name in visible if name.startswith(f"{last}/") == is_last]))
+
+    def download_folder(self, uri: str, folder: Path) -> None:
+        """Downloads the small objects below a URI, several at a time, but none that Spark passes over.
+
+        Raises:
+            FileNotFoundError: there are none.
+        """
+
+        def get(name: str) -> None:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.read(f"{uri.rstrip('/')}/{name}"))
+
+        start = f"{bucket_and_key(uri)[1].rstrip('/')}/"
+        names = [item[0].removeprefix(start) for item in self._list(uri, start) if not item[0].endswith("/")]
+        visible = [name for name in names if not is_hidden(name)]
+        if not visible:
+            raise FileNotFoundError(f"{uri}: no such folder")
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            list(pool.map(get, visible))
 
     def check(self, uri: str) -> None:
         if not self.bucket_exists(uri):

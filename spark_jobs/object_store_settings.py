@@ -138,8 +138,10 @@ class ObjectStoreSettings:
             **(own_store if self.endpoint_url else {}),
             "spark.hadoop.fs.s3a.endpoint.region": self.region,
             "spark.hadoop.fs.s3a.aws.credentials.provider": self.credentials_source.value,
-            "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",  # fewer checks: only this step writes below its output
+            "spark.hadoop.fs.s3a.performance.flags": "create,delete,mkdir",  # fewer checks: only this step writes below its output
             "spark.hadoop.fs.s3a.committer.name": "magic",
+            # A task notes its uploads in memory until it commits them, not in objects of their own.
+            "spark.hadoop.fs.s3a.committer.magic.track.commits.in.memory.enabled": "true",
             "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
             "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
             "spark.sql.sources.commitProtocolClass": f"{cloud}.PathOutputCommitProtocol",

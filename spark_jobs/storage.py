@@ -7,13 +7,16 @@ Only this module knows whether a URI is a path of this machine (`file:` or no sc
 from __future__ import annotations
 
 import gzip
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from pyspark.ml import Model, PipelineModel
 from pyspark.ml.pipeline import PipelineSharedReadWrite
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
+from pyspark.sql.utils import is_remote
 
 from spark_jobs import object_store
 from spark_jobs.dialect import HEAD_BYTES, TEXT_SUFFIXES
@@ -22,6 +25,8 @@ from spark_jobs.local_files import LocalFiles
 from spark_jobs.object_names import is_object_store_uri, scheme_of
 from spark_jobs.result import RESULT_NAME, Result
 
+MODEL_METADATA = "metadata"
+"""Folder of a saved model's own metadata, without which Spark does not load it."""
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 
 
@@ -204,12 +209,21 @@ def write_table(table: DataFrame, uri: str, partition_by: Sequence[str] = ()) ->
 
 def read_model(uri: str) -> PipelineModel:
     """Loads a saved PipelineModel."""
-    return PipelineModel.load(spark_paths([uri])[0])
+    model: PipelineModel = _load(PipelineModel, uri)
+    return model
 
 
 def read_classifier(kind: Any, uri: str) -> Any:
     """Loads a saved classifier; `kind` is its class."""
-    return kind.load(spark_paths([uri])[0])
+    return _load(kind, uri)
+
+
+def _load(kind: Any, uri: str) -> Any:
+    if not _goes_by_disk(uri):
+        return kind.load(spark_paths([uri])[0])
+    with tempfile.TemporaryDirectory(prefix="spark-kfp-model-") as folder:
+        object_store.from_environment().download_folder(uri, Path(folder))
+        return kind.load(f"file:{folder}")
 
 
 def stage_path(model: PipelineModel, stage: Model) -> str:
@@ -218,5 +232,25 @@ def stage_path(model: PipelineModel, stage: Model) -> str:
 
 
 def write_model(model: Any, uri: str) -> None:
-    """Saves a model and replaces an earlier one. Each stage needs Spark jobs of its own, and many requests in an object store."""
-    model.write().overwrite().save(spark_uri(uri))
+    """Saves a model and replaces an earlier one. Each part of each stage is a Spark job of its own.
+
+    S3A needs about 45 requests to commit one part. So, if Spark can write to this machine's disk, the parts are saved there, and then
+    uploaded whole. The model's own metadata come last, so that what is left of a killed step cannot be loaded.
+    """
+    if not _goes_by_disk(uri):
+        model.write().overwrite().save(spark_uri(uri))
+        return
+    with tempfile.TemporaryDirectory(prefix="spark-kfp-model-") as folder:
+        model.write().overwrite().save(f"file:{folder}")
+        remove(uri)
+        object_store.from_environment().upload_folder(Path(folder), uri, last=MODEL_METADATA)
+
+
+def _goes_by_disk(uri: str) -> bool:
+    """Returns whether a model at this URI passes through a folder of this machine.
+
+    That needs a Spark whose tasks run on this machine: an executor in another pod would write to the disk of its own.
+    """
+    if not is_object_store_uri(uri) or is_remote():
+        return False
+    return str(SparkSession.builder.getOrCreate().conf.get("spark.master")).startswith("local")

@@ -26,7 +26,7 @@ from spark_jobs.table.profiling import (
     melt,
     sample_by_hash,
 )
-from spark_jobs.table.source import Source, is_missing_number, raw_text, to_double, trimmed
+from spark_jobs.table.source import Source, is_missing_number, raw_text, raw_texts, to_double, trimmed
 
 _DATE = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
 _DATE += r"|\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4}"
@@ -123,9 +123,7 @@ def _advice_without_features(source: Source, label: str, kinds: Mapping[str, str
 def _statistics(source: Source, names: Sequence[str]) -> dict[str, Row]:
     """Counts the kinds of cells of each column, in the order of `names`; the result lacks columns without any value."""
     cell, number = F.col("cell"), F.col("number")
-    raw = melt(
-        source.rows.where(F.col(source.corrupt_record).isNull()), F.array(*[raw_text(source, name) for name in names])
-    )
+    raw = melt(source.rows.where(F.col(source.corrupt_record).isNull()), raw_texts(source, names))
     cells = raw.select("place", trimmed(cell).alias("cell")).where(cell.isNotNull())
     numbers = cells.select("place", cell, to_double(cell).alias("number"))
     # The conditions are columns, because Spark would evaluate a condition again for each aggregate that uses it. The slow patterns are
@@ -178,8 +176,7 @@ def _find_leaks(source: Source, label: str, features: Sequence[str], kinds: Mapp
     """Finds the columns that nearly determine the label, in a sample of the `rows` rows that have a label."""
     truth = trimmed(raw_text(source, label))
     good = source.rows.where(F.col(source.corrupt_record).isNull() & truth.isNotNull())
-    raw = F.array(*[raw_text(source, name) for name in features])
-    labels, sampled = sample_by_hash(good, truth, raw, len(features), rows)
+    labels, sampled = sample_by_hash(good, truth, raw_texts(source, features), len(features), rows)
     leaks = []
     for name, cells in zip(features, sampled, strict=True):
         texts = [(cell or "").strip() or None for cell in cells]

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.contract import LEAK
 from spark_jobs.dataset import Specification
-from spark_jobs.table.source import quoted
+from spark_jobs.table.source import array_of, quoted, quoted_name
 
 MAX_EXACT_ROWS = 1_000_000
 """From this number of rows on, distinct values are estimated, because an exact count would sort every value of the table."""
@@ -108,7 +108,7 @@ def _number_cells(names: Sequence[str]) -> Column:
 
 
 def _array(names: Sequence[str], kind: str) -> Column:
-    return F.array(*map(quoted, names)).cast(f"array<{kind}>")
+    return array_of(map(quoted_name, names)).cast(f"array<{kind}>")
 
 
 def approximate_distinct(column: Column) -> Column:

@@ -7,7 +7,7 @@ wrong. This module does not know the roles of the columns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -41,9 +41,9 @@ class Source:
     columns: tuple[str, ...]
     dialect: Dialect | None
 
-    @property
+    @functools.cached_property
     def prefix(self) -> str:
-        """The prefix of load's own columns; no column of the table begins with it."""
+        """The prefix of load's own columns; no column of the table begins with it. Finding it compares all names."""
         return own_prefix(self.columns)
 
     @functools.cached_property
@@ -249,14 +249,27 @@ def _with_position(rows: DataFrame, prefix: str) -> DataFrame:
 
 def raw_text(source: Source, name: str) -> Column:
     """Returns a column as untrimmed text; all null if the column is nested."""
+    return F.expr(_raw_text(source, name))
+
+
+def raw_texts(source: Source, names: Iterable[str]) -> Column:
+    """Returns an array of columns as untrimmed texts, in the order of `names`."""
+    return array_of(_raw_text(source, name) for name in names)
+
+
+def _raw_text(source: Source, name: str) -> str:
     if name in source.nested:
-        return F.lit(None).cast("string")
-    kind, column = source.types[name], quoted(name)
+        return "CAST(NULL AS string)"
+    kind, column = source.types[name], quoted_name(name)
     if isinstance(kind, FractionalType) and not (isinstance(kind, DecimalType) and kind.scale == 0):
         # Cast by way of text, so that a float 0.1 does not become 0.10000000149; a decimal 1.50 becomes 1.5.
-        double = column.cast("string").cast("double")
-        column = F.nanvl(double, F.lit(None).cast("double"))
-    return column if isinstance(kind, StringType) else column.cast("string")
+        column = f"nanvl(CAST(CAST({column} AS string) AS double), CAST(NULL AS double))"
+    return column if isinstance(kind, StringType) else f"CAST({column} AS string)"
+
+
+def array_of(expressions: Iterable[str]) -> Column:
+    """Returns an array of SQL expressions. PySpark would make a thousand columns by thousands of calls into the JVM, SQL takes one."""
+    return F.expr(f"array({', '.join(expressions)})")
 
 
 def trimmed(raw: Column) -> Column:

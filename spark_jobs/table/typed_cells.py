@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.cells import MAX_NUMBER, MISSING_LABELS
 from spark_jobs.dataset import Specification
-from spark_jobs.table.source import Source, is_missing_number, quoted_name, raw_text, to_double, trimmed
+from spark_jobs.table.source import Source, is_missing_number, quoted_name, raw_texts, to_double, trimmed
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,15 @@ def type_rows(cells: CellArrays) -> DataFrame:
         One row for each row of the source, with the columns of `cells`, those of `POSITION` and the corrupt record.
     """
     source, label = cells.source, cells.specification.label
-    raw = F.array(*[raw_text(source, name) for name in cells.index])
     text = F.get(cells.texts, F.lit(cells.index[label]))
     positions = cells.numeric_positions()
     # Several selects, each of which uses the columns of the one before: in a single one, Spark would compute shared values again.
     return (
-        source.rows.select(F.transform(raw, trimmed).alias(cells.texts), *source.position, source.corrupt_record)
+        source.rows.select(
+            F.transform(raw_texts(source, cells.index), trimmed).alias(cells.texts),
+            *source.position,
+            source.corrupt_record,
+        )
         .withColumns(
             {
                 cells.numbers: F.transform(

@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import AssumeRoleProvider
+from pyspark.ml import Pipeline
+from pyspark.ml.feature import StringIndexer
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
@@ -125,3 +128,16 @@ def test_keys_without_their_token_are_refused(keys: pytest.MonkeyPatch) -> None:
     object_store.from_environment.cache_clear()
     with pytest.raises(InputError, match=r"refuses \(\w+\)"):
         storage.read_text("s3://kfp/a")
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("keys")
+def test_a_model_comes_back_from_it(spark: Any) -> None:
+    rows = spark.createDataFrame([("a",), ("b",), ("a",)], "kind string")
+    model = Pipeline(stages=[StringIndexer(inputCol="kind", outputCol="index")]).fit(rows)
+    for _ in range(2):  # the second one replaces the first
+        storage.write_model(model, "s3://kfp/run/model")
+        names = [item[0].split("/")[2] for item in task_side.list_objects("s3://kfp/run/model")]
+        assert sorted(names) == ["metadata", "stages", "stages"]
+    expected = [row["index"] for row in model.transform(rows).collect()]
+    assert [row["index"] for row in storage.read_model("s3://kfp/run/model").transform(rows).collect()] == expected

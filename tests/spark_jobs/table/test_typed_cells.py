@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.clientserver import JavaClient
 from pyspark.sql import functions as F
 
 from spark_jobs.contract import LoadArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.table import profiling
-from spark_jobs.table.source import open_source
+from spark_jobs.table.source import open_source, raw_texts
 from spark_jobs.table.typed_cells import CellArrays, row_hash, type_rows
 
 pytestmark = pytest.mark.spark
@@ -112,3 +113,25 @@ def test_the_hash_of_typed_cells_is_that_of_the_written_row(spark: Any, tmp_path
     assert len({row["hash"] for row in found}) == 4
     assert all(row["hash"] == row["expected"] for row in found)
     assert hashed.where(F.col("z") == 0).first()["k"] is None
+
+
+def test_a_query_of_many_columns_takes_no_more_calls_into_the_jvm(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, send = [0], JavaClient.send_command
+
+    def counted(self: Any, *args: Any, **settings: Any) -> Any:
+        calls[0] += 1
+        return send(self, *args, **settings)
+
+    monkeypatch.setattr(JavaClient, "send_command", counted)
+    took = {}
+    for columns in (5, 5, 300):  # the first one loads classes
+        names = [f"x{i}" for i in range(columns)]
+        kind = Specification(label="b", numeric=tuple(names[::2]), categorical=tuple(names[1::2]))
+        cells = cells_of(spark, tmp_path / "t.csv", ",".join([*names, "b"]) + "\n" + "1," * columns + "yes\n", kind)
+        began = calls[0]
+        type_rows(cells)
+        profiling.melt(cells.source.rows, raw_texts(cells.source, names))
+        took[columns] = calls[0] - began
+    assert 100 < took[300] < took[5] + 50, took
