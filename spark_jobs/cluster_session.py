@@ -40,6 +40,9 @@ from spark_jobs.session_requests import (
 from spark_jobs.step_command import run_step, start_log
 
 log = logging.getLogger("spark_jobs")
+MASTER = "local[*]"
+"""Spark runs in the driver's pod alone, without executors. The session is for small data: an executor would take longer to start than its
+work, and could not write a model to this pod's disk, from which it is uploaded with a tenth of the requests."""
 POLL_SECONDS = 1.0
 """Between two looks for a new request. Each is one request to the object store."""
 IDLE_SECONDS = 900.0
@@ -137,7 +140,7 @@ def serve(argv: Sequence[str]) -> int:
                 f"{SESSION} takes one argument, the URI of its folder in an object store: s3://BUCKET/RUN/session/ID"
             )
         storage.check_reachable(argv)
-        session = build_session(SESSION, storage.session_settings(argv))
+        session = build_session(SESSION, storage.session_settings(argv), MASTER)
         try:
             return ClusterSession(argv[0], session).serve()
         finally:

@@ -32,11 +32,14 @@ SERVER_RETRIES = 5
 """How often a request to a Spark Connect server is repeated: half a minute if nothing listens. PySpark's own 15 take ten minutes."""
 
 
-def build_session(name: str, storage_settings: Mapping[str, str] | None = None) -> SparkSession:
+def build_session(
+    name: str, storage_settings: Mapping[str, str] | None = None, master: str = ""
+) -> SparkSession:
     """Builds a session, or returns the one that this process has.
 
     Args:
         name: what runs in it, such as the step; part of the application's name in Spark's UI.
+        master: Spark's master URL; empty: that of spark-submit.
         storage_settings: Spark settings with the address of the object store and the credentials, see `storage.session_settings`.
     """
     if (
@@ -50,7 +53,7 @@ def build_session(name: str, storage_settings: Mapping[str, str] | None = None) 
         builder = SparkSession.builder.appName(f"spark-kfp {name}")
         for key, value in {**START, **(storage_settings or {})}.items():
             builder = builder.config(key, value)
-        session = builder.getOrCreate()
+        session = (builder.master(master) if master else builder).getOrCreate()
     for key, value in {**SEMANTICS, **PLANNING}.items():
         session.conf.set(key, value)
     return session
