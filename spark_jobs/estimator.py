@@ -2,7 +2,7 @@
 
 To add an estimator, write one module in `spark_jobs.estimators` with the attributes and functions of `Estimator`, and declare its settings
 in `spark_jobs.contract`: a dataclass that is listed in `ESTIMATORS` and is a base class of `TrainArgs`.
-`spark_jobs.estimators.logistic_regression` is the example to copy.
+`spark_jobs.estimators.logistic_regression` is the example to copy; what estimators made of trees share is in `spark_jobs.trees`.
 """
 
 from __future__ import annotations
@@ -76,8 +76,16 @@ class Estimator(Protocol):
             `coefficients` (see `coefficient_rows`) or `importances` (see `importance_rows`).
         """
 
-    def scorecard(self, model: Any) -> dict[str, Any] | None:
-        """Returns the model as plain numbers for `serving.scorer`; None if the model has no such form and only Spark can score it."""
+    def scorecard(self, model: Any, uri: str) -> dict[str, Any] | None:
+        """Returns the model as plain numbers for `serving.scorer`; None if the model has no such form and only Spark can score it.
+
+        Args:
+            model: the fitted model.
+            uri: where it is saved.
+
+        Returns:
+            `form`, one of those of `spark_jobs.scorecard`, and the numbers of that form.
+        """
 
 
 def find_estimator(name: str) -> Estimator:

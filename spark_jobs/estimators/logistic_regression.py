@@ -59,10 +59,10 @@ def explain(
     }
 
 
-def scorecard(model: LogisticRegressionModel) -> dict[str, Any]:
+def scorecard(model: LogisticRegressionModel, uri: str) -> dict[str, Any]:
     """Returns the coefficients, shape (rows, features), in units of the raw features, and one intercept per row."""
     coefficients, intercepts = coefficients_and_intercepts(model)
-    return {"intercepts": intercepts, "coefficients": coefficients}
+    return {"form": "linear", "intercepts": intercepts, "coefficients": coefficients}
 
 
 def coefficients_and_intercepts(model: LogisticRegressionModel) -> tuple[list[list[float]], list[float]]:

@@ -150,13 +150,23 @@ def fit_and_save_without(
     storage.write_model(fitted.model, uri)
 
 
-def write_scorecard(fitted: FittedModel, features: dict[str, Any], args: TrainArgs, data_digest: str, uri: str) -> str:
+def write_scorecard(
+    fitted: FittedModel, features: dict[str, Any], args: TrainArgs, data_digest: str, saved_uri: str, uri: str
+) -> str:
     """Writes the scorecard, if this kind of model has one.
+
+    Args:
+        fitted: the fitted model.
+        features: the document features.json of preprocess.
+        args: the arguments of train.
+        data_digest: the digest of preprocess.
+        saved_uri: where the classifier is saved.
+        uri: where to write.
 
     Returns:
         A digest of the model: that of the scorecard, else a digest of all inputs of the fit.
     """
-    numbers = find_estimator(args.estimator).scorecard(fitted.model)
+    numbers = find_estimator(args.estimator).scorecard(fitted.model, saved_uri)
     settings = args.hyperparameters()
     if numbers is None:
         return hashlib.sha256(json.dumps([data_digest, settings], sort_keys=True).encode()).hexdigest()
@@ -211,7 +221,9 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
     model = PipelineModel(stages=[*encoder.stages, set_column_names(fitted.model, columns), to_label])
     storage.write_model(model, uris["model"])
-    digest = write_scorecard(fitted, features, args, preprocessed.digest, uris["scorecard"])
+    classifier = storage.stage_path(model, fitted.model)
+    saved_uri = storage.join(uris["model"], classifier)
+    digest = write_scorecard(fitted, features, args, preprocessed.digest, saved_uri, uris["scorecard"])
     if without:
         without.value()
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
@@ -239,6 +251,6 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
             "converged": fitted.convergence.converged if fitted.convergence else None,
             "labels": labels,
             "model_columns": columns,
-            "classifier": storage.stage_path(model, fitted.model),
+            "classifier": classifier,
         },
     )

@@ -11,7 +11,8 @@ from serving.scorer import RowError, ScorecardError, Scorer
 from spark_jobs import cells
 
 SCORECARD: dict[str, Any] = {
-    "scorecard_version": 2,
+    "scorecard_version": 3,
+    "form": "linear",
     "labels": ["no", "yes"],
     "threshold": 0.5,
     "intercepts": [0.5],
@@ -41,11 +42,45 @@ SCORECARD: dict[str, Any] = {
     ],
 )
 def test_margin_is_intercept_plus_weighted_features(row: dict[str, Any], margin: float) -> None:
-    assert Scorer(SCORECARD).margins(row) == [margin]
     score = Scorer(SCORECARD).score(row)
     assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-margin)), abs=1e-15)
     assert sum(score.probabilities.values()) == 1.0
     assert score.label == ("yes" if margin > 0 else "no")
+
+
+def tree(*, at_most_two: Any, above: Any) -> dict[str, list[Any]]:
+    """One split: x is at most 2, or above."""
+    leaves = [None, at_most_two, above]
+    return {
+        "feature": [0, -1, -1],
+        "threshold": [2.0, None, None],
+        "left": [1, -1, -1],
+        "right": [2, -1, -1],
+        "value": leaves,
+    }
+
+
+@pytest.mark.parametrize(("x", "positive"), [(1, 0.3), (2.0, 0.3), (2.0000001, 0.7), (None, 0.7)])
+def test_averaged_trees_give_the_mean_of_their_leaves(x: Any, positive: float) -> None:
+    trees = [tree(at_most_two=[0.8, 0.2], above=[0.4, 0.6]), tree(at_most_two=[0.6, 0.4], above=[0.2, 0.8])]
+    score = Scorer({**SCORECARD, "form": "averaged_trees", "trees": trees}).score({"x": x, "kind": "common"})
+    assert score.probabilities == pytest.approx({"no": 1 - positive, "yes": positive}, abs=1e-15)
+    assert score.label == ("yes" if positive > 0.5 else "no")
+
+
+def test_boosted_trees_add_up_to_log_odds() -> None:
+    trees = [tree(at_most_two=-2.0, above=3.0), tree(at_most_two=0.5, above=0.25)]
+    scorer = Scorer({**SCORECARD, "form": "boosted_trees", "trees": trees})
+    for x, log_odds in ((2, -1.5), (3, 3.25)):
+        score = scorer.score({"x": x, "kind": "rare"})
+        assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-15)
+
+
+def test_more_than_two_classes_take_the_most_probable() -> None:
+    shares = tree(at_most_two=[0.2, 0.5, 0.3], above=[0.2, 0.3, 0.5])
+    more = {"labels": ["a", "b", "c"], "threshold": None, "form": "averaged_trees", "trees": [shares]}
+    scorer = Scorer({**SCORECARD, **more})
+    assert [scorer.score({"x": x, "kind": "rare"}).label for x in (1, 3)] == ["b", "c"]
 
 
 def test_a_margin_of_any_size_overflows_nothing() -> None:
@@ -72,8 +107,15 @@ def test_a_row_that_cannot_be_scored_names_its_column(row: dict[str, Any], text:
 
 
 def test_another_version_is_refused() -> None:
-    with pytest.raises(ScorecardError, match="scorecard_version is 3, not 2"):
-        Scorer({**SCORECARD, "scorecard_version": 3})
+    with pytest.raises(ScorecardError, match="scorecard_version is 2, not 3"):
+        Scorer({**SCORECARD, "scorecard_version": 2})
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(
+        ScorecardError, match="the form is 'cubic'; this scorer knows linear, averaged_trees, boosted_trees"
+    ):
+        Scorer({**SCORECARD, "form": "cubic"})
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3"])

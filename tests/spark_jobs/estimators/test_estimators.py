@@ -35,16 +35,21 @@ def table(spark: Any, classes: int) -> Any:
     return spark.createDataFrame(rows, ["label", "weight", "features"]).coalesce(1).cache()
 
 
-@pytest.fixture(scope="module", params=[(name, classes) for name in NAMES for classes in (2, 3)], ids=str)
+def labels(classes: int) -> Sequence[str]:
+    return ["a", "b", "c"][:classes]
+
+
+TWO_CLASSES_ONLY = ["gbt"]
+CASES = [(name, classes) for name in NAMES for classes in (2, 3) if classes == 2 or name not in TWO_CLASSES_ONLY]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request: pytest.FixtureRequest, spark: Any) -> tuple[str, int, Any, Any]:
     """An estimator, the number of classes, the rows and the fitted model."""
     name, classes = request.param
     rows = table(spark, classes)
-    return name, classes, rows, fit(rows, rows, args(name))
-
-
-def labels(classes: int) -> Sequence[str]:
-    return ["a", "b", "c"][:classes]
+    fewer = {"num_trees": 10} if "num_trees" in ESTIMATORS[name].settings() else {}
+    return name, classes, rows, fit(rows, rows, args(name, **fewer))
 
 
 def test_a_model_tells_probabilities_of_the_classes_and_ranks_them_well(case: tuple[str, int, Any, Any]) -> None:
@@ -114,6 +119,17 @@ def test_the_words_for_people_are_there() -> None:
 def test_a_binomial_regression_of_three_classes_is_refused() -> None:
     with pytest.raises(InputError, match="--family=binomial is for two classes, the label has 3"):
         find_estimator("logistic_regression").check(args("logistic_regression", family="binomial"), labels(3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_three_classes_are_refused_in_words_where_spark_has_two_only(name: str) -> None:
+    check = find_estimator(name).check
+    check(args(name), labels(2))
+    if name not in TWO_CLASSES_ONLY:
+        return check(args(name), labels(3))
+    with pytest.raises(InputError, match=f"--estimator={name} is for two classes, the label has 3; use "):
+        check(args(name), labels(3))
+    return None
 
 
 def test_importances_are_sorted_and_keep_their_features() -> None:
