@@ -30,6 +30,7 @@ from kfp_pipeline.local.comparison import compare
 from kfp_pipeline.local.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
+from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role
 from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
@@ -143,7 +144,9 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     check_run_inputs(pipeline, inputs)
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
-    session, about_session = kept_session.find(settings, arguments.spark)
+    submit = SparkSubmitRunner(arguments.spark, settings)
+    shares = submit.may_share_session([inputs[name] for name in pipeline.inputs(Role.GIVEN)])
+    session, about_session = kept_session.find(settings, arguments.spark) if shares else (None, "")
     if about_session:
         console.print(Text(about_session), soft_wrap=True)
     with display.Progress(console, pipeline.steps) as progress:

@@ -61,6 +61,21 @@ def test_a_session_that_cannot_be_is_refused(call: Call, flag: str, reason: str)
     assert reason in err
 
 
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [({}, True), ({"SPARK_KFP_SHARE_SESSION": "false"}, False), ({"SPARK_KFP_COMPILE_TIERS_BYTES": "10"}, False)],
+)
+def test_a_run_that_shares_no_session_leaves_the_kept_one_alone(
+    call: Call, cache: Path, tmp_path: Path, environment: dict[str, str], *, told: bool
+) -> None:
+    """The run ends early, as there is no Java, but after it has looked for the session."""
+    SharedSession(str(tmp_path / "gone"), str(tmp_path / "no.log")).save(cache / SESSION_NAME)
+    code, out, err = call("run", "data.csv", "--label=label", JAVA_HOME="/none", **environment)
+    assert (code, "JAVA_HOME" in err) == (2, True)
+    assert ("the kept session has ended" in out) is told
+    assert (cache / SESSION_NAME).exists() is not told
+
+
 @pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
