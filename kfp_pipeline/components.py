@@ -71,6 +71,8 @@ def preprocess(
     train_fraction: float = 0.6,
     validation_fraction: float = 0.2,
     max_categories: int = 100,
+    numeric_form: str = "as_is",
+    numeric_bins: int = 20,
 ) -> str:
     """Splits the table into train, validation and test rows and computes their feature vectors.
 
@@ -82,6 +84,8 @@ def preprocess(
         train_fraction: share of train rows, above 0 and below 1.
         validation_fraction: share of validation rows, above 0 and below 1; the remaining rows are test rows.
         max_categories: largest number of values of a categorical column that become features, at least 2.
+        numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
+        numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
         spark: where Spark runs: operator, or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -61,7 +62,7 @@ class Scorer:
         if scorecard["form"] not in FORMS:
             raise ScorecardError(f"the form is {scorecard['form']!r}; this scorer knows {', '.join(FORMS)}")
         self._probabilities = FORMS[scorecard["form"]](scorecard)
-        self._means = {column["name"]: column["mean"] for column in scorecard["numeric"]}
+        self._numeric: list[dict[str, Any]] = scorecard["numeric"]
         self._cells: dict[str, Any] = scorecard["cells"]
         self._categorical: list[dict[str, Any]] = scorecard["categorical"]
         self._known = {column["name"]: frozenset(column["values"]) for column in scorecard["categorical"]}
@@ -69,6 +70,10 @@ class Scorer:
             (feature["column"], feature["kind"], feature["category"]): place
             for place, feature in enumerate(scorecard["features"])
         }
+        self._values: dict[str, list[int]] = {}
+        for place, feature in enumerate(scorecard["features"]):
+            if feature["kind"] in ("numeric", "standardised", "interval"):
+                self._values.setdefault(feature["column"], []).append(place)
 
     @classmethod
     def from_json(cls, text: str) -> Scorer:
@@ -95,13 +100,19 @@ class Scorer:
         if not isinstance(row, Mapping):
             raise RowError(f"a row maps column names to values, and this is {type(row).__name__}")
         places = self._places
-        for name, mean in self._means.items():
+        for column in self._numeric:
+            name = column["name"]
             value = _number(row, name, self._cells)
             if value is None:
                 if (name, "missing", "") in places:
                     yield places[name, "missing", ""], 1.0
-                value = mean
-            yield places[name, "numeric", ""], value
+                value = column["mean"]
+            if not column["splits"]:
+                yield self._values[name][0], (value - column["center"]) / column["scale"]
+            elif interval := bisect_right(
+                column["splits"], value
+            ):  # the first interval is the reference, without a feature
+                yield self._values[name][interval - 1], 1.0
         for column in self._categorical:
             name = column["name"]
             text = _category(row, column)

@@ -49,6 +49,7 @@ SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
+AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
 FEATURE_SUBSETS = ("auto", "all", "sqrt", "log2", "onethird")
 HEADERS = ("auto", "yes", "no")
 SMALL_CLASSES = ("merge", "drop")
@@ -163,6 +164,19 @@ class PreprocessArgs(StepArgs):
         check=lambda value: value >= 2,
         allowed="a whole number, at least 2",
     )
+    numeric_form: str = setting(
+        AS_IS,
+        "how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; "
+        "quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows",
+        choices=NUMERIC_FORMS,
+    )
+    numeric_bins: int = setting(
+        20,
+        "largest number of intervals of a numeric column (quantile_bins), 2 to 1000",
+        check=lambda value: 2 <= value <= 1000,
+        allowed="2 to 1000",
+        search=SearchRange(5, 50, log=True),
+    )
     output_uri: str = output(
         "Dataset",
         "directory for features/, features_model/, features.json and result.json",
@@ -180,6 +194,11 @@ class PreprocessArgs(StepArgs):
             raise InputError(
                 f"--order-by={self.order_by} is for an ordered split, and --split is {self.split}: give --split=ordered too, "
                 "or leave --order-by out"
+            )
+        if self.numeric_bins != self.settings()["numeric_bins"] and self.numeric_form != QUANTILE_BINS:
+            raise InputError(
+                f"--numeric-bins={self.numeric_bins} is for --numeric-form={QUANTILE_BINS}, and --numeric-form is {self.numeric_form}: "
+                "leave one of them out"
             )
 
 

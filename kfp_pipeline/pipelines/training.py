@@ -38,6 +38,8 @@ def make_pipeline(platform: Platform) -> Any:
         train_fraction: float = 0.6,
         validation_fraction: float = 0.2,
         max_categories: int = 100,
+        numeric_form: str = "as_is",
+        numeric_bins: int = 20,
         reg_param: float = 0.0,
         elastic_net_param: float = 0.0,
         max_iter: int = 100,
@@ -81,6 +83,8 @@ def make_pipeline(platform: Platform) -> Any:
             train_fraction: share of train rows, above 0 and below 1.
             validation_fraction: share of validation rows, above 0 and below 1; the remaining rows are test rows.
             max_categories: largest number of values of a categorical column that become features, at least 2.
+            numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
+            numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
             reg_param: regularisation strength, 0 or more (logistic_regression).
             elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso) (logistic_regression).
             max_iter: maximum number of iterations of the optimiser, 1 to 1000000 (logistic_regression).
@@ -134,6 +138,8 @@ def make_pipeline(platform: Platform) -> Any:
                     train_fraction=train_fraction,
                     validation_fraction=validation_fraction,
                     max_categories=max_categories,
+                    numeric_form=numeric_form,
+                    numeric_bins=numeric_bins,
                     spark=spark,
                     spark_settings=spark_settings,
                     code_version=load.outputs["code_version"],

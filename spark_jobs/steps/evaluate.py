@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -66,6 +67,12 @@ def describe(training: Training, fitted: Result) -> dict[str, Any]:
     }
 
 
+def reference_categories(features: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the value, or the interval, of each column to which the others are compared, as it has no feature."""
+    intervals = {item["name"]: f"below {item['splits'][0]:g}" for item in features["numeric"] if item["splits"]}
+    return intervals | {item["name"]: item["values"][0] for item in features["categorical"] if item["values"]}
+
+
 def versions(session: SparkSession) -> dict[str, str]:
     """Returns the versions of the software that made this result."""
     try:
@@ -115,9 +122,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         "explanation": kind.explain(
             classifier, training.features["features"], training.labels, training.features["deviations"]
         ),
-        "reference_categories": {
-            item["name"]: item["values"][0] for item in training.features["categorical"] if item["values"]
-        },
+        "reference_categories": reference_categories(training.features),
         "versions": versions(session),
         "digests": {"data": preprocessed.inputs["load_uri"], "model": fitted.digest},
     }

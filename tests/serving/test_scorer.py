@@ -17,7 +17,7 @@ SCORECARD: dict[str, Any] = {
     "threshold": 0.5,
     "intercepts": [0.5],
     "coefficients": [[2.0, 1.0, -1.0, 0.25]],
-    "numeric": [{"name": "x", "mean": 3.0, "indicator": True}],
+    "numeric": [{"name": "x", "mean": 3.0, "indicator": True, "center": 0.0, "scale": 1.0, "splits": []}],
     "cells": cells.definition(),
     "categorical": [{"name": "kind", "values": ["common", "rare"], "numbers": "whole", "booleans": ["false", "true"]}],
     "features": [
@@ -81,6 +81,34 @@ def test_more_than_two_classes_take_the_most_probable() -> None:
     more = {"labels": ["a", "b", "c"], "threshold": None, "form": "averaged_trees", "trees": [shares]}
     scorer = Scorer({**SCORECARD, **more})
     assert [scorer.score({"x": x, "kind": "rare"}).label for x in (1, 3)] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("column", "features", "expected"),
+    [
+        ({"center": 3.0, "scale": 2.0}, ["standardised"], {1: [-1.0], 7.5: [2.25], None: [0.0]}),
+        (
+            {"splits": [2.0, 5.0]},
+            ["interval", "interval"],
+            {1.9: [0, 0], 2: [1, 0], "4.99": [1, 0], 5: [0, 1], None: [1, 0]},
+        ),
+    ],
+)
+def test_a_number_is_standardised_or_put_into_its_interval(
+    column: dict[str, Any], features: list[str], expected: dict[Any, list[float]]
+) -> None:
+    numeric = [{**SCORECARD["numeric"][0], **column}]
+    described = [{"column": "x", "kind": kind, "category": str(place)} for place, kind in enumerate(features)]
+    scorer = Scorer(
+        {
+            **SCORECARD,
+            "numeric": numeric,
+            "features": described,
+            "categorical": [],
+            "coefficients": [[1.0] * len(features)],
+        }
+    )
+    assert {x: scorer.features({"x": x}) for x in expected} == expected
 
 
 def test_a_margin_of_any_size_overflows_nothing() -> None:

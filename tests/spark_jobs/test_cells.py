@@ -41,7 +41,8 @@ def test_blanks_are_what_python_cuts_off() -> None:
 def test_scorer_reads_a_number_as_the_table_of_examples_says(text: str, meaning: float | str) -> None:
     scorer = Scorer({
         "scorecard_version": 3, "form": "linear", "labels": ["no", "yes"], "threshold": 0.5, "intercepts": [0.0], "coefficients": [[1, 1]],
-        "numeric": [{"name": "x", "mean": 0.0, "indicator": True}], "categorical": [], "cells": definition(),
+        "numeric": [{"name": "x", "mean": 0.0, "indicator": True, "center": 0.0, "scale": 1.0, "splits": []}],
+        "categorical": [], "cells": definition(),
         "features": [{"column": "x", "kind": "numeric", "category": ""}, {"column": "x", "kind": "missing", "category": ""}],
     })  # fmt: skip
     if meaning in (WORD, TOO_LARGE):

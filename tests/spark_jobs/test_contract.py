@@ -104,6 +104,13 @@ def test_a_setting_out_of_its_range_is_named(name: str, value: Any) -> None:
         TrainArgs(preprocess_uri="p", output_uri="o", **{name: value})
 
 
+def test_bins_without_quantile_bins_are_refused_and_not_ignored() -> None:
+    with pytest.raises(
+        InputError, match="--numeric-bins=5 is for --numeric-form=quantile_bins, and --numeric-form is as_is"
+    ):
+        PreprocessArgs(load_uri="-", output_uri="-", numeric_bins=5)
+
+
 def test_a_setting_of_other_estimators_is_refused_and_names_them() -> None:
     given = {"preprocess_uri": "p", "output_uri": "o"}
     with pytest.raises(InputError, match="--step-size is a setting of gbt, and --estimator is random_forest"):

@@ -106,6 +106,12 @@ def train_mean(ended: Ended) -> float:
     return float(ended.document("features.json")["numeric"][0]["mean"])
 
 
+def features_of(column: str) -> Outcome:
+    return lambda ended: [
+        item["kind"] for item in ended.document("features.json")["features"] if item["column"] == column
+    ]
+
+
 def categories(ended: Ended) -> Any:
     return ended.refused or [item["values"] for item in ended.document("features.json")["categorical"]]
 
@@ -166,6 +172,8 @@ CASES: dict[Step, dict[str, Case]] = {
         "train_fraction": Case(0.3, rows_of("train"), fewer),
         "validation_fraction": Case(0.05, rows_of("test"), more),
         "max_categories": Case(2, categories, other),
+        "numeric_form": Case("standardised", features_of("x"), is_now(["standardised"])),
+        "numeric_bins": Case(4, features_of("x"), is_now(["interval"] * 3), {"numeric_form": "quantile_bins"}),
     },
     Step.TRAIN: {
         "reg_param": Case(0.5, size, fewer),

@@ -46,42 +46,44 @@ def write_table(path: Path, classes: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def preprocessed(run_steps: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The table of so many classes, preprocessed."""
-    known: dict[int, Path] = {}
+def preprocessed(run_steps: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
+    """The table of so many classes, preprocessed with a form of numbers."""
+    known: dict[tuple[int, str], Path] = {}
 
-    def run(classes: int) -> Path:
-        if classes not in known:
-            known[classes] = tmp_path_factory.mktemp(f"{classes}")
-            write_table(known[classes] / "t.csv", classes)
-            run_steps(known[classes], "preprocess", data_uri=known[classes] / "t.csv", label="label")
-        return known[classes] / "preprocess"
+    def run(classes: int, form: str) -> Path:
+        if (classes, form) not in known:
+            known[classes, form] = directory = tmp_path_factory.mktemp(f"{classes}")
+            write_table(directory / "t.csv", classes)
+            run_steps(directory, "preprocess", data_uri=directory / "t.csv", label="label", numeric_form=form)
+        return known[classes, form] / "preprocess"
 
     return run
 
 
 CASES = [
-    pytest.param(name, classes, marks=[pytest.mark.slow] if classes == 3 else [], id=f"{name}-{classes}")
+    pytest.param(name, classes, "as_is", marks=[pytest.mark.slow] if classes == 3 else [], id=f"{name}-{classes}")
     for name in ESTIMATORS
     for classes in ((2,) if name == "gbt" else (2, 3))
 ]
+CASES += [pytest.param("logistic_regression", 2, form, id=form) for form in ("standardised", "quantile_bins")]
 
 
-@pytest.mark.parametrize(("name", "classes"), CASES)
+@pytest.mark.parametrize(("name", "classes", "form"), CASES)
 def test_scorecard_and_saved_model_give_the_same_probabilities(
     spark: Any,
     run_step: Callable[..., Any],
-    preprocessed: Callable[[int], Path],
+    preprocessed: Callable[[int, str], Path],
     tmp_path: Path,
     name: str,
     classes: int,
+    form: str,
 ) -> None:
     from pyspark.ml import PipelineModel
     from pyspark.ml.functions import vector_to_array
 
     run_step(
         Step.TRAIN,
-        preprocess_uri=preprocessed(classes),
+        preprocess_uri=preprocessed(classes, form),
         output_uri=tmp_path,
         estimator=name,
         **SETTINGS.get(name, {}),
