@@ -106,21 +106,24 @@ def train(
     task_config: dsl.TaskConfig,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-    reg_param: float = 0.0,
-    elastic_net_param: float = 0.0,
+    step_size: float = 0.1,
+    fit_seed: int = 42,
     max_iter: int = 100,
     tol: float = 1e-06,
+    reg_param: float = 0.0,
+    elastic_net_param: float = 0.0,
     fit_intercept: bool = True,
     standardization: bool = True,
     family: str = "auto",
     max_depth: int = 5,
     max_bins: int = 32,
     min_instances_per_node: int = 10,
-    fit_seed: int = 42,
     num_trees: int = 50,
     subsampling_rate: float = 1.0,
     feature_subset_strategy: str = "auto",
-    step_size: float = 0.1,
+    layers: int = 1,
+    units: int = 8,
+    solver: str = "l-bfgs",
     estimator: str = "logistic_regression",
     class_weights: str = "none",
     threshold_rule: str = "max_f1",
@@ -128,21 +131,24 @@ def train(
     """Fits an estimator on the train rows and chooses the decision threshold on the validation rows.
 
     Args:
+        step_size: factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1 (gbt, mlp).
+        fit_seed: seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; it does not change the split of the rows (decision_tree, random_forest, gbt, mlp).
+        max_iter: maximum number of iterations of the optimiser, 1 to 1000000 (logistic_regression, mlp).
+        tol: convergence tolerance, above 0 (logistic_regression, mlp).
         reg_param: regularisation strength, 0 or more (logistic_regression).
         elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso) (logistic_regression).
-        max_iter: maximum number of iterations of the optimiser, 1 to 1000000 (logistic_regression).
-        tol: convergence tolerance, above 0 (logistic_regression).
         fit_intercept: fit an intercept (logistic_regression).
         standardization: scale features before the penalty is applied (logistic_regression).
         family: auto: binomial for two classes, else multinomial (logistic_regression).
         max_depth: largest number of splits from the root of a tree to a leaf, 1 to 30; at 30 a tree may have 2^30 leaves (decision_tree, random_forest, gbt).
         max_bins: number of intervals between whose ends a numeric feature may be split, 2 to 100000 (decision_tree, random_forest, gbt).
         min_instances_per_node: smallest number of train rows in a leaf, 1 or more (decision_tree, random_forest, gbt).
-        fit_seed: seed of what the fit itself draws at random, such as the rows and features of each tree, -2^53 to 2^53; it does not change the split of the rows (decision_tree, random_forest, gbt).
         num_trees: number of trees, 1 to 10000 (random_forest, gbt).
         subsampling_rate: share of the train rows that are drawn for each tree, above 0 and at most 1 (random_forest, gbt).
         feature_subset_strategy: how many features are drawn as candidates of each split; auto: sqrt for a random forest, all for gbt (random_forest, gbt).
-        step_size: factor by which each further step counts (learning rate), above 0 and at most 1 (gbt).
+        layers: number of hidden layers, 1 to 5 (mlp).
+        units: number of units of each hidden layer, 1 to 512 (mlp).
+        solver: optimiser: l-bfgs, or gd for gradient descent with step_size (mlp).
         preprocess_uri: output of preprocess.
         estimator: kind of model.
         class_weights: balanced: rows are weighted so that all classes count the same in the fit.

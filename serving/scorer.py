@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
+from operator import mul
 from typing import Any
 
 READABLE_VERSION = 3
@@ -166,10 +167,26 @@ def _boosted_trees(scorecard: Mapping[str, Any]) -> Callable[[Elements], list[fl
     return probabilities
 
 
+def _network(scorecard: Mapping[str, Any]) -> Callable[[Elements], list[float]]:
+    """Returns the probabilities of a multilayer perceptron: hidden units are logistic, the outputs a softmax."""
+    length = len(scorecard["features"])
+    layers = [list(zip(layer["weights"], layer["intercepts"], strict=True)) for layer in scorecard["layers"]]
+
+    def probabilities(elements: Elements) -> list[float]:
+        values = _vector(elements, length)
+        for place, layer in enumerate(layers):
+            sums = [intercept + sum(map(mul, weights, values)) for weights, intercept in layer]
+            values = sums if place == len(layers) - 1 else [_logistic(unit)[1] for unit in sums]
+        return _softmax(values)
+
+    return probabilities
+
+
 FORMS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Elements], list[float]]]] = {
     "linear": _linear,
     "averaged_trees": _averaged_trees,
     "boosted_trees": _boosted_trees,
+    "network": _network,
 }
 """How the numbers of a scorecard give the probabilities of the classes, by the scorecard's form."""
 

@@ -51,6 +51,7 @@ FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
 AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
 FEATURE_SUBSETS = ("auto", "all", "sqrt", "log2", "onethird")
+SOLVERS = ("l-bfgs", "gd")
 HEADERS = ("auto", "yes", "no")
 SMALL_CLASSES = ("merge", "drop")
 
@@ -203,7 +204,46 @@ class PreprocessArgs(StepArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticRegressionArgs(StepArgs):
+class OptimiserArgs(StepArgs):
+    """Settings of an iterative optimiser."""
+
+    max_iter: int = setting(
+        100,
+        "maximum number of iterations of the optimiser, 1 to 1000000",
+        check=lambda value: 1 <= value <= 1_000_000,
+        allowed="1 to 1000000",
+    )
+    tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive, allowed="above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSeedArgs(StepArgs):
+    """The seed of a fit that draws at random."""
+
+    fit_seed: int = setting(
+        42,
+        "seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; "
+        "it does not change the split of the rows",
+        check=_exact_integer,
+        allowed="-2^53 to 2^53",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSizeArgs(StepArgs):
+    """The step size of a fit that goes step by step."""
+
+    step_size: float = setting(
+        0.1,
+        "factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1",
+        check=_positive_fraction,
+        allowed="above 0 and at most 1",
+        search=SearchRange(0.01, 0.3, log=True),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticRegressionArgs(OptimiserArgs):
     """Settings of Spark's LogisticRegression; names and meanings are Spark's."""
 
     reg_param: float = setting(
@@ -220,20 +260,13 @@ class LogisticRegressionArgs(StepArgs):
         allowed="0 to 1",
         search=SearchRange(0.0, 1.0),
     )
-    max_iter: int = setting(
-        100,
-        "maximum number of iterations of the optimiser, 1 to 1000000",
-        check=lambda value: 1 <= value <= 1_000_000,
-        allowed="1 to 1000000",
-    )
-    tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive, allowed="above 0")
     fit_intercept: bool = setting(True, "fit an intercept")
     standardization: bool = setting(True, "scale features before the penalty is applied")
     family: str = setting("auto", "auto: binomial for two classes, else multinomial", choices=FAMILIES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecisionTreeArgs(StepArgs):
+class DecisionTreeArgs(FitSeedArgs):
     """Settings of Spark's DecisionTreeClassifier, which each tree of a forest and of boosting has as well."""
 
     max_depth: int = setting(
@@ -256,13 +289,6 @@ class DecisionTreeArgs(StepArgs):
         check=lambda value: value >= 1,
         allowed="a whole number, at least 1",
         search=SearchRange(1, 100, log=True),
-    )
-    fit_seed: int = setting(
-        42,
-        "seed of what the fit itself draws at random, such as the rows and features of each tree, -2^53 to 2^53; it does not "
-        "change the split of the rows",
-        check=_exact_integer,
-        allowed="-2^53 to 2^53",
     )
 
 
@@ -292,16 +318,29 @@ class RandomForestArgs(DecisionTreeArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GbtArgs(RandomForestArgs):
+class GbtArgs(RandomForestArgs, StepSizeArgs):
     """Settings of Spark's GBTClassifier: those of a forest, whose trees are fitted one after another."""
 
-    step_size: float = setting(
-        0.1,
-        "factor by which each further step counts (learning rate), above 0 and at most 1",
-        check=_positive_fraction,
-        allowed="above 0 and at most 1",
-        search=SearchRange(0.01, 0.3, log=True),
+
+@dataclass(frozen=True, kw_only=True)
+class MlpArgs(OptimiserArgs, FitSeedArgs, StepSizeArgs):
+    """Settings of Spark's MultilayerPerceptronClassifier."""
+
+    layers: int = setting(
+        1,
+        "number of hidden layers, 1 to 5",
+        check=lambda value: 1 <= value <= 5,
+        allowed="1 to 5",
+        search=SearchRange(1, 3),
     )
+    units: int = setting(
+        8,
+        "number of units of each hidden layer, 1 to 512",
+        check=lambda value: 1 <= value <= 512,
+        allowed="1 to 512",
+        search=SearchRange(2, 64, log=True),
+    )
+    solver: str = setting("l-bfgs", "optimiser: l-bfgs, or gd for gradient descent with step_size", choices=SOLVERS)
 
 
 ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType(
@@ -310,6 +349,7 @@ ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType(
         "decision_tree": DecisionTreeArgs,
         "random_forest": RandomForestArgs,
         "gbt": GbtArgs,
+        "mlp": MlpArgs,
     }
 )
 """The estimators and their settings. Each is the module of the same name in `spark_jobs.estimators`; its settings are a base class of
@@ -322,7 +362,7 @@ def estimators_with(name: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArgs(GbtArgs, LogisticRegressionArgs):
+class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
     """Fits an estimator on the train rows and chooses the decision threshold on the validation rows."""
 
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}

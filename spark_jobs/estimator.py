@@ -31,6 +31,19 @@ class Convergence:
     converged: bool
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The size of what a model reads and tells.
+
+    Attributes:
+        features: number of elements of the feature vector.
+        classes: number of classes of the label.
+    """
+
+    features: int
+    classes: int
+
+
 class Estimator(Protocol):
     """The attributes and functions of a module in `spark_jobs.estimators`.
 
@@ -38,11 +51,13 @@ class Estimator(Protocol):
         TITLE: name of this kind of model in the report, such as `logistic regression`.
         MODEL: class of the fitted model; a saved model is loaded by it.
         WHEN_TOO_SURE: what to change if the probabilities are too close to 0 and 1; a sentence for the report.
+        NEEDS_LIKE_SCALES: whether the fit goes wrong if numbers are features as they are, of different scales.
     """
 
     TITLE: str
     MODEL: type[ProbabilisticClassificationModel]
     WHEN_TOO_SURE: str
+    NEEDS_LIKE_SCALES: bool
 
     def check(self, args: TrainArgs, labels: Sequence[str]) -> None:
         """Checks the settings against the classes of the label.
@@ -51,7 +66,7 @@ class Estimator(Protocol):
             InputError: the estimator cannot be fitted to these classes with these settings.
         """
 
-    def build(self, args: TrainArgs) -> ProbabilisticClassifier:
+    def build(self, args: TrainArgs, shape: Shape) -> ProbabilisticClassifier:
         """Returns the MLlib estimator with its settings; train sets the names of the columns."""
 
     def convergence(self, model: Any, args: TrainArgs) -> Convergence | None:
@@ -73,7 +88,7 @@ class Estimator(Protocol):
             deviations: standard deviation of each numeric column over the train rows.
 
         Returns:
-            `coefficients` (see `coefficient_rows`) or `importances` (see `importance_rows`).
+            `coefficients` (see `coefficient_rows`), `importances` (see `importance_rows`), or nothing.
         """
 
     def scorecard(self, model: Any, uri: str) -> dict[str, Any] | None:

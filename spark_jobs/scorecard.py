@@ -9,6 +9,9 @@ Its `form` says how the numbers give probabilities:
   node 0 and goes to the left child if its feature is at most the threshold, else to the right one. A leaf has no children (-1), and its
   value is the list of the classes' probabilities; those of the row are the mean over the trees.
 - `boosted_trees`: the same, but the value of a leaf is a number, and the sum over the trees is the log-odds of the positive class.
+- `network`: `layers`, each with `weights`, shape (units, inputs), and `intercepts`. A unit's sum is its intercept plus its weights times
+  the layer's inputs. The output of a hidden unit is the logistic function of its sum; the probabilities are the softmax of the last
+  layer's sums.
 
 This module only builds the document; train writes it.
 """

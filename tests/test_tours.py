@@ -160,18 +160,19 @@ from typing import Any
 from pyspark.ml.classification import DecisionTreeClassificationModel, DecisionTreeClassifier
 
 from spark_jobs.contract import TrainArgs
-from spark_jobs.estimator import importance_rows
+from spark_jobs.estimator import Shape, importance_rows
 
 TITLE = "entropy tree"
 MODEL = DecisionTreeClassificationModel
 WHEN_TOO_SURE = "Fit a smaller tree, for example min_info_gain 0.01."
+NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
     """Any settings go with any classes."""
 
 
-def build(args: TrainArgs) -> DecisionTreeClassifier:
+def build(args: TrainArgs, shape: Shape) -> DecisionTreeClassifier:
     """The estimator with the settings of the contract."""
     return DecisionTreeClassifier(impurity="entropy", minInfoGain=args.min_info_gain, seed=1)
 
@@ -208,8 +209,8 @@ def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path:
     copy.edit(
         "spark_jobs/contract.py",
         ("ESTIMATORS: Mapping", ARGUMENTS_OF_A_TREE),
-        ('        "gbt": GbtArgs,\n', '        "gbt": GbtArgs,\n        "entropy_tree": EntropyTreeArgs,\n'),
-        ("class TrainArgs(GbtArgs", "class TrainArgs(EntropyTreeArgs, GbtArgs"),
+        ('        "mlp": MlpArgs,\n', '        "mlp": MlpArgs,\n        "entropy_tree": EntropyTreeArgs,\n'),
+        ("class TrainArgs(MlpArgs", "class TrainArgs(EntropyTreeArgs, MlpArgs"),
     )
     copy.generate()
     by_hand = {"spark_jobs/estimators/entropy_tree.py", "spark_jobs/contract.py"}

@@ -12,17 +12,19 @@ from pyspark.ml.classification import DecisionTreeClassificationModel, DecisionT
 
 from spark_jobs import trees
 from spark_jobs.contract import TrainArgs
+from spark_jobs.estimator import Shape
 
 TITLE = "decision tree"
 MODEL = DecisionTreeClassificationModel
 WHEN_TOO_SURE = trees.WHEN_TOO_SURE
+NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
     """Accepts any classes."""
 
 
-def build(args: TrainArgs) -> DecisionTreeClassifier:
+def build(args: TrainArgs, shape: Shape) -> DecisionTreeClassifier:
     """Returns Spark's estimator with the settings of the contract."""
     # Pruning would merge leaves that predict the same class with different probabilities, which costs ranking and calibration.
     return DecisionTreeClassifier(pruneTree=False, **trees.tree_settings(args))

@@ -14,10 +14,12 @@ from spark_jobs import trees
 from spark_jobs.arguments import flag
 from spark_jobs.contract import TrainArgs
 from spark_jobs.errors import InputError
+from spark_jobs.estimator import Shape
 
 TITLE = "gradient-boosted trees"
 MODEL = GBTClassificationModel
 WHEN_TOO_SURE = "Fit fewer or shallower trees, for example num_trees 20 or max_depth 3."
+NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
@@ -28,7 +30,7 @@ def check(args: TrainArgs, labels: Sequence[str]) -> None:
         )
 
 
-def build(args: TrainArgs) -> GBTClassifier:
+def build(args: TrainArgs, shape: Shape) -> GBTClassifier:
     """Returns Spark's estimator with the settings of the contract."""
     return GBTClassifier(maxIter=args.num_trees, stepSize=args.step_size, **trees.forest_settings(args))
 

@@ -13,11 +13,12 @@ from pyspark.ml.classification import LogisticRegression, LogisticRegressionMode
 from spark_jobs.arguments import flag
 from spark_jobs.contract import TrainArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, coefficient_rows
+from spark_jobs.estimator import Convergence, Shape, coefficient_rows
 
 TITLE = "logistic regression"
 MODEL = LogisticRegressionModel
 WHEN_TOO_SURE = "Fit with a penalty, for example reg_param 0.01."
+NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
@@ -26,7 +27,7 @@ def check(args: TrainArgs, labels: Sequence[str]) -> None:
         raise InputError(f"{flag('family')}=binomial is for two classes, the label has {len(labels)}; use auto")
 
 
-def build(args: TrainArgs) -> LogisticRegression:
+def build(args: TrainArgs, shape: Shape) -> LogisticRegression:
     """Returns Spark's estimator with the settings of the contract."""
     return LogisticRegression(
         regParam=args.reg_param,

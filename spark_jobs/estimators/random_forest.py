@@ -12,17 +12,19 @@ from pyspark.ml.classification import RandomForestClassificationModel, RandomFor
 
 from spark_jobs import trees
 from spark_jobs.contract import TrainArgs
+from spark_jobs.estimator import Shape
 
 TITLE = "random forest"
 MODEL = RandomForestClassificationModel
 WHEN_TOO_SURE = trees.WHEN_TOO_SURE
+NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
     """Accepts any classes."""
 
 
-def build(args: TrainArgs) -> RandomForestClassifier:
+def build(args: TrainArgs, shape: Shape) -> RandomForestClassifier:
     """Returns Spark's estimator with the settings of the contract."""
     # Pruning would merge leaves that predict the same class with different probabilities, which costs ranking and calibration.
     return RandomForestClassifier(pruneTree=False, numTrees=args.num_trees, **trees.forest_settings(args))

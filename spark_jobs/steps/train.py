@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from spark_jobs.background import BackgroundWork
 from spark_jobs.contract import Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, find_estimator
+from spark_jobs.estimator import Convergence, Shape, find_estimator
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
@@ -63,17 +63,20 @@ class FittedModel:
     convergence: Convergence | None
 
 
-def fit(train: DataFrame, validation: DataFrame, args: TrainArgs, features: str = FEATURES) -> FittedModel:
+def fit(
+    train: DataFrame, validation: DataFrame, args: TrainArgs, shape: Shape, features: str = FEATURES
+) -> FittedModel:
     """Fits the estimator on the train rows, then chooses the threshold on the validation rows.
 
     Args:
         train: the train rows, with the columns `label`, `weight` and the features.
         validation: the validation rows, with the same columns.
         args: the arguments of train.
+        shape: number of features and of classes.
         features: name of the column of feature vectors.
     """
     kind = find_estimator(args.estimator)
-    estimator = kind.build(args).setFeaturesCol(features).setLabelCol(LABEL)
+    estimator = kind.build(args, shape).setFeaturesCol(features).setLabelCol(LABEL)
     model = with_class_weights(estimator, args).fit(train)
     convergence = kind.convergence(
         model, args
@@ -142,11 +145,21 @@ def renamed_column_warnings(columns: dict[str, str]) -> list[str]:
     ]
 
 
+def scale_warnings(args: TrainArgs, features: list[dict[str, Any]]) -> list[str]:
+    """Returns a warning if the estimator needs features of like scales, and numbers are features as they are."""
+    if not find_estimator(args.estimator).NEEDS_LIKE_SCALES or not any(item["kind"] == "numeric" for item in features):
+        return []
+    return [
+        f"{args.estimator} learns little from numbers of different scales: run with --numeric-form=standardised or quantile_bins"
+    ]
+
+
 def fit_and_save_without(
-    train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str
+    train: DataFrame, validation: DataFrame, args: TrainArgs, shape: Shape, slicer: VectorSlicer, uri: str
 ) -> None:
     """Fits and saves a second classifier of the same kind, on the features that the slicer keeps."""
-    fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT_FEATURES)
+    kept = replace(shape, features=len(slicer.getIndices()))
+    fitted = fit(slicer.transform(train), slicer.transform(validation), args, kept, KEPT_FEATURES)
     storage.write_model(fitted.model, uri)
 
 
@@ -203,11 +216,12 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         name: storage.join(args.output_uri, path)
         for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
     }
+    shape = Shape(len(features["features"]), len(labels))
     without = None
     if slicer:
         uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
         without = BackgroundWork(
-            partial(fit_and_save_without, train, validation, args, slicer, uris["without"]),
+            partial(fit_and_save_without, train, validation, args, shape, slicer, uris["without"]),
             small=is_small(preprocessed.rows_in),
         )
     # Reading a model is one small Spark job after another, which leaves a core to the fit.
@@ -215,7 +229,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         partial(storage.read_model, storage.join(args.preprocess_uri, "features_model")),
         small=is_small(preprocessed.rows_in),
     )
-    fitted = fit(train, validation, args)
+    fitted = fit(train, validation, args, shape)
     encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
@@ -227,7 +241,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     if without:
         without.value()
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
-    metrics, warnings = {}, renamed_column_warnings(columns)
+    metrics, warnings = {}, [*scale_warnings(args, features["features"]), *renamed_column_warnings(columns)]
     if fitted.convergence:
         metrics["iterations"] = float(fitted.convergence.iterations)
         if not fitted.convergence.converged:

@@ -76,6 +76,16 @@ def test_boosted_trees_add_up_to_log_odds() -> None:
         assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-15)
 
 
+def test_a_network_is_logistic_inside_and_a_softmax_at_its_end() -> None:
+    layers = [
+        {"weights": [[1.0, 0.0, 0.0, 2.0]], "intercepts": [-1.0]},
+        {"weights": [[1.0], [3.0]], "intercepts": [0.0, 0.5]},
+    ]
+    score = Scorer({**SCORECARD, "form": "network", "layers": layers}).score({"x": 2, "kind": None})
+    hidden = 1 / (1 + math.exp(-3))
+    assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-(2 * hidden + 0.5))), abs=1e-15)
+
+
 def test_more_than_two_classes_take_the_most_probable() -> None:
     shares = tree(at_most_two=[0.2, 0.5, 0.3], above=[0.2, 0.3, 0.5])
     more = {"labels": ["a", "b", "c"], "threshold": None, "form": "averaged_trees", "trees": [shares]}
@@ -141,7 +151,7 @@ def test_another_version_is_refused() -> None:
 
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(
-        ScorecardError, match="the form is 'cubic'; this scorer knows linear, averaged_trees, boosted_trees"
+        ScorecardError, match="the form is 'cubic'; this scorer knows linear, averaged_trees, boosted_trees, network"
     ):
         Scorer({**SCORECARD, "form": "cubic"})
 

@@ -113,7 +113,7 @@ def test_bins_without_quantile_bins_are_refused_and_not_ignored() -> None:
 
 def test_a_setting_of_other_estimators_is_refused_and_names_them() -> None:
     given = {"preprocess_uri": "p", "output_uri": "o"}
-    with pytest.raises(InputError, match="--step-size is a setting of gbt, and --estimator is random_forest"):
+    with pytest.raises(InputError, match="--step-size is a setting of gbt and mlp, and --estimator is random_forest"):
         TrainArgs(**given, estimator="random_forest", step_size=0.2)
     with pytest.raises(InputError, match="--num-trees is a setting of random_forest and gbt, and --estimator is"):
         TrainArgs(**given, num_trees=5)

@@ -10,7 +10,7 @@ import pytest
 
 from spark_jobs.contract import ESTIMATORS, TrainArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, find_estimator, importance_rows
+from spark_jobs.estimator import Convergence, Shape, find_estimator, importance_rows
 from spark_jobs.steps.train import fit, set_threshold
 
 NAMES = list(ESTIMATORS)
@@ -49,7 +49,7 @@ def case(request: pytest.FixtureRequest, spark: Any) -> tuple[str, int, Any, Any
     name, classes = request.param
     rows = table(spark, classes)
     fewer = {"num_trees": 10} if "num_trees" in ESTIMATORS[name].settings() else {}
-    return name, classes, rows, fit(rows, rows, args(name, **fewer))
+    return name, classes, rows, fit(rows, rows, args(name, **fewer), Shape(3, classes))
 
 
 def test_a_model_tells_probabilities_of_the_classes_and_ranks_them_well(case: tuple[str, int, Any, Any]) -> None:
@@ -94,17 +94,17 @@ def test_what_drives_the_model_is_told_for_each_feature_and_the_strong_one_comes
         assert {row["feature"] for row in rows} == {"strong", "weak", "noise"}
         strength = {name: max(abs(row["coefficient"]) for row in rows if row["feature"] == name) for name in DEVIATIONS}
         assert max(strength, key=lambda key: strength[key]) == "strong"
-    else:
+    elif told:
         assert told["importances"][0]["feature"] == "strong"
         assert sum(row["importance"] for row in told["importances"]) == pytest.approx(1.0)
 
 
 def test_how_the_fit_went_is_told_by_those_that_iterate(case: tuple[str, int, Any, Any]) -> None:
-    name, _, rows, fitted = case
+    name, classes, rows, fitted = case
     if fitted.convergence is None:
         return
     assert fitted.convergence.converged
-    stopped = fit(rows, rows, args(name, max_iter=1)).convergence
+    stopped = fit(rows, rows, args(name, max_iter=1), Shape(3, classes)).convergence
     assert stopped == Convergence(iterations=1, converged=False)
 
 
@@ -130,6 +130,12 @@ def test_three_classes_are_refused_in_words_where_spark_has_two_only(name: str) 
     with pytest.raises(InputError, match=f"--estimator={name} is for two classes, the label has 3; use "):
         check(args(name), labels(3))
     return None
+
+
+def test_a_step_size_that_the_solver_does_not_use_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--step-size=0\.5 is for --solver=gd, and --solver is l-bfgs"):
+        find_estimator("mlp").check(args("mlp", step_size=0.5), labels(2))
+    find_estimator("mlp").check(args("mlp", step_size=0.5, solver="gd"), labels(2))
 
 
 def test_importances_are_sorted_and_keep_their_features() -> None:

@@ -20,6 +20,7 @@ TOLERANCE = {"linear": 1e-12}
 SETTINGS: dict[str, dict[str, Any]] = {
     "random_forest": {"num_trees": 10, "max_depth": 8, "min_instances_per_node": 1},
     "gbt": {"num_trees": 15},
+    "mlp": {"layers": 2, "units": 5},
 }
 
 
@@ -61,7 +62,13 @@ def preprocessed(run_steps: Callable[..., Any], tmp_path_factory: pytest.TempPat
 
 
 CASES = [
-    pytest.param(name, classes, "as_is", marks=[pytest.mark.slow] if classes == 3 else [], id=f"{name}-{classes}")
+    pytest.param(
+        name,
+        classes,
+        "standardised" if name == "mlp" else "as_is",
+        marks=[pytest.mark.slow] if classes == 3 else [],
+        id=f"{name}-{classes}",
+    )
     for name in ESTIMATORS
     for classes in ((2,) if name == "gbt" else (2, 3))
 ]
