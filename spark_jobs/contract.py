@@ -356,6 +356,10 @@ ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType(
 `TrainArgs`. A setting that several estimators have is declared once, in a base class of theirs, and so has one meaning and one default."""
 
 
+NEEDS_LIKE_SCALES = ("mlp",)
+"""The estimators whose fit goes wrong if numbers are features as they are, of different scales."""
+
+
 def estimators_with(name: str) -> list[str]:
     """Returns the estimators that have a setting of this name."""
     return [estimator for estimator, kind in ESTIMATORS.items() if name in kind.settings()]

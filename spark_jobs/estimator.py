@@ -51,13 +51,11 @@ class Estimator(Protocol):
         TITLE: name of this kind of model in the report, such as `logistic regression`.
         MODEL: class of the fitted model; a saved model is loaded by it.
         WHEN_TOO_SURE: what to change if the probabilities are too close to 0 and 1; a sentence for the report.
-        NEEDS_LIKE_SCALES: whether the fit goes wrong if numbers are features as they are, of different scales.
     """
 
     TITLE: str
     MODEL: type[ProbabilisticClassificationModel]
     WHEN_TOO_SURE: str
-    NEEDS_LIKE_SCALES: bool
 
     def check(self, args: TrainArgs, labels: Sequence[str]) -> None:
         """Checks the settings against the classes of the label.

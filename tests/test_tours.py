@@ -165,7 +165,6 @@ from spark_jobs.estimator import Shape, importance_rows
 TITLE = "entropy tree"
 MODEL = DecisionTreeClassificationModel
 WHEN_TOO_SURE = "Fit a smaller tree, for example min_info_gain 0.01."
-NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:

@@ -19,7 +19,6 @@ from spark_jobs.estimator import Shape
 TITLE = "gradient-boosted trees"
 MODEL = GBTClassificationModel
 WHEN_TOO_SURE = "Fit fewer or shallower trees, for example num_trees 20 or max_depth 3."
-NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:

@@ -18,7 +18,6 @@ from spark_jobs.estimator import Convergence, Shape, coefficient_rows
 TITLE = "logistic regression"
 MODEL = LogisticRegressionModel
 WHEN_TOO_SURE = "Fit with a penalty, for example reg_param 0.01."
-NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:

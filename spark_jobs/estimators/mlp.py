@@ -19,7 +19,6 @@ from spark_jobs.estimator import Shape
 TITLE = "multilayer perceptron"
 MODEL = MultilayerPerceptronClassificationModel
 WHEN_TOO_SURE = "Fit a smaller network or stop earlier, for example units 4 or max_iter 30."
-NEEDS_LIKE_SCALES = True
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:

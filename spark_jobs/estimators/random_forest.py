@@ -17,7 +17,6 @@ from spark_jobs.estimator import Shape
 TITLE = "random forest"
 MODEL = RandomForestClassificationModel
 WHEN_TOO_SURE = trees.WHEN_TOO_SURE
-NEEDS_LIKE_SCALES = False
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:

@@ -21,14 +21,14 @@ from spark_jobs.evaluation.metrics import SMALLEST
 from spark_jobs.features import FEATURES
 from spark_jobs.split import LABEL, ROW_HASH
 
-MOST_ROWS, MOST_COLUMNS, REPEATS = 1000, 30, 5
+MOST_ROWS, MOST_COLUMNS, REPEATS = 500, 30, 3
 """At most so many test rows, those with the smallest hashes, and so many columns are exchanged, so many times
 each; so the time is bounded."""
 NO_COLUMN = -1
 
 
 def permutation_importance(
-    model: Any, test: DataFrame, features: Sequence[Mapping[str, Any]], columns: Sequence[str], labels: int
+    model: Any, test: DataFrame, features: Sequence[Mapping[str, Any]], columns: Sequence[str], counts: Sequence[int]
 ) -> dict[str, Any]:
     """Returns the permutation importance of columns on the test rows.
 
@@ -40,7 +40,7 @@ def permutation_importance(
         test: the test rows, with the columns features, label and row_hash.
         features: the elements of the feature vector, as described in features.json.
         columns: names of the raw columns, the ones to keep first; the first `MOST_COLUMNS` are taken.
-        labels: number of classes.
+        counts: number of test rows of each class.
 
     Returns:
         `metric`, `rows`, `repeats`, and `columns`, the most important first: `column`; `importance`, the mean loss of areaUnderROC, or the
@@ -52,7 +52,7 @@ def permutation_importance(
     )
     place = (F.row_number().over(Window.orderBy(ROW_HASH)) - 1).alias("place")
     numbered = rows.select(LABEL, "own", place)
-    count = rows.count()
+    count, labels = min(MOST_ROWS, sum(counts)), len(counts)
     moves = sorted({max(1, round(count * repeat / (REPEATS + 1))) for repeat in range(1, REPEATS + 1)})
     moved = numbered.select("*", F.explode(F.array(*map(F.lit, moves))).alias("move"))
     others = numbered.select(F.col("own").alias("other"), F.col("place").alias("partner"))
@@ -68,22 +68,21 @@ def permutation_importance(
         LABEL, "move", "exchanged", array_to_vector(exchanged).alias(FEATURES)
     )
     probability = vector_to_array(F.col("probability"))[1 if labels == 2 else F.col(LABEL).cast("int")]
-    predicted = model.transform(permuted).select(
-        "move", "exchanged", F.struct(LABEL, probability.alias("p")).alias("row")
-    )
-    groups = predicted.groupBy("move", "exchanged").agg(F.collect_list("row").alias("rows")).collect()
+    predicted = model.transform(permuted).select("move", "exchanged", LABEL, probability.alias("p"))
+    lists = (F.collect_list(name).alias(name) for name in (LABEL, "p"))
+    groups = predicted.groupBy("move", "exchanged").agg(*lists).collect()
     return _summary(groups, taken, labels, count)
 
 
 def _summary(groups: Sequence[Row], columns: Sequence[str], labels: int, count: int) -> dict[str, Any]:
     """Returns the document of `permutation_importance` from the predictions of each permutation."""
-    table = {(group["exchanged"], group["move"]): np.array([tuple(row) for row in group["rows"]]) for group in groups}
+    table = {(group["exchanged"], group["move"]): np.array([group[LABEL], group["p"]]) for group in groups}
     moves = sorted({move for _, move in table})
-    truth = table[NO_COLUMN, moves[0]][:, 0]
+    truth = table[NO_COLUMN, moves[0]][0]
     ranked = labels == 2 and 0 < truth.sum() < count
     worse = {
-        key: -area(*rows.T) if ranked else log_loss(rows[:, 0] if labels == 2 else np.ones(count), rows[:, 1])
-        for key, rows in table.items()
+        key: -area(label, p) if ranked else log_loss(label if labels == 2 else np.ones(count), p)
+        for key, (label, p) in table.items()
     }
     found = []
     for index, name in enumerate(columns):

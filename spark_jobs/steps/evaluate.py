@@ -122,14 +122,18 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
     explanation = kind.explain(
         classifier, training.features["features"], training.labels, training.features["deviations"]
     )
-    judged = judge(classifier.transform(test), training, args.bootstrap_samples)
-    permuted = permutation_importance(
-        classifier,
-        test,
-        training.features["features"],
-        columns_by_strength(explanation, training.features["features"]),
-        len(training.labels),
+    permuted = BackgroundWork(
+        partial(
+            permutation_importance,
+            classifier,
+            test,
+            training.features["features"],
+            columns_by_strength(explanation, training.features["features"]),
+            [training.counts["test"].get(label, 0) for label in training.labels],
+        ),
+        small=is_small(preprocessed.rows_in),
     )
+    judged = judge(classifier.transform(test), training, args.bootstrap_samples)
     without = second.value()
     earlier = list(dict.fromkeys((*training.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
@@ -142,7 +146,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         **judged,
         "without_known_afterwards": without,
         "explanation": explanation,
-        "permutation_importance": permuted,
+        "permutation_importance": permuted.value(),
         "reference_categories": reference_categories(training.features),
         "versions": versions(session),
         "digests": {"data": preprocessed.inputs["load_uri"], "model": fitted.digest},

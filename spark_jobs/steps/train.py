@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 from spark_jobs import storage
 from spark_jobs.arguments import flag
 from spark_jobs.background import BackgroundWork
-from spark_jobs.contract import Step, TrainArgs
+from spark_jobs.contract import NEEDS_LIKE_SCALES, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import Convergence, Shape, find_estimator
@@ -147,7 +147,7 @@ def renamed_column_warnings(columns: dict[str, str]) -> list[str]:
 
 def scale_warnings(args: TrainArgs, features: list[dict[str, Any]]) -> list[str]:
     """Returns a warning if the estimator needs features of like scales, and numbers are features as they are."""
-    if not find_estimator(args.estimator).NEEDS_LIKE_SCALES or not any(item["kind"] == "numeric" for item in features):
+    if args.estimator not in NEEDS_LIKE_SCALES or not any(item["kind"] == "numeric" for item in features):
         return []
     return [
         f"{args.estimator} learns little from numbers of different scales: run with --numeric-form=standardised or quantile_bins"

@@ -11,7 +11,7 @@ import pytest
 from spark_jobs.contract import ESTIMATORS, TrainArgs
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import Convergence, Shape, find_estimator, importance_rows
-from spark_jobs.steps.train import fit, set_threshold
+from spark_jobs.steps.train import fit, scale_warnings, set_threshold
 
 NAMES = list(ESTIMATORS)
 FEATURES = [{"name": name, "column": name, "kind": "numeric", "category": ""} for name in ("strong", "weak", "noise")]
@@ -136,6 +136,13 @@ def test_a_step_size_that_the_solver_does_not_use_is_refused() -> None:
     with pytest.raises(InputError, match=r"--step-size=0\.5 is for --solver=gd, and --solver is l-bfgs"):
         find_estimator("mlp").check(args("mlp", step_size=0.5), labels(2))
     find_estimator("mlp").check(args("mlp", step_size=0.5, solver="gd"), labels(2))
+
+
+def test_a_network_warns_of_numbers_as_they_are_and_other_kinds_do_not() -> None:
+    (warning,) = scale_warnings(args("mlp"), FEATURES)
+    assert "run with --numeric-form=standardised or quantile_bins" in warning
+    assert not scale_warnings(args("mlp"), [{**item, "kind": "standardised"} for item in FEATURES])
+    assert not scale_warnings(args("logistic_regression"), FEATURES)
 
 
 def test_importances_are_sorted_and_keep_their_features() -> None:
