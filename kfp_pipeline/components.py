@@ -71,6 +71,8 @@ def preprocess(
     train_fraction: float = 0.6,
     validation_fraction: float = 0.2,
     max_categories: int = 100,
+    numeric_form: str = "as_is",
+    numeric_bins: int = 20,
 ) -> str:
     """Splits the table into train, validation and test rows and computes their feature vectors.
 
@@ -82,6 +84,8 @@ def preprocess(
         train_fraction: share of train rows, above 0 and below 1.
         validation_fraction: share of validation rows, above 0 and below 1; the remaining rows are test rows.
         max_categories: largest number of values of a categorical column that become features, at least 2.
+        numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
+        numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
@@ -102,13 +106,24 @@ def train(
     task_config: dsl.TaskConfig,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-    reg_param: float = 0.0,
-    elastic_net_param: float = 0.0,
+    step_size: float = 0.1,
+    fit_seed: int = 42,
     max_iter: int = 100,
     tol: float = 1e-06,
+    reg_param: float = 0.0,
+    elastic_net_param: float = 0.0,
     fit_intercept: bool = True,
     standardization: bool = True,
     family: str = "auto",
+    max_depth: int = 5,
+    max_bins: int = 32,
+    min_instances_per_node: int = 10,
+    num_trees: int = 50,
+    subsampling_rate: float = 1.0,
+    feature_subset_strategy: str = "auto",
+    layers: int = 1,
+    units: int = 8,
+    solver: str = "l-bfgs",
     estimator: str = "logistic_regression",
     class_weights: str = "none",
     threshold_rule: str = "max_f1",
@@ -116,13 +131,24 @@ def train(
     """Fits an estimator on the train rows and chooses the decision threshold on the validation rows.
 
     Args:
-        reg_param: regularisation strength, 0 or more.
-        elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso).
-        max_iter: maximum number of iterations of the optimiser, 1 to 1000000.
-        tol: convergence tolerance, above 0.
-        fit_intercept: fit an intercept.
-        standardization: scale features before the penalty is applied.
-        family: auto: binomial for two classes, else multinomial.
+        step_size: factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1 (gbt, mlp).
+        fit_seed: seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; it does not change the split of the rows (decision_tree, random_forest, gbt, mlp).
+        max_iter: maximum number of iterations of the optimiser, 1 to 1000000 (logistic_regression, mlp).
+        tol: convergence tolerance, above 0 (logistic_regression, mlp).
+        reg_param: regularisation strength, 0 or more (logistic_regression).
+        elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso) (logistic_regression).
+        fit_intercept: fit an intercept (logistic_regression).
+        standardization: scale features before the penalty is applied (logistic_regression).
+        family: auto: binomial for two classes, else multinomial (logistic_regression).
+        max_depth: largest number of splits from the root of a tree to a leaf, 1 to 30; at 30 a tree may have 2^30 leaves (decision_tree, random_forest, gbt).
+        max_bins: number of intervals between whose ends a numeric feature may be split, 2 to 100000 (decision_tree, random_forest, gbt).
+        min_instances_per_node: smallest number of train rows in a leaf, 1 or more (decision_tree, random_forest, gbt).
+        num_trees: number of trees, 1 to 10000 (random_forest, gbt).
+        subsampling_rate: share of the train rows that are drawn for each tree, above 0 and at most 1 (random_forest, gbt).
+        feature_subset_strategy: how many features are drawn as candidates of each split; auto: sqrt for a random forest, all for gbt (random_forest, gbt).
+        layers: number of hidden layers, 1 to 5 (mlp).
+        units: number of units of each hidden layer, 1 to 512 (mlp).
+        solver: optimiser: l-bfgs, or gd for gradient descent with step_size (mlp).
         preprocess_uri: output of preprocess.
         estimator: kind of model.
         class_weights: balanced: rows are weighted so that all classes count the same in the fit.

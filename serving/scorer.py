@@ -10,16 +10,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
+from operator import mul
 from typing import Any
 
-READABLE_VERSION = 2
+READABLE_VERSION = 3
 """Version of the scorecards that this scorer can read."""
 MAX_EXACT_INTEGER = 2**53
 """Up to this number every whole number is exactly a double."""
+Elements = Iterator[tuple[int, float]]
+"""The elements of a feature vector that are not 0: place and value."""
 
 
 class ScorecardError(ValueError):
@@ -56,59 +60,144 @@ class Scorer:
             raise ScorecardError(f"scorecard_version is {scorecard.get('scorecard_version')!r}, not {READABLE_VERSION}")
         self.labels: list[str] = scorecard["labels"]
         self.threshold: float | None = scorecard["threshold"]
-        self._intercepts: list[float] = scorecard["intercepts"]
-        self._means = {column["name"]: column["mean"] for column in scorecard["numeric"]}
+        if scorecard["form"] not in FORMS:
+            raise ScorecardError(f"the form is {scorecard['form']!r}; this scorer knows {', '.join(FORMS)}")
+        self._probabilities = FORMS[scorecard["form"]](scorecard)
+        self._numeric: list[dict[str, Any]] = scorecard["numeric"]
         self._cells: dict[str, Any] = scorecard["cells"]
         self._categorical: list[dict[str, Any]] = scorecard["categorical"]
         self._known = {column["name"]: frozenset(column["values"]) for column in scorecard["categorical"]}
-        weights = list(zip(*scorecard["coefficients"], strict=True)) if scorecard["features"] else []
-        self._weights = {
-            (feature["column"], feature["kind"], feature["category"]): weight
-            for feature, weight in zip(scorecard["features"], weights, strict=True)
+        self._places = {
+            (feature["column"], feature["kind"], feature["category"]): place
+            for place, feature in enumerate(scorecard["features"])
         }
+        self._values: dict[str, list[int]] = {}
+        for place, feature in enumerate(scorecard["features"]):
+            if feature["kind"] in ("numeric", "standardised", "interval"):
+                self._values.setdefault(feature["column"], []).append(place)
 
     @classmethod
     def from_json(cls, text: str) -> Scorer:
         return cls(json.loads(text))
 
-    def margins(self, row: Mapping[str, Any]) -> list[float]:
-        """Computes the margins, intercept plus weighted features: one number for two classes, else one for each class.
+    def features(self, row: Mapping[str, Any]) -> list[float]:
+        """Computes the feature vector of a row.
 
         Raises:
             RowError: the row is not a mapping, a column is missing, or a cell has a wrong value.
         """
+        return _vector(self._elements(row), len(self._places))
+
+    def score(self, row: Mapping[str, Any]) -> Score:
+        """Scores one row; see `features` for the errors."""
+        probabilities = self._probabilities(self._elements(row))
+        if self.threshold is not None:
+            label = self.labels[1] if probabilities[1] > self.threshold else self.labels[0]
+        else:
+            label = self.labels[probabilities.index(max(probabilities))]
+        return Score(label, dict(zip(self.labels, probabilities, strict=True)))
+
+    def _elements(self, row: Mapping[str, Any]) -> Elements:
         if not isinstance(row, Mapping):
             raise RowError(f"a row maps column names to values, and this is {type(row).__name__}")
-        margins = list(self._intercepts)
-        for name, mean in self._means.items():
+        places = self._places
+        for column in self._numeric:
+            name = column["name"]
             value = _number(row, name, self._cells)
             if value is None:
-                self._add(margins, (name, "missing", ""), 1.0)
-                value = mean
-            self._add(margins, (name, "numeric", ""), value)
+                if (name, "missing", "") in places:
+                    yield places[name, "missing", ""], 1.0
+                value = column["mean"]
+            if not column["splits"]:
+                yield self._values[name][0], (value - column["center"]) / column["scale"]
+            elif interval := bisect_right(
+                column["splits"], value
+            ):  # the first interval is the reference, without a feature
+                yield self._values[name][interval - 1], 1.0
         for column in self._categorical:
             name = column["name"]
             text = _category(row, column)
-            known = text in self._known[name]
-            # The most frequent category is the reference of the encoding: it has no feature, so its weight is 0.
-            self._add(margins, (name, "category", text) if known else (name, "other", ""), 1.0)
-        return margins
+            place = places.get((name, "category", text) if text in self._known[name] else (name, "other", ""))
+            if place is not None:  # the most frequent category is the reference of the encoding: it has no feature
+                yield place, 1.0
 
-    def score(self, row: Mapping[str, Any]) -> Score:
-        """Scores one row; see `margins` for the errors."""
-        margins = self.margins(row)
-        if self.threshold is not None:
-            positive = _logistic(margins[0])
-            label = self.labels[1] if positive > self.threshold else self.labels[0]
-            return Score(label, dict(zip(self.labels, (1.0 - positive, positive), strict=True)))
-        largest = max(margins)
-        powers = [math.exp(margin - largest) for margin in margins]
-        probabilities = [power / sum(powers) for power in powers]
-        return Score(self.labels[margins.index(largest)], dict(zip(self.labels, probabilities, strict=True)))
 
-    def _add(self, margins: list[float], feature: tuple[str, str, str], value: float) -> None:
-        for place, weight in enumerate(self._weights.get(feature, ())):
-            margins[place] += weight * value
+def _vector(elements: Elements, length: int) -> list[float]:
+    vector = [0.0] * length
+    for place, value in elements:
+        vector[place] = value
+    return vector
+
+
+def _linear(scorecard: Mapping[str, Any]) -> Callable[[Elements], list[float]]:
+    """Returns the probabilities of a linear model: the logistic function of its one margin, or the softmax of a margin for each class."""
+    intercepts: list[float] = scorecard["intercepts"]
+    weights = list(zip(*scorecard["coefficients"], strict=True))
+
+    def probabilities(elements: Elements) -> list[float]:
+        margins = list(intercepts)
+        for place, value in elements:
+            for row, weight in enumerate(weights[place]):
+                margins[row] += weight * value
+        return _logistic(margins[0]) if len(margins) == 1 else _softmax(margins)
+
+    return probabilities
+
+
+def _averaged_trees(scorecard: Mapping[str, Any]) -> Callable[[Elements], list[float]]:
+    """Returns the probabilities of a tree or a forest: the mean of those in the leaves."""
+    trees, length = scorecard["trees"], len(scorecard["features"])
+
+    def probabilities(elements: Elements) -> list[float]:
+        vector = _vector(elements, length)
+        sums = [sum(shares) for shares in zip(*(_leaf(tree, vector) for tree in trees), strict=True)]
+        return [value / sum(sums) for value in sums]
+
+    return probabilities
+
+
+def _boosted_trees(scorecard: Mapping[str, Any]) -> Callable[[Elements], list[float]]:
+    """Returns the probabilities of boosted trees: the log-odds are the sum of the leaves."""
+    trees, length = scorecard["trees"], len(scorecard["features"])
+
+    def probabilities(elements: Elements) -> list[float]:
+        vector = _vector(elements, length)
+        return _logistic(sum(_leaf(tree, vector) for tree in trees))
+
+    return probabilities
+
+
+def _network(scorecard: Mapping[str, Any]) -> Callable[[Elements], list[float]]:
+    """Returns the probabilities of a multilayer perceptron: hidden units are logistic, the outputs a softmax."""
+    length = len(scorecard["features"])
+    layers = [list(zip(layer["weights"], layer["intercepts"], strict=True)) for layer in scorecard["layers"]]
+
+    def probabilities(elements: Elements) -> list[float]:
+        values = _vector(elements, length)
+        for place, layer in enumerate(layers):
+            sums = [intercept + sum(map(mul, weights, values)) for weights, intercept in layer]
+            values = sums if place == len(layers) - 1 else [_logistic(unit)[1] for unit in sums]
+        return _softmax(values)
+
+    return probabilities
+
+
+FORMS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Elements], list[float]]]] = {
+    "linear": _linear,
+    "averaged_trees": _averaged_trees,
+    "boosted_trees": _boosted_trees,
+    "network": _network,
+}
+"""How the numbers of a scorecard give the probabilities of the classes, by the scorecard's form."""
+
+
+def _leaf(tree: Mapping[str, Any], vector: Sequence[float]) -> Any:
+    """Returns the value of the leaf to which a tree sends a feature vector."""
+    node, left = 0, tree["left"]
+    while left[node] >= 0:
+        goes_left = vector[tree["feature"][node]] <= tree["threshold"][node]
+        node = left[node] if goes_left else tree["right"][node]
+    return tree["value"][node]
 
 
 def _number(row: Mapping[str, Any], name: str, cells: Mapping[str, Any]) -> float | None:
@@ -166,7 +255,14 @@ def _cell(row: Mapping[str, Any], name: str) -> Any:
     return row[name]
 
 
-def _logistic(margin: float) -> float:
-    if margin >= 0:
-        return 1.0 / (1.0 + math.exp(-margin))
-    return math.exp(margin) / (1.0 + math.exp(margin))
+def _logistic(margin: float) -> list[float]:
+    """Returns the probabilities of the negative and of the positive class."""
+    power = math.exp(-abs(margin))
+    positive = (1.0 if margin >= 0 else power) / (1.0 + power)
+    return [1.0 - positive, positive]
+
+
+def _softmax(margins: Sequence[float]) -> list[float]:
+    largest = max(margins)
+    powers = [math.exp(margin - largest) for margin in margins]
+    return [power / sum(powers) for power in powers]

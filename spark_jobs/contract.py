@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -49,6 +49,9 @@ SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
+AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
+FEATURE_SUBSETS = ("auto", "all", "sqrt", "log2", "onethird")
+SOLVERS = ("l-bfgs", "gd")
 HEADERS = ("auto", "yes", "no")
 SMALL_CLASSES = ("merge", "drop")
 
@@ -63,6 +66,14 @@ def _fraction(value: float) -> bool:
 
 def _inner_fraction(value: float) -> bool:
     return 0.0 < value < 1.0
+
+
+def _positive_fraction(value: float) -> bool:
+    return 0.0 < value <= 1.0
+
+
+def _exact_integer(value: int) -> bool:
+    return abs(value) <= 2**53
 
 
 def _positive(value: float) -> bool:
@@ -128,7 +139,7 @@ class PreprocessArgs(StepArgs):
     seed: int = setting(
         42,
         "seed of the split, -2^53 to 2^53: KFP passes numbers as doubles, which hold these exactly",
-        check=lambda value: abs(value) <= 2**53,
+        check=_exact_integer,
         allowed="-2^53 to 2^53",
     )
     split: str = setting(
@@ -154,6 +165,19 @@ class PreprocessArgs(StepArgs):
         check=lambda value: value >= 2,
         allowed="a whole number, at least 2",
     )
+    numeric_form: str = setting(
+        AS_IS,
+        "how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; "
+        "quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows",
+        choices=NUMERIC_FORMS,
+    )
+    numeric_bins: int = setting(
+        20,
+        "largest number of intervals of a numeric column (quantile_bins), 2 to 1000",
+        check=lambda value: 2 <= value <= 1000,
+        allowed="2 to 1000",
+        search=SearchRange(5, 50, log=True),
+    )
     output_uri: str = output(
         "Dataset",
         "directory for features/, features_model/, features.json and result.json",
@@ -172,10 +196,54 @@ class PreprocessArgs(StepArgs):
                 f"--order-by={self.order_by} is for an ordered split, and --split is {self.split}: give --split=ordered too, "
                 "or leave --order-by out"
             )
+        if self.numeric_bins != self.settings()["numeric_bins"] and self.numeric_form != QUANTILE_BINS:
+            raise InputError(
+                f"--numeric-bins={self.numeric_bins} is for --numeric-form={QUANTILE_BINS}, and --numeric-form is {self.numeric_form}: "
+                "leave one of them out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticRegressionArgs(StepArgs):
+class OptimiserArgs(StepArgs):
+    """Settings of an iterative optimiser."""
+
+    max_iter: int = setting(
+        100,
+        "maximum number of iterations of the optimiser, 1 to 1000000",
+        check=lambda value: 1 <= value <= 1_000_000,
+        allowed="1 to 1000000",
+    )
+    tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive, allowed="above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSeedArgs(StepArgs):
+    """The seed of a fit that draws at random."""
+
+    fit_seed: int = setting(
+        42,
+        "seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; "
+        "it does not change the split of the rows",
+        check=_exact_integer,
+        allowed="-2^53 to 2^53",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSizeArgs(StepArgs):
+    """The step size of a fit that goes step by step."""
+
+    step_size: float = setting(
+        0.1,
+        "factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1",
+        check=_positive_fraction,
+        allowed="above 0 and at most 1",
+        search=SearchRange(0.01, 0.3, log=True),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticRegressionArgs(OptimiserArgs):
     """Settings of Spark's LogisticRegression; names and meanings are Spark's."""
 
     reg_param: float = setting(
@@ -192,25 +260,113 @@ class LogisticRegressionArgs(StepArgs):
         allowed="0 to 1",
         search=SearchRange(0.0, 1.0),
     )
-    max_iter: int = setting(
-        100,
-        "maximum number of iterations of the optimiser, 1 to 1000000",
-        check=lambda value: 1 <= value <= 1_000_000,
-        allowed="1 to 1000000",
-    )
-    tol: float = setting(1e-6, "convergence tolerance, above 0", check=_positive, allowed="above 0")
     fit_intercept: bool = setting(True, "fit an intercept")
     standardization: bool = setting(True, "scale features before the penalty is applied")
     family: str = setting("auto", "auto: binomial for two classes, else multinomial", choices=FAMILIES)
 
 
-ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType({"logistic_regression": LogisticRegressionArgs})
-"""The estimators and their settings. Each is the module of the same name in `spark_jobs.estimators`; its settings are a base class of
-`TrainArgs`."""
+@dataclass(frozen=True, kw_only=True)
+class DecisionTreeArgs(FitSeedArgs):
+    """Settings of Spark's DecisionTreeClassifier, which each tree of a forest and of boosting has as well."""
+
+    max_depth: int = setting(
+        5,
+        "largest number of splits from the root of a tree to a leaf, 1 to 30; at 30 a tree may have 2^30 leaves",
+        check=lambda value: 1 <= value <= 30,
+        allowed="1 to 30",
+        search=SearchRange(2, 12),
+    )
+    max_bins: int = setting(
+        32,
+        "number of intervals between whose ends a numeric feature may be split, 2 to 100000",
+        check=lambda value: 2 <= value <= 100_000,
+        allowed="2 to 100000",
+        search=SearchRange(8, 256, log=True),
+    )
+    min_instances_per_node: int = setting(
+        10,
+        "smallest number of train rows in a leaf, 1 or more",
+        check=lambda value: value >= 1,
+        allowed="a whole number, at least 1",
+        search=SearchRange(1, 100, log=True),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArgs(LogisticRegressionArgs):
+class RandomForestArgs(DecisionTreeArgs):
+    """Settings of Spark's RandomForestClassifier: those of a tree, and how many trees of which rows and features."""
+
+    num_trees: int = setting(
+        50,
+        "number of trees, 1 to 10000",
+        check=lambda value: 1 <= value <= 10_000,
+        allowed="1 to 10000",
+        search=SearchRange(20, 300, log=True),
+    )
+    subsampling_rate: float = setting(
+        1.0,
+        "share of the train rows that are drawn for each tree, above 0 and at most 1",
+        check=_positive_fraction,
+        allowed="above 0 and at most 1",
+        search=SearchRange(0.3, 1.0),
+    )
+    feature_subset_strategy: str = setting(
+        "auto",
+        "how many features are drawn as candidates of each split; auto: sqrt for a random forest, all for gbt",
+        choices=FEATURE_SUBSETS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GbtArgs(RandomForestArgs, StepSizeArgs):
+    """Settings of Spark's GBTClassifier: those of a forest, whose trees are fitted one after another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpArgs(OptimiserArgs, FitSeedArgs, StepSizeArgs):
+    """Settings of Spark's MultilayerPerceptronClassifier."""
+
+    layers: int = setting(
+        1,
+        "number of hidden layers, 1 to 5",
+        check=lambda value: 1 <= value <= 5,
+        allowed="1 to 5",
+        search=SearchRange(1, 3),
+    )
+    units: int = setting(
+        8,
+        "number of units of each hidden layer, 1 to 512",
+        check=lambda value: 1 <= value <= 512,
+        allowed="1 to 512",
+        search=SearchRange(2, 64, log=True),
+    )
+    solver: str = setting("l-bfgs", "optimiser: l-bfgs, or gd for gradient descent with step_size", choices=SOLVERS)
+
+
+ESTIMATORS: Mapping[str, type[StepArgs]] = types.MappingProxyType(
+    {
+        "logistic_regression": LogisticRegressionArgs,
+        "decision_tree": DecisionTreeArgs,
+        "random_forest": RandomForestArgs,
+        "gbt": GbtArgs,
+        "mlp": MlpArgs,
+    }
+)
+"""The estimators and their settings. Each is the module of the same name in `spark_jobs.estimators`; its settings are a base class of
+`TrainArgs`. A setting that several estimators have is declared once, in a base class of theirs, and so has one meaning and one default."""
+
+
+NEEDS_LIKE_SCALES = ("mlp",)
+"""The estimators whose fit goes wrong if numbers are features as they are, of different scales."""
+
+
+def estimators_with(name: str) -> list[str]:
+    """Returns the estimators that have a setting of this name."""
+    return [estimator for estimator, kind in ESTIMATORS.items() if name in kind.settings()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
     """Fits an estimator on the train rows and chooses the decision threshold on the validation rows."""
 
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
@@ -233,20 +389,30 @@ class TrainArgs(LogisticRegressionArgs):
         parts=("model", "model_without_known_afterwards", "scorecard.json"),
     )
 
+    @classmethod
+    def arguments(cls, *roles: Role) -> tuple[Argument, ...]:
+        """Returns the arguments; the meaning of an estimator's setting names the estimators that have it."""
+        found = super().arguments(*roles)
+        owners = {item.name: estimators_with(item.name) for item in found}
+        return tuple(
+            replace(item, about=f"{item.about} ({', '.join(owners[item.name])})") if owners[item.name] else item
+            for item in found
+        )
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for other, kind in ESTIMATORS.items():
-            for name, default in kind.settings().items():
-                if name not in ESTIMATORS[self.estimator].settings() and getattr(self, name) != default:
-                    raise InputError(
-                        f"{flag(name)} is a setting of {other}, and {flag('estimator')} is {self.estimator}: leave one of them out"
-                    )
+        for name, default in self.settings().items():
+            owners = estimators_with(name)
+            if owners and self.estimator not in owners and getattr(self, name) != default:
+                raise InputError(
+                    f"{flag(name)} is a setting of {' and '.join(owners)}, and {flag('estimator')} is {self.estimator}: "
+                    "leave one of them out"
+                )
 
     def hyperparameters(self) -> dict[str, Any]:
         """Returns the settings that the fit depends on, without those of other estimators: name to value."""
-        others = {name for kind in ESTIMATORS.values() for name in kind.settings()}
-        own = ESTIMATORS[self.estimator].settings()
-        return {name: getattr(self, name) for name in self.settings() if name in own or name not in others}
+        owners = {name: estimators_with(name) for name in self.settings()}
+        return {name: getattr(self, name) for name in owners if not owners[name] or self.estimator in owners[name]}
 
 
 @dataclass(frozen=True, kw_only=True)

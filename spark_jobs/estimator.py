@@ -2,7 +2,7 @@
 
 To add an estimator, write one module in `spark_jobs.estimators` with the attributes and functions of `Estimator`, and declare its settings
 in `spark_jobs.contract`: a dataclass that is listed in `ESTIMATORS` and is a base class of `TrainArgs`.
-`spark_jobs.estimators.logistic_regression` is the example to copy.
+`spark_jobs.estimators.logistic_regression` is the example to copy; what estimators made of trees share is in `spark_jobs.trees`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,19 @@ class Convergence:
     converged: bool
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The size of what a model reads and tells.
+
+    Attributes:
+        features: number of elements of the feature vector.
+        classes: number of classes of the label.
+    """
+
+    features: int
+    classes: int
+
+
 class Estimator(Protocol):
     """The attributes and functions of a module in `spark_jobs.estimators`.
 
@@ -51,7 +64,7 @@ class Estimator(Protocol):
             InputError: the estimator cannot be fitted to these classes with these settings.
         """
 
-    def build(self, args: TrainArgs) -> ProbabilisticClassifier:
+    def build(self, args: TrainArgs, shape: Shape) -> ProbabilisticClassifier:
         """Returns the MLlib estimator with its settings; train sets the names of the columns."""
 
     def convergence(self, model: Any, args: TrainArgs) -> Convergence | None:
@@ -73,11 +86,19 @@ class Estimator(Protocol):
             deviations: standard deviation of each numeric column over the train rows.
 
         Returns:
-            `coefficients` (see `coefficient_rows`) or `importances` (see `importance_rows`).
+            `coefficients` (see `coefficient_rows`), `importances` (see `importance_rows`), or nothing.
         """
 
-    def scorecard(self, model: Any) -> dict[str, Any] | None:
-        """Returns the model as plain numbers for `serving.scorer`; None if the model has no such form and only Spark can score it."""
+    def scorecard(self, model: Any, uri: str) -> dict[str, Any] | None:
+        """Returns the model as plain numbers for `serving.scorer`; None if the model has no such form and only Spark can score it.
+
+        Args:
+            model: the fitted model.
+            uri: where it is saved.
+
+        Returns:
+            `form`, one of those of `spark_jobs.scorecard`, and the numbers of that form.
+        """
 
 
 def find_estimator(name: str) -> Estimator:

@@ -2,18 +2,21 @@
 
 A categorical column is one-hot encoded: one feature per value, except the most frequent one, which is the reference category, and one
 feature for values that are missing or did not occur in the train rows. A missing number is replaced by the mean of the train rows, and an
-indicator feature marks it. `fit_encoding` fits on the rows that it gets, so callers must pass the train rows only.
+indicator feature marks it. A number is a feature as it is or standardised, or its interval is one-hot encoded. `fit_encoding` fits on the
+rows that it gets, so callers must pass the train rows only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.base import Transformer
 from pyspark.ml.feature import (
+    Bucketizer,
     OneHotEncoder,
     SQLTransformer,
     StringIndexer,
@@ -42,11 +45,27 @@ class NumericColumn:
         name: name of the raw column.
         mean: mean over the train rows, which replaces missing values.
         indicator: whether an indicator feature marks missing values; only if some train rows have none.
+        center: the feature is the value less `center`, divided by `scale`.
+        scale: standard deviation over the train rows if the column is standardised, else 1.
+        splits: rising; if there are any, each interval between them is a feature instead. An interval includes its lower end. The first
+            one, of the values below all splits, is the reference and has no feature.
     """
 
     name: str
     mean: float
     indicator: bool
+    center: float = 0.0
+    scale: float = 1.0
+    splits: tuple[float, ...] = ()
+
+    def features(self) -> list[Feature | None]:
+        """Returns the features of the value, in order; None for the reference interval."""
+        if not self.splits:
+            standardised = self.center != 0.0 or self.scale != 1.0
+            return [Feature(column=self.name, kind="standardised" if standardised else "numeric")]
+        ends = [f"to below {split:g}" for split in self.splits[1:]]
+        intervals = [f"from {split:g} {end}".strip() for split, end in zip(self.splits, [*ends, ""], strict=True)]
+        return [None, *(Feature(column=self.name, kind="interval", category=text) for text in intervals)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +74,10 @@ class Feature:
 
     Attributes:
         column: name of the raw column.
-        kind: `numeric`; `missing` (1 if the number is missing); `category` (1 if the column has this value); or `other` (1 if the
-            value is missing or did not occur in the train rows).
-        category: for the kind `category`, the value.
+        kind: `numeric`; `standardised` (less the mean, in standard deviations); `interval` (1 if the number is in this interval);
+            `missing` (1 if the number is missing); `category` (1 if the column has this value); or `other` (1 if the value is missing
+            or did not occur in the train rows).
+        category: for the kind `category`, the value; for the kind `interval`, the interval in words.
     """
 
     column: str
@@ -68,6 +88,8 @@ class Feature:
     def name(self) -> str:
         named = {
             "numeric": self.column,
+            "standardised": f"{self.column}, standardised",
+            "interval": f"{self.column} {self.category}",
             "missing": f"{self.column} is missing",
             "category": f"{self.column} = {self.category}",
         }
@@ -117,6 +139,7 @@ def fit_encoding(
         InputError: a categorical column has too many values, and `rare_as_other` is False.
     """
     select = SQLTransformer(statement=select_statement(numeric, categorical, prefix))
+    selected = select.transform(train)
     stages: list[Transformer] = [select]
     vocabularies: dict[str, tuple[str, ...]] = {}
     rare: dict[str, int] = {}
@@ -128,10 +151,6 @@ def fit_encoding(
             handleInvalid="keep",  # missing and unknown values get the last index, which is the feature `other`
             stringOrderType="frequencyDesc",
         )
-        encoder = OneHotEncoder(
-            inputCols=indexer.getOutputCols(), outputCols=[f"{prefix}onehot_{i}" for i in places], dropLast=False
-        )
-        selected = select.transform(train)
         indexed = indexer.fit(selected)
         every = {name: tuple(values) for name, values in zip(categorical, indexed.labelsArray, strict=True)}
         rare = {name: len(values) - max_categories for name, values in every.items() if len(values) > max_categories}
@@ -141,9 +160,19 @@ def fit_encoding(
         if rare:
             indexed = indexer.fit(_without_rare(selected, indexer.getInputCols(), vocabularies.values()))
         written = {name: typed_value_format(values) for name, values in vocabularies.items()}
-        stages[0] = SQLTransformer(statement=select_statement(numeric, categorical, prefix, written))
-        # OneHotEncoder takes the number of categories from the indexer's column metadata, so no row is needed to fit it.
-        stages += [indexed, encoder.fit(indexed.transform(selected.limit(0)))]
+        stages = [SQLTransformer(statement=select_statement(numeric, categorical, prefix, written)), indexed]
+    binned = [place for place, column in enumerate(numeric) if column.splits]
+    if binned:
+        stages.append(_bucketizer(numeric, binned, prefix))
+    indices = [*(f"index_{place}" for place in range(len(categorical))), *(f"interval_{place}" for place in binned)]
+    if indices:
+        encoder = OneHotEncoder(
+            inputCols=[prefix + name for name in indices],
+            outputCols=[f"{prefix}{name}_onehot" for name in indices],
+            dropLast=False,
+        )
+        # OneHotEncoder takes the number of categories from the metadata of the columns, so no row is needed to fit it.
+        stages.append(encoder.fit(PipelineModel(stages=stages[1:]).transform(selected.limit(0))))
     assembled, kept, features = _layout(numeric, vocabularies)
     encoded = f"{prefix}encoded"
     stages.append(VectorAssembler(inputCols=[prefix + name for name in assembled], outputCol=encoded))
@@ -217,11 +246,18 @@ def select_statement(
     for place, column in enumerate(numeric):
         raw = _identifier(column.name)
         value = _number(raw)
-        columns.append(f"coalesce({value}, CAST('{column.mean!r}' AS DOUBLE)) AS {prefix}number_{place}")
+        number = f"coalesce({value}, {_double(column.mean)})"
+        if (column.center, column.scale) != (0.0, 1.0):
+            number = f"({number} - {_double(column.center)}) / {_double(column.scale)}"
+        columns.append(f"{number} AS {prefix}number_{place}")
         columns.append(f"CAST({value} IS NULL AS DOUBLE) AS {prefix}missing_{place}")
     for place, name in enumerate(categorical):
         columns.append(f"{_category(_identifier(name), (written or {}).get(name))} AS {prefix}category_{place}")
     return f"SELECT {', '.join(columns)} FROM __THIS__"
+
+
+def _double(value: float) -> str:
+    return f"CAST('{value!r}' AS DOUBLE)"
 
 
 def _number(raw: str) -> str:
@@ -229,7 +265,7 @@ def _number(raw: str) -> str:
     text = _trimmed(f"CAST({raw} AS STRING)")
     number = f"CASE WHEN {text} RLIKE '{full_match(NUMBER)}' THEN try_cast({text} AS DOUBLE) END"
     value = f"CASE WHEN typeof({raw}) = 'double' THEN try_cast({raw} AS DOUBLE) ELSE {number} END"  # Spark keeps the branch of the type
-    return f"(CASE WHEN abs({value}) <= CAST('{MAX_NUMBER!r}' AS DOUBLE) THEN {value} END)"
+    return f"(CASE WHEN abs({value}) <= {_double(MAX_NUMBER)} THEN {value} END)"
 
 
 def _category(raw: str, written: Mapping[str, Any] | None) -> str:
@@ -266,6 +302,15 @@ def _identifier(name: str) -> str:
     return quoted
 
 
+def _bucketizer(numeric: Sequence[NumericColumn], binned: Sequence[int], prefix: str) -> Bucketizer:
+    """Returns the transformer that adds the index of the interval for the numeric columns at these places."""
+    return Bucketizer(
+        inputCols=[f"{prefix}number_{place}" for place in binned],
+        outputCols=[f"{prefix}interval_{place}" for place in binned],
+        splitsArray=[[-inf, *numeric[place].splits, inf] for place in binned],
+    )
+
+
 def _without_rare(rows: DataFrame, names: Sequence[str], kept: Iterable[Sequence[str]]) -> DataFrame:
     """Replaces rare values by null, so that an indexer that is fitted on these rows does not know them."""
     # `StringIndexerModel.from_arrays_of_labels` would be simpler, but it pads shorter label arrays with nulls and then fails on these.
@@ -291,13 +336,13 @@ def _layout(
     assembled: list[str] = []
     places: list[Feature | None] = []
     for index, column in enumerate(numeric):
-        assembled.append(f"number_{index}")
-        places.append(Feature(column=column.name, kind="numeric"))
+        assembled.append(f"interval_{index}_onehot" if column.splits else f"number_{index}")
+        places += column.features()
         if column.indicator:
             assembled.append(f"missing_{index}")
             places.append(Feature(column=column.name, kind="missing"))
     for index, (name, values) in enumerate(vocabularies.items()):
-        assembled.append(f"onehot_{index}")
+        assembled.append(f"index_{index}_onehot")
         # The most frequent value has no feature: it is the reference. Else the features of a column would always add up to 1,
         # and the coefficients would not be unique.
         places += [None, *(Feature(column=name, kind="category", category=value) for value in values[1:])]

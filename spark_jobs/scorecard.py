@@ -1,7 +1,19 @@
 """The scorecard, `scorecard.json`: a fitted model as plain numbers, so that `serving.scorer` can score rows without Spark or a JVM.
 
-The margin of a class is its intercept plus the sum of coefficient times value over all features. The probability is the logistic function
-of the margin for two classes, and the softmax of the margins for more. This module only builds the document; train writes it.
+Its `form` says how the numbers give probabilities:
+
+- `linear`: `intercepts`, and `coefficients` of shape (rows, features). The margin of a class is its intercept plus the sum of coefficient
+  times value over all features. The probability is the logistic function of the margin for two classes, which have one row, and the
+  softmax of the margins for more, which have one row each.
+- `averaged_trees`: `trees`, each as lists with one entry per node: `feature`, `threshold`, `left`, `right` and `value`. A row starts at
+  node 0 and goes to the left child if its feature is at most the threshold, else to the right one. A leaf has no children (-1), and its
+  value is the list of the classes' probabilities; those of the row are the mean over the trees.
+- `boosted_trees`: the same, but the value of a leaf is a number, and the sum over the trees is the log-odds of the positive class.
+- `network`: `layers`, each with `weights`, shape (units, inputs), and `intercepts`. A unit's sum is its intercept plus its weights times
+  the layer's inputs. The output of a hidden unit is the logistic function of its sum; the probabilities are the softmax of the last
+  layer's sums.
+
+This module only builds the document; train writes it.
 """
 
 from __future__ import annotations
@@ -13,7 +25,7 @@ from typing import Any
 
 from spark_jobs import cells
 
-SCORECARD_VERSION = 2
+SCORECARD_VERSION = 3
 """Version of the document's format; `serving.scorer` refuses any other."""
 
 
@@ -31,8 +43,7 @@ def build_scorecard(
     Args:
         features: the document `features.json` of preprocess.
         model: title of the estimator.
-        numbers: the fitted model as its estimator's `scorecard` returns it. For a logistic regression: `coefficients`, one row for two
-            classes, else one row per class, shape (rows, features), in units of the raw features; and `intercepts`, one per row.
+        numbers: the fitted model as its estimator's `scorecard` returns it: its `form` and the numbers of that form.
         threshold: for two classes, the probability above which the positive class is predicted; None for more classes.
         settings: the hyperparameters.
         digests: digests of the inputs of the fit.

@@ -32,9 +32,7 @@ SERVER_RETRIES = 5
 """How often a request to a Spark Connect server is repeated: half a minute if nothing listens. PySpark's own 15 take ten minutes."""
 
 
-def build_session(
-    name: str, storage_settings: Mapping[str, str] | None = None, master: str = ""
-) -> SparkSession:
+def build_session(name: str, storage_settings: Mapping[str, str] | None = None, master: str = "") -> SparkSession:
     """Builds a session, or returns the one that this process has.
 
     Args:
@@ -42,9 +40,7 @@ def build_session(
         master: Spark's master URL; empty: that of spark-submit.
         storage_settings: Spark settings with the address of the object store and the credentials, see `storage.session_settings`.
     """
-    if (
-        "SPARK_REMOTE" in os.environ
-    ):  # the session of a Spark Connect server, which has started with settings of its own
+    if "SPARK_REMOTE" in os.environ:  # a Spark Connect server, which has started with settings of its own
         from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415 - needs packages that a classic session does not
 
         session = SparkSession.builder.getOrCreate()

@@ -137,20 +137,20 @@ def test_a_new_hyperparameter_touches_the_contract_and_the_estimator(copy: Copy)
 
 
 ARGUMENTS_OF_A_TREE = '''@dataclass(frozen=True, kw_only=True)
-class DecisionTreeArgs(StepArgs):
-    """Settings of Spark's DecisionTreeClassifier."""
+class EntropyTreeArgs(StepArgs):
+    """Settings of Spark's DecisionTreeClassifier with the entropy as impurity."""
 
-    max_depth: int = setting(
-        5,
-        "most questions from the root to a leaf, 1 to 30",
-        check=lambda value: 1 <= value <= 30,
-        allowed="1 to 30",
-        search=SearchRange(2, 12),
+    min_info_gain: float = setting(
+        0.0,
+        "smallest gain of information of a split, 0 or more",
+        check=_not_negative,
+        allowed="0 or more",
+        search=SearchRange(0.0, 0.1),
     )
 
 
 ESTIMATORS: Mapping'''
-TREE_MODULE = '''"""Decision tree: Spark's `DecisionTreeClassifier`. It has no scorecard: only Spark scores it."""
+TREE_MODULE = '''"""Entropy tree: Spark's `DecisionTreeClassifier` by the gain of information. It has no scorecard: only Spark scores it."""
 
 from __future__ import annotations
 
@@ -160,20 +160,20 @@ from typing import Any
 from pyspark.ml.classification import DecisionTreeClassificationModel, DecisionTreeClassifier
 
 from spark_jobs.contract import TrainArgs
-from spark_jobs.estimator import importance_rows
+from spark_jobs.estimator import Shape, importance_rows
 
-TITLE = "decision tree"
+TITLE = "entropy tree"
 MODEL = DecisionTreeClassificationModel
-WHEN_TOO_SURE = "Fit a shallower tree, for example max_depth 3."
+WHEN_TOO_SURE = "Fit a smaller tree, for example min_info_gain 0.01."
 
 
 def check(args: TrainArgs, labels: Sequence[str]) -> None:
     """Any settings go with any classes."""
 
 
-def build(args: TrainArgs) -> DecisionTreeClassifier:
+def build(args: TrainArgs, shape: Shape) -> DecisionTreeClassifier:
     """The estimator with the settings of the contract."""
-    return DecisionTreeClassifier(maxDepth=args.max_depth)
+    return DecisionTreeClassifier(impurity="entropy", minInfoGain=args.min_info_gain, seed=1)
 
 
 def convergence(model: DecisionTreeClassificationModel, args: TrainArgs) -> None:
@@ -190,13 +190,13 @@ def explain(
     return {"importances": importance_rows(model.featureImportances.toArray().tolist(), features)}
 
 
-def scorecard(model: DecisionTreeClassificationModel) -> None:
+def scorecard(model: DecisionTreeClassificationModel, uri: str) -> None:
     """It has none."""
 '''
 TRAINING_LINES = (
     "load --data-uri=data/bank_sample.csv --specification-uri=data/bank.toml --output-uri={out}/load",
     "preprocess --load-uri={out}/load --output-uri={out}/preprocess",
-    "train --preprocess-uri={out}/preprocess --output-uri={out}/train --estimator=decision_tree --max-depth=4",
+    "train --preprocess-uri={out}/preprocess --output-uri={out}/train --estimator=entropy_tree --min-info-gain=0.001",
     "evaluate --preprocess-uri={out}/preprocess --train-uri={out}/train --report-uri={out}/report.html --output-uri={out}/evaluate",
 )
 
@@ -204,28 +204,24 @@ TRAINING_LINES = (
 @pytest.mark.slow
 @pytest.mark.spark
 def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path: Path) -> None:
-    copy.add("spark_jobs/estimators/decision_tree.py", TREE_MODULE)
-    known = 'types.MappingProxyType({"logistic_regression": LogisticRegressionArgs})'
+    copy.add("spark_jobs/estimators/entropy_tree.py", TREE_MODULE)
     copy.edit(
         "spark_jobs/contract.py",
         ("ESTIMATORS: Mapping", ARGUMENTS_OF_A_TREE),
-        (
-            known,
-            'types.MappingProxyType(\n    {"logistic_regression": LogisticRegressionArgs, "decision_tree": DecisionTreeArgs}\n)',
-        ),
-        ("class TrainArgs(LogisticRegressionArgs):", "class TrainArgs(LogisticRegressionArgs, DecisionTreeArgs):"),
+        ('        "mlp": MlpArgs,\n', '        "mlp": MlpArgs,\n        "entropy_tree": EntropyTreeArgs,\n'),
+        ("class TrainArgs(MlpArgs", "class TrainArgs(EntropyTreeArgs, MlpArgs"),
     )
     copy.generate()
-    by_hand = {"spark_jobs/estimators/decision_tree.py", "spark_jobs/contract.py"}
+    by_hand = {"spark_jobs/estimators/entropy_tree.py", "spark_jobs/contract.py"}
     assert copy.changed() == by_hand | MADE
     copy.test(*QUICK, "-k", SKIP_PLANTED_FAULTS)
-    copy.test(CASES, "-k", "max_depth or train-estimator or every_setting or every_case")
+    copy.test(CASES, "-k", "min_info_gain or train-estimator or every_setting or every_case")
     copy.run("-m", "mypy")
-    assert "--max-depth" in copy.run("-m", "kfp_pipeline", "run", "--help")
+    assert "--min-info-gain" in copy.run("-m", "kfp_pipeline", "run", "--help")
 
     copy.steps(tmp_path, TRAINING_LINES)
     report = (tmp_path / "report.html").read_text()
-    assert "Decision tree on 4,000 rows" in report
+    assert "Entropy tree on 4,000 rows" in report
     assert "Importances of the strongest features" in report
     assert not (tmp_path / "train/scorecard.json").exists()
     (tmp_path / "gate.toml").write_text("[minimum]\nareaUnderROC = 0.75\n")

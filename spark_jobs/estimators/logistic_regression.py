@@ -13,7 +13,7 @@ from pyspark.ml.classification import LogisticRegression, LogisticRegressionMode
 from spark_jobs.arguments import flag
 from spark_jobs.contract import TrainArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, coefficient_rows
+from spark_jobs.estimator import Convergence, Shape, coefficient_rows
 
 TITLE = "logistic regression"
 MODEL = LogisticRegressionModel
@@ -26,7 +26,7 @@ def check(args: TrainArgs, labels: Sequence[str]) -> None:
         raise InputError(f"{flag('family')}=binomial is for two classes, the label has {len(labels)}; use auto")
 
 
-def build(args: TrainArgs) -> LogisticRegression:
+def build(args: TrainArgs, shape: Shape) -> LogisticRegression:
     """Returns Spark's estimator with the settings of the contract."""
     return LogisticRegression(
         regParam=args.reg_param,
@@ -59,10 +59,10 @@ def explain(
     }
 
 
-def scorecard(model: LogisticRegressionModel) -> dict[str, Any]:
+def scorecard(model: LogisticRegressionModel, uri: str) -> dict[str, Any]:
     """Returns the coefficients, shape (rows, features), in units of the raw features, and one intercept per row."""
     coefficients, intercepts = coefficients_and_intercepts(model)
-    return {"intercepts": intercepts, "coefficients": coefficients}
+    return {"form": "linear", "intercepts": intercepts, "coefficients": coefficients}
 
 
 def coefficients_and_intercepts(model: LogisticRegressionModel) -> tuple[list[list[float]], list[float]]:

@@ -150,18 +150,20 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
         return _svg(figure)
 
 
-def importance_chart(bars: Sequence[tuple[str, float]]) -> str:
-    """Draws the importances of features as horizontal bars.
+def importance_chart(bars: Sequence[tuple[str, float]], label: str, spreads: Sequence[float] | None = None) -> str:
+    """Draws importances as horizontal bars.
 
     Args:
-        bars: name and importance (0 to 1) of each feature, the largest first.
+        bars: name and importance of each feature or column, the largest first.
+        label: what the importance is.
+        spreads: for each bar, half the length of the line that shows its spread.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(6.4, 0.9 + 0.3 * len(bars))
         places = list(range(len(bars), 0, -1))
-        axes.barh(places, [importance for _, importance in bars], color=BLUE, height=0.62)
+        axes.barh(places, [importance for _, importance in bars], xerr=spreads, color=BLUE, ecolor=GREY, height=0.62)
         axes.set_yticks(places, [_shortened(name) for name, _ in bars])
-        axes.set_xlabel("importance (all features together: 1)")
+        axes.set_xlabel(label)
         axes.grid(axis="x", linewidth=0.8)
         axes.set_axisbelow(True)
         return _svg(figure)

@@ -136,7 +136,15 @@ def draw_charts(evaluation: Mapping[str, Any]) -> dict[str, str]:
     important = [item for item in evaluation["explanation"].get("importances", []) if item["importance"]]
     if important:
         bars = [(item["feature"], item["importance"]) for item in important[:MOST_EFFECTS]]
-        drawn["importances"] = charts.importance_chart(bars)
+        drawn["importances"] = charts.importance_chart(bars, "importance (all features together: 1)")
+    permuted = evaluation["permutation_importance"]
+    strongest = permuted["columns"][:MOST_EFFECTS]
+    if strongest:
+        drawn["permutation"] = charts.importance_chart(
+            [(item["column"], item["importance"]) for item in strongest],
+            f"{'loss' if permuted['metric'] == 'areaUnderROC' else 'rise'} of {permuted['metric']}",
+            [item["deviation"] for item in strongest],
+        )
     return drawn
 
 

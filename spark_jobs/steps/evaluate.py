@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -24,7 +25,8 @@ from spark_jobs.errors import InputError
 from spark_jobs.estimator import find_estimator
 from spark_jobs.evaluation.cautions import cautions
 from spark_jobs.evaluation.judging import Training, judge, judge_without
-from spark_jobs.evaluation.report import render_report
+from spark_jobs.evaluation.permutation import permutation_importance
+from spark_jobs.evaluation.report import effect, render_report
 from spark_jobs.features import set_column_names, slicer_without
 from spark_jobs.result import Result
 from spark_jobs.split import is_small, read_set
@@ -66,6 +68,22 @@ def describe(training: Training, fitted: Result) -> dict[str, Any]:
     }
 
 
+def reference_categories(features: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the value, or the interval, of each column to which the others are compared, as it has no feature."""
+    intervals = {item["name"]: f"below {item['splits'][0]:g}" for item in features["numeric"] if item["splits"]}
+    return intervals | {item["name"]: item["values"][0] for item in features["categorical"] if item["values"]}
+
+
+def columns_by_strength(explanation: Mapping[str, Any], features: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the columns, those of the strongest features by the explanation first; without one, in the order of the features."""
+    strength: dict[str, float] = {feature["column"]: 0.0 for feature in features}
+    for item in explanation.get("coefficients", []):
+        strength[item["column"]] = max(strength[item["column"]], abs(effect(item)))
+    for item in explanation.get("importances", []):
+        strength[item["column"]] += item["importance"]
+    return sorted(strength, key=lambda column: -strength[column])
+
+
 def versions(session: SparkSession) -> dict[str, str]:
     """Returns the versions of the software that made this result."""
     try:
@@ -100,7 +118,22 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
     )
     kind = find_estimator(training.args.estimator)
     classifier = storage.read_classifier(kind.MODEL, storage.join(args.train_uri, "model", fitted.facts["classifier"]))
-    judged = judge(set_column_names(classifier, {}).transform(test), training, args.bootstrap_samples)
+    classifier = set_column_names(classifier, {})
+    explanation = kind.explain(
+        classifier, training.features["features"], training.labels, training.features["deviations"]
+    )
+    permuted = BackgroundWork(
+        partial(
+            permutation_importance,
+            classifier,
+            test,
+            training.features["features"],
+            columns_by_strength(explanation, training.features["features"]),
+            [training.counts["test"].get(label, 0) for label in training.labels],
+        ),
+        small=is_small(preprocessed.rows_in),
+    )
+    judged = judge(classifier.transform(test), training, args.bootstrap_samples)
     without = second.value()
     earlier = list(dict.fromkeys((*training.features["data"]["warnings"], *preprocessed.warnings, *fitted.warnings)))
     document = {
@@ -112,12 +145,9 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         **describe(training, fitted),
         **judged,
         "without_known_afterwards": without,
-        "explanation": kind.explain(
-            classifier, training.features["features"], training.labels, training.features["deviations"]
-        ),
-        "reference_categories": {
-            item["name"]: item["values"][0] for item in training.features["categorical"] if item["values"]
-        },
+        "explanation": explanation,
+        "permutation_importance": permuted.value(),
+        "reference_categories": reference_categories(training.features),
         "versions": versions(session),
         "digests": {"data": preprocessed.inputs["load_uri"], "model": fitted.digest},
     }

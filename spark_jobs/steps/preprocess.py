@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.background import BackgroundWork
 from spark_jobs.cells import typed_value_format
-from spark_jobs.contract import PreprocessArgs, Step
+from spark_jobs.contract import QUANTILE_BINS, STANDARDISED, PreprocessArgs, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.features import (
     FEATURES,
@@ -42,6 +43,9 @@ from spark_jobs.split import (
 )
 from spark_jobs.table.source import POSITION, quoted
 
+QUANTILE_ACCURACY = 10_000
+"""A quantile is exact to one row in so many."""
+
 
 def class_labels(specification: Specification, classes: set[str]) -> list[str]:
     """Returns the label values in the order of their index: alphabetical, but of two classes the positive one is the last."""
@@ -54,6 +58,37 @@ def index_label(label: str, labels: list[str]) -> Column:
     return F.when(
         position == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))
     ).otherwise((position - 1).cast("double"))
+
+
+def numeric_columns(train: DataFrame, split: Split, names: Sequence[str], args: PreprocessArgs) -> list[NumericColumn]:
+    """Returns how each numeric column becomes features, in the form that `numeric_form` asks for.
+
+    A column with one value in the train rows has no deviation and no quantiles to divide it, and stays as it is.
+
+    Args:
+        train: the train rows.
+        split: the split, with means and deviations of the train rows.
+        names: names of the numeric columns.
+        args: the arguments of preprocess.
+    """
+    columns = [NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0) for name in names]
+    if args.numeric_form == STANDARDISED:
+        return [
+            replace(column, center=column.mean, scale=split.deviations[column.name])
+            if split.deviations[column.name] > 0
+            else column
+            for column in columns
+        ]
+    if args.numeric_form == QUANTILE_BINS and columns:
+        shares = [k / args.numeric_bins for k in range(args.numeric_bins)]
+        quantiles = [F.percentile_approx(quoted(name), shares, QUANTILE_ACCURACY) for name in names]
+        found = train.agg(*(column.alias(f"quantiles_{i}") for i, column in enumerate(quantiles))).collect()[0]
+        # The first quantile is the smallest value: no row is below it.
+        return [
+            replace(column, splits=tuple(sorted({value for value in values if value > values[0]})))
+            for column, values in zip(columns, found, strict=True)
+        ]
+    return columns
 
 
 def write_features(split: Split, encoding: Encoding, label: Column, uri: str) -> None:
@@ -78,11 +113,8 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     table = storage.read_table(session, storage.join(args.load_uri, "rows"), rows_schema(loaded))
     prefix = loaded.facts["prefix"]
     split = summarise(assign_sets(table, args, prefix), specification, prefix)
-    numeric = [
-        NumericColumn(name=name, mean=split.means[name], indicator=split.missing[name] > 0)
-        for name in specification.numeric
-    ]
     train = split.table.where(F.col(prefix + SET) == "train")
+    numeric = numeric_columns(train, split, specification.numeric, args)
     encoding = fit_encoding(
         train,
         numeric,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,10 @@ from pyspark.sql import functions as F
 from spark_jobs import storage
 from spark_jobs.arguments import flag
 from spark_jobs.background import BackgroundWork
-from spark_jobs.contract import Step, TrainArgs
+from spark_jobs.contract import NEEDS_LIKE_SCALES, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, find_estimator
+from spark_jobs.estimator import Convergence, Shape, find_estimator
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
@@ -63,17 +63,20 @@ class FittedModel:
     convergence: Convergence | None
 
 
-def fit(train: DataFrame, validation: DataFrame, args: TrainArgs, features: str = FEATURES) -> FittedModel:
+def fit(
+    train: DataFrame, validation: DataFrame, args: TrainArgs, shape: Shape, features: str = FEATURES
+) -> FittedModel:
     """Fits the estimator on the train rows, then chooses the threshold on the validation rows.
 
     Args:
         train: the train rows, with the columns `label`, `weight` and the features.
         validation: the validation rows, with the same columns.
         args: the arguments of train.
+        shape: number of features and of classes.
         features: name of the column of feature vectors.
     """
     kind = find_estimator(args.estimator)
-    estimator = kind.build(args).setFeaturesCol(features).setLabelCol(LABEL)
+    estimator = kind.build(args, shape).setFeaturesCol(features).setLabelCol(LABEL)
     model = with_class_weights(estimator, args).fit(train)
     convergence = kind.convergence(
         model, args
@@ -142,21 +145,41 @@ def renamed_column_warnings(columns: dict[str, str]) -> list[str]:
     ]
 
 
+def scale_warnings(args: TrainArgs, features: list[dict[str, Any]]) -> list[str]:
+    """Returns a warning if the estimator needs features of like scales, and numbers are features as they are."""
+    if args.estimator not in NEEDS_LIKE_SCALES or not any(item["kind"] == "numeric" for item in features):
+        return []
+    return [
+        f"{args.estimator} learns little from numbers of different scales: run with --numeric-form=standardised or quantile_bins"
+    ]
+
+
 def fit_and_save_without(
-    train: DataFrame, validation: DataFrame, args: TrainArgs, slicer: VectorSlicer, uri: str
+    train: DataFrame, validation: DataFrame, args: TrainArgs, shape: Shape, slicer: VectorSlicer, uri: str
 ) -> None:
     """Fits and saves a second classifier of the same kind, on the features that the slicer keeps."""
-    fitted = fit(slicer.transform(train), slicer.transform(validation), args, KEPT_FEATURES)
+    kept = replace(shape, features=len(slicer.getIndices()))
+    fitted = fit(slicer.transform(train), slicer.transform(validation), args, kept, KEPT_FEATURES)
     storage.write_model(fitted.model, uri)
 
 
-def write_scorecard(fitted: FittedModel, features: dict[str, Any], args: TrainArgs, data_digest: str, uri: str) -> str:
+def write_scorecard(
+    fitted: FittedModel, features: dict[str, Any], args: TrainArgs, data_digest: str, saved_uri: str, uri: str
+) -> str:
     """Writes the scorecard, if this kind of model has one.
+
+    Args:
+        fitted: the fitted model.
+        features: the document features.json of preprocess.
+        args: the arguments of train.
+        data_digest: the digest of preprocess.
+        saved_uri: where the classifier is saved.
+        uri: where to write.
 
     Returns:
         A digest of the model: that of the scorecard, else a digest of all inputs of the fit.
     """
-    numbers = find_estimator(args.estimator).scorecard(fitted.model)
+    numbers = find_estimator(args.estimator).scorecard(fitted.model, saved_uri)
     settings = args.hyperparameters()
     if numbers is None:
         return hashlib.sha256(json.dumps([data_digest, settings], sort_keys=True).encode()).hexdigest()
@@ -193,11 +216,12 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         name: storage.join(args.output_uri, path)
         for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
     }
+    shape = Shape(len(features["features"]), len(labels))
     without = None
     if slicer:
         uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
         without = BackgroundWork(
-            partial(fit_and_save_without, train, validation, args, slicer, uris["without"]),
+            partial(fit_and_save_without, train, validation, args, shape, slicer, uris["without"]),
             small=is_small(preprocessed.rows_in),
         )
     # Reading a model is one small Spark job after another, which leaves a core to the fit.
@@ -205,17 +229,19 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         partial(storage.read_model, storage.join(args.preprocess_uri, "features_model")),
         small=is_small(preprocessed.rows_in),
     )
-    fitted = fit(train, validation, args)
+    fitted = fit(train, validation, args, shape)
     encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
     model = PipelineModel(stages=[*encoder.stages, set_column_names(fitted.model, columns), to_label])
     storage.write_model(model, uris["model"])
-    digest = write_scorecard(fitted, features, args, preprocessed.digest, uris["scorecard"])
+    classifier = storage.stage_path(model, fitted.model)
+    saved_uri = storage.join(uris["model"], classifier)
+    digest = write_scorecard(fitted, features, args, preprocessed.digest, saved_uri, uris["scorecard"])
     if without:
         without.value()
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
-    metrics, warnings = {}, renamed_column_warnings(columns)
+    metrics, warnings = {}, [*scale_warnings(args, features["features"]), *renamed_column_warnings(columns)]
     if fitted.convergence:
         metrics["iterations"] = float(fitted.convergence.iterations)
         if not fitted.convergence.converged:
@@ -239,6 +265,6 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
             "converged": fitted.convergence.converged if fitted.convergence else None,
             "labels": labels,
             "model_columns": columns,
-            "classifier": storage.stage_path(model, fitted.model),
+            "classifier": classifier,
         },
     )

@@ -11,12 +11,13 @@ from serving.scorer import RowError, ScorecardError, Scorer
 from spark_jobs import cells
 
 SCORECARD: dict[str, Any] = {
-    "scorecard_version": 2,
+    "scorecard_version": 3,
+    "form": "linear",
     "labels": ["no", "yes"],
     "threshold": 0.5,
     "intercepts": [0.5],
     "coefficients": [[2.0, 1.0, -1.0, 0.25]],
-    "numeric": [{"name": "x", "mean": 3.0, "indicator": True}],
+    "numeric": [{"name": "x", "mean": 3.0, "indicator": True, "center": 0.0, "scale": 1.0, "splits": []}],
     "cells": cells.definition(),
     "categorical": [{"name": "kind", "values": ["common", "rare"], "numbers": "whole", "booleans": ["false", "true"]}],
     "features": [
@@ -41,11 +42,83 @@ SCORECARD: dict[str, Any] = {
     ],
 )
 def test_margin_is_intercept_plus_weighted_features(row: dict[str, Any], margin: float) -> None:
-    assert Scorer(SCORECARD).margins(row) == [margin]
     score = Scorer(SCORECARD).score(row)
     assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-margin)), abs=1e-15)
     assert sum(score.probabilities.values()) == 1.0
     assert score.label == ("yes" if margin > 0 else "no")
+
+
+def tree(*, at_most_two: Any, above: Any) -> dict[str, list[Any]]:
+    """One split: x is at most 2, or above."""
+    leaves = [None, at_most_two, above]
+    return {
+        "feature": [0, -1, -1],
+        "threshold": [2.0, None, None],
+        "left": [1, -1, -1],
+        "right": [2, -1, -1],
+        "value": leaves,
+    }
+
+
+@pytest.mark.parametrize(("x", "positive"), [(1, 0.3), (2.0, 0.3), (2.0000001, 0.7), (None, 0.7)])
+def test_averaged_trees_give_the_mean_of_their_leaves(x: Any, positive: float) -> None:
+    trees = [tree(at_most_two=[0.8, 0.2], above=[0.4, 0.6]), tree(at_most_two=[0.6, 0.4], above=[0.2, 0.8])]
+    score = Scorer({**SCORECARD, "form": "averaged_trees", "trees": trees}).score({"x": x, "kind": "common"})
+    assert score.probabilities == pytest.approx({"no": 1 - positive, "yes": positive}, abs=1e-15)
+    assert score.label == ("yes" if positive > 0.5 else "no")
+
+
+def test_boosted_trees_add_up_to_log_odds() -> None:
+    trees = [tree(at_most_two=-2.0, above=3.0), tree(at_most_two=0.5, above=0.25)]
+    scorer = Scorer({**SCORECARD, "form": "boosted_trees", "trees": trees})
+    for x, log_odds in ((2, -1.5), (3, 3.25)):
+        score = scorer.score({"x": x, "kind": "rare"})
+        assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-15)
+
+
+def test_a_network_is_logistic_inside_and_a_softmax_at_its_end() -> None:
+    layers = [
+        {"weights": [[1.0, 0.0, 0.0, 2.0]], "intercepts": [-1.0]},
+        {"weights": [[1.0], [3.0]], "intercepts": [0.0, 0.5]},
+    ]
+    score = Scorer({**SCORECARD, "form": "network", "layers": layers}).score({"x": 2, "kind": None})
+    hidden = 1 / (1 + math.exp(-3))
+    assert score.probabilities["yes"] == pytest.approx(1 / (1 + math.exp(-(2 * hidden + 0.5))), abs=1e-15)
+
+
+def test_more_than_two_classes_take_the_most_probable() -> None:
+    shares = tree(at_most_two=[0.2, 0.5, 0.3], above=[0.2, 0.3, 0.5])
+    more = {"labels": ["a", "b", "c"], "threshold": None, "form": "averaged_trees", "trees": [shares]}
+    scorer = Scorer({**SCORECARD, **more})
+    assert [scorer.score({"x": x, "kind": "rare"}).label for x in (1, 3)] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("column", "features", "expected"),
+    [
+        ({"center": 3.0, "scale": 2.0}, ["standardised"], {1: [-1.0], 7.5: [2.25], None: [0.0]}),
+        (
+            {"splits": [2.0, 5.0]},
+            ["interval", "interval"],
+            {1.9: [0, 0], 2: [1, 0], "4.99": [1, 0], 5: [0, 1], None: [1, 0]},
+        ),
+    ],
+)
+def test_a_number_is_standardised_or_put_into_its_interval(
+    column: dict[str, Any], features: list[str], expected: dict[Any, list[float]]
+) -> None:
+    numeric = [{**SCORECARD["numeric"][0], **column}]
+    described = [{"column": "x", "kind": kind, "category": str(place)} for place, kind in enumerate(features)]
+    scorer = Scorer(
+        {
+            **SCORECARD,
+            "numeric": numeric,
+            "features": described,
+            "categorical": [],
+            "coefficients": [[1.0] * len(features)],
+        }
+    )
+    assert {x: scorer.features({"x": x}) for x in expected} == expected
 
 
 def test_a_margin_of_any_size_overflows_nothing() -> None:
@@ -72,8 +145,15 @@ def test_a_row_that_cannot_be_scored_names_its_column(row: dict[str, Any], text:
 
 
 def test_another_version_is_refused() -> None:
-    with pytest.raises(ScorecardError, match="scorecard_version is 3, not 2"):
-        Scorer({**SCORECARD, "scorecard_version": 3})
+    with pytest.raises(ScorecardError, match="scorecard_version is 2, not 3"):
+        Scorer({**SCORECARD, "scorecard_version": 2})
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(
+        ScorecardError, match="the form is 'cubic'; this scorer knows linear, averaged_trees, boosted_trees, network"
+    ):
+        Scorer({**SCORECARD, "form": "cubic"})
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3"])

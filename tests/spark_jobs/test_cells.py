@@ -40,16 +40,17 @@ def test_blanks_are_what_python_cuts_off() -> None:
 @pytest.mark.parametrize(("text", "meaning"), NUMBERS.items())
 def test_scorer_reads_a_number_as_the_table_of_examples_says(text: str, meaning: float | str) -> None:
     scorer = Scorer({
-        "scorecard_version": 2, "labels": ["no", "yes"], "threshold": 0.5, "intercepts": [0.0], "coefficients": [[1.0, math.pi]],
-        "numeric": [{"name": "x", "mean": 0.0, "indicator": True}], "categorical": [], "cells": definition(),
+        "scorecard_version": 3, "form": "linear", "labels": ["no", "yes"], "threshold": 0.5, "intercepts": [0.0], "coefficients": [[1, 1]],
+        "numeric": [{"name": "x", "mean": 0.0, "indicator": True, "center": 0.0, "scale": 1.0, "splits": []}],
+        "categorical": [], "cells": definition(),
         "features": [{"column": "x", "kind": "numeric", "category": ""}, {"column": "x", "kind": "missing", "category": ""}],
     })  # fmt: skip
     if meaning in (WORD, TOO_LARGE):
         with pytest.raises(RowError, match="column 'x'") as raised:
-            scorer.margins({"x": text})
+            scorer.features({"x": text})
         assert str(meaning) in str(raised.value)
     else:
-        assert scorer.margins({"x": text}) == [math.pi if meaning == MISSING else meaning]
+        assert scorer.features({"x": text}) == ([0.0, 1.0] if meaning == MISSING else [meaning, 0.0])
 
 
 def test_loader_and_saved_model_read_numbers_as_the_table_of_examples_says(

@@ -14,6 +14,7 @@ from spark_jobs import contract
 from spark_jobs.arguments import Role, StepArgs, from_argv, setting, to_argv
 from spark_jobs.contract import (
     ARGUMENTS,
+    ESTIMATORS,
     TRAINING,
     EvaluateArgs,
     LoadArgs,
@@ -101,6 +102,33 @@ def test_a_damaged_document_is_refused() -> None:
 def test_a_setting_out_of_its_range_is_named(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is"):
         TrainArgs(preprocess_uri="p", output_uri="o", **{name: value})
+
+
+def test_bins_without_quantile_bins_are_refused_and_not_ignored() -> None:
+    with pytest.raises(
+        InputError, match="--numeric-bins=5 is for --numeric-form=quantile_bins, and --numeric-form is as_is"
+    ):
+        PreprocessArgs(load_uri="-", output_uri="-", numeric_bins=5)
+
+
+def test_a_setting_of_other_estimators_is_refused_and_names_them() -> None:
+    given = {"preprocess_uri": "p", "output_uri": "o"}
+    with pytest.raises(InputError, match="--step-size is a setting of gbt and mlp, and --estimator is random_forest"):
+        TrainArgs(**given, estimator="random_forest", step_size=0.2)
+    with pytest.raises(InputError, match="--num-trees is a setting of random_forest and gbt, and --estimator is"):
+        TrainArgs(**given, num_trees=5)
+    shared = TrainArgs(**given, estimator="random_forest", max_depth=3, num_trees=5).hyperparameters()
+    assert (shared["max_depth"], shared["num_trees"]) == (3, 5)
+    assert not {"step_size", "reg_param"} & shared.keys()
+
+
+def test_estimators_that_share_the_name_of_a_setting_share_its_declaration() -> None:
+    declared: dict[str, Any] = {}
+    for kind in ESTIMATORS.values():
+        for item in kind.arguments():
+            assert declared.setdefault(item.name, item) == item, item.name
+    meanings = {item.name: item.about for item in TrainArgs.arguments()}
+    assert meanings["num_trees"] == f"{declared['num_trees'].about} (random_forest, gbt)"
 
 
 @pytest.mark.parametrize("seed", [10**20, -(10**20), 2**53 + 1])

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from spark_jobs.contract import PreprocessArgs
 from spark_jobs.errors import InputError
 from spark_jobs.features import Encoding, NumericColumn, fit_encoding, model_columns, slicer_without
+from spark_jobs.split import Split
+from spark_jobs.steps.preprocess import numeric_columns
 
 PREFIX = "spark_kfp_"
 AGE = NumericColumn(name="age", mean=30.0, indicator=True)
@@ -53,6 +56,41 @@ def test_a_row_becomes_its_vector(
     spark: Any, encoding: Encoding, age: float | None, job: str | None, expected: list[float]
 ) -> None:
     assert vector(spark, encoding, age, job) == expected
+
+
+def test_intervals_and_standardised_numbers_are_described_and_encoded(spark: Any) -> None:
+    train = spark.createDataFrame([(20.0, "a"), (40.0, "b")], "age double, job string")
+    binned = NumericColumn(name="age", mean=30.0, indicator=True, splits=(25.0, 35.5))
+    encoding = fit_encoding(train, [binned], [], 100, PREFIX)
+    assert [item.name for item in encoding.features] == ["age from 25 to below 35.5", "age from 35.5", "age is missing"]
+    vectors = {24.9: [0, 0, 0], 25.0: [1, 0, 0], 35.5: [0, 1, 0], None: [1, 0, 1]}
+    assert {age: vector(spark, encoding, age, "a") for age in vectors} == vectors
+    standardised = NumericColumn(name="age", mean=30.0, indicator=False, center=30.0, scale=4.0)
+    encoding = fit_encoding(train, [standardised], ["job"], 100, PREFIX)
+    assert [item.name for item in encoding.features] == ["age, standardised", "job = b", "job is missing or new"]
+    assert vector(spark, encoding, 20.0, "b") == [-2.5, 1, 0]
+
+
+def test_quantiles_divide_the_train_rows_evenly_and_a_constant_column_stays_as_it_is(spark: Any) -> None:
+    rows = [(float(i % 40), 5.0, -1.0 if i % 4 else 9.0) for i in range(400)]
+    train = spark.createDataFrame(rows, "even double, same double, tied double").coalesce(1)
+    names = ["even", "same", "tied"]
+    split = Split(
+        train, PREFIX, {}, dict.fromkeys(names, 5.0), {"even": 2.0, "same": 0.0, "tied": 1.0}, dict.fromkeys(names, 0)
+    )
+
+    def columns(**settings: Any) -> list[NumericColumn]:
+        return numeric_columns(train, split, names, PreprocessArgs(load_uri="-", output_uri="-", **settings))
+
+    splits = [column.splits for column in columns(numeric_form="quantile_bins", numeric_bins=4)]
+    assert splits == [(9.0, 19.0, 29.0), (), ()]
+    splits = [column.splits for column in columns(numeric_form="quantile_bins", numeric_bins=8)]
+    assert splits[1:] == [(), (9.0,)]
+    assert [(column.center, column.scale) for column in columns(numeric_form="standardised")] == [
+        (5, 2),
+        (0, 1),
+        (5, 1),
+    ]
 
 
 def test_too_many_categories_are_refused_by_name_or_the_rarest_count_as_one(spark: Any) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from spark_jobs import storage
 from spark_jobs.arguments import Argument, Role
-from spark_jobs.contract import ARGUMENTS, ESTIMATORS, Step
+from spark_jobs.contract import ARGUMENTS, ESTIMATORS, Step, estimators_with
 from spark_jobs.errors import InputError
 
 Outcome = Callable[["Ended"], Any]
@@ -106,6 +106,12 @@ def train_mean(ended: Ended) -> float:
     return float(ended.document("features.json")["numeric"][0]["mean"])
 
 
+def features_of(column: str) -> Outcome:
+    return lambda ended: [
+        item["kind"] for item in ended.document("features.json")["features"] if item["column"] == column
+    ]
+
+
 def categories(ended: Ended) -> Any:
     return ended.refused or [item["values"] for item in ended.document("features.json")["categorical"]]
 
@@ -140,7 +146,10 @@ def bounds(ended: Ended) -> list[Any]:
 
 
 PENALTY = {"reg_param": 0.05}
+QUICK_AND_VISIBLE = {**PENALTY, "num_trees": 5}
+"""Settings of a hyperparameter's usual case: some of a linear model have no effect without a penalty, and few trees are fitted soon."""
 ORDERED = {"split": "ordered"}
+FOREST = {"estimator": "random_forest"}
 CASES: dict[Step, dict[str, Case]] = {
     Step.LOAD: {
         "specification_uri": Case(
@@ -163,6 +172,8 @@ CASES: dict[Step, dict[str, Case]] = {
         "train_fraction": Case(0.3, rows_of("train"), fewer),
         "validation_fraction": Case(0.05, rows_of("test"), more),
         "max_categories": Case(2, categories, other),
+        "numeric_form": Case("standardised", features_of("x"), is_now(["standardised"])),
+        "numeric_bins": Case(4, features_of("x"), is_now(["interval"] * 3), {"numeric_form": "quantile_bins"}),
     },
     Step.TRAIN: {
         "reg_param": Case(0.5, size, fewer),
@@ -174,6 +185,8 @@ CASES: dict[Step, dict[str, Case]] = {
         "family": Case("multinomial", scorecard("coefficients"), other, PENALTY),
         "class_weights": Case("balanced", intercept, more),  # the positives are the rarer
         "threshold_rule": Case("half", scorecard("threshold"), is_now(0.5)),
+        "num_trees": Case(3, lambda ended: len(ended.document("scorecard.json")["trees"]), is_now(3), FOREST),
+        "fit_seed": Case(7, probabilities, other, {**FOREST, "num_trees": 5}),
     },
     Step.EVALUATE: {
         "title": Case("Who answers", lambda ended: ended.document("evaluation.json")["title"], is_now("Who answers")),
@@ -196,10 +209,9 @@ def hyperparameter_case(item: Argument) -> Case | None:
     elif item.search:
         values = [item.search.high, item.search.low]
     given: dict[str, Any] = {}
-    for estimator, kind in ESTIMATORS.items():
-        if item.name in kind.settings():
-            # Some settings of a linear model, such as standardization, have no effect without a penalty.
-            given = {"estimator": estimator, **(PENALTY if PENALTY.keys() <= kind.settings().keys() else {})}
+    for estimator in estimators_with(item.name)[:1]:
+        own = ESTIMATORS[estimator].settings()
+        given = {"estimator": estimator, **{name: value for name, value in QUICK_AND_VISIBLE.items() if name in own}}
     kind_of_value = {"int": int, "float": float}.get(item.type, lambda value: value)
     return next(
         (Case(kind_of_value(value), probabilities, other, given) for value in values if value != item.default), None
@@ -287,7 +299,8 @@ def ended_of(
 
         def keep(model: Any, uri: str) -> None:
             models.append(model)
-            if not settings:  # else no step follows: saving models, which nobody would read, is most of the time
+            # Else nobody reads it, and saving models is most of the time.
+            if not settings or "estimator" in settings:
                 write_model(model, uri)
 
         with pytest.MonkeyPatch.context() as patch:

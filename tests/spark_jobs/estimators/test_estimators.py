@@ -10,8 +10,8 @@ import pytest
 
 from spark_jobs.contract import ESTIMATORS, TrainArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, find_estimator, importance_rows
-from spark_jobs.steps.train import fit, set_threshold
+from spark_jobs.estimator import Convergence, Shape, find_estimator, importance_rows
+from spark_jobs.steps.train import fit, scale_warnings, set_threshold
 
 NAMES = list(ESTIMATORS)
 FEATURES = [{"name": name, "column": name, "kind": "numeric", "category": ""} for name in ("strong", "weak", "noise")]
@@ -35,16 +35,21 @@ def table(spark: Any, classes: int) -> Any:
     return spark.createDataFrame(rows, ["label", "weight", "features"]).coalesce(1).cache()
 
 
-@pytest.fixture(scope="module", params=[(name, classes) for name in NAMES for classes in (2, 3)], ids=str)
+def labels(classes: int) -> Sequence[str]:
+    return ["a", "b", "c"][:classes]
+
+
+TWO_CLASSES_ONLY = ["gbt"]
+CASES = [(name, classes) for name in NAMES for classes in (2, 3) if classes == 2 or name not in TWO_CLASSES_ONLY]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request: pytest.FixtureRequest, spark: Any) -> tuple[str, int, Any, Any]:
     """An estimator, the number of classes, the rows and the fitted model."""
     name, classes = request.param
     rows = table(spark, classes)
-    return name, classes, rows, fit(rows, rows, args(name))
-
-
-def labels(classes: int) -> Sequence[str]:
-    return ["a", "b", "c"][:classes]
+    fewer = {"num_trees": 10} if "num_trees" in ESTIMATORS[name].settings() else {}
+    return name, classes, rows, fit(rows, rows, args(name, **fewer), Shape(3, classes))
 
 
 def test_a_model_tells_probabilities_of_the_classes_and_ranks_them_well(case: tuple[str, int, Any, Any]) -> None:
@@ -89,17 +94,17 @@ def test_what_drives_the_model_is_told_for_each_feature_and_the_strong_one_comes
         assert {row["feature"] for row in rows} == {"strong", "weak", "noise"}
         strength = {name: max(abs(row["coefficient"]) for row in rows if row["feature"] == name) for name in DEVIATIONS}
         assert max(strength, key=lambda key: strength[key]) == "strong"
-    else:
+    elif told:
         assert told["importances"][0]["feature"] == "strong"
         assert sum(row["importance"] for row in told["importances"]) == pytest.approx(1.0)
 
 
 def test_how_the_fit_went_is_told_by_those_that_iterate(case: tuple[str, int, Any, Any]) -> None:
-    name, _, rows, fitted = case
+    name, classes, rows, fitted = case
     if fitted.convergence is None:
         return
     assert fitted.convergence.converged
-    stopped = fit(rows, rows, args(name, max_iter=1)).convergence
+    stopped = fit(rows, rows, args(name, max_iter=1), Shape(3, classes)).convergence
     assert stopped == Convergence(iterations=1, converged=False)
 
 
@@ -114,6 +119,30 @@ def test_the_words_for_people_are_there() -> None:
 def test_a_binomial_regression_of_three_classes_is_refused() -> None:
     with pytest.raises(InputError, match="--family=binomial is for two classes, the label has 3"):
         find_estimator("logistic_regression").check(args("logistic_regression", family="binomial"), labels(3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_three_classes_are_refused_in_words_where_spark_has_two_only(name: str) -> None:
+    check = find_estimator(name).check
+    check(args(name), labels(2))
+    if name not in TWO_CLASSES_ONLY:
+        return check(args(name), labels(3))
+    with pytest.raises(InputError, match=f"--estimator={name} is for two classes, the label has 3; use "):
+        check(args(name), labels(3))
+    return None
+
+
+def test_a_step_size_that_the_solver_does_not_use_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--step-size=0\.5 is for --solver=gd, and --solver is l-bfgs"):
+        find_estimator("mlp").check(args("mlp", step_size=0.5), labels(2))
+    find_estimator("mlp").check(args("mlp", step_size=0.5, solver="gd"), labels(2))
+
+
+def test_a_network_warns_of_numbers_as_they_are_and_other_kinds_do_not() -> None:
+    (warning,) = scale_warnings(args("mlp"), FEATURES)
+    assert "run with --numeric-form=standardised or quantile_bins" in warning
+    assert not scale_warnings(args("mlp"), [{**item, "kind": "standardised"} for item in FEATURES])
+    assert not scale_warnings(args("logistic_regression"), FEATURES)
 
 
 def test_importances_are_sorted_and_keep_their_features() -> None:

@@ -56,6 +56,10 @@ def evaluation(binary: bool = True, name: str = "yes") -> dict[str, Any]:
         "metrics": found,
         "clipped": {"rows": 0.0, "smallest": 1e-15, "of_log_loss": 0.0},
         "baseline": {"label": "no", "metrics": {"accuracy": 0.6, "logLoss": 0.67, "areaUnderROC": 0.5}},
+        "permutation_importance": {
+            "metric": "areaUnderROC" if binary else "logLoss", "rows": 800, "repeats": 5,
+            "columns": [{"column": name, "importance": 0.1, "deviation": 0.01}],
+        },
         "without_known_afterwards": {"columns": [name], "metrics": found, "roc": roc} if binary else None,
         "curves": {"roc": roc, "pr": pr} if binary else None,
         "confusion": {"labels": labels, "matrix": (np.eye(classes, dtype=int) * 100 + 7).tolist()},
