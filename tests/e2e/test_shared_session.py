@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from faults import (
 from ir import CompiledTask
 from whole_run import STEPS, Whole
 
+from benchmarks.cluster import request_counts
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS
 from kfp_pipeline.runtime.spark_operator.manifest import RUN_LABEL
@@ -62,10 +64,18 @@ def running_step(e2e: E2E, run: TaskRun) -> str:
     return next((name.rpartition("-")[0] for name, found in steps.items() if found["state"] == "running"), "")
 
 
+COUNTS: dict[str, int] = {}
+"""The object store's number of requests at the start of each task of the run that nothing disturbs."""
+
+
 @pytest.fixture(scope="module")
 def finished(e2e: E2E) -> Whole:
     """A run that nothing disturbs."""
-    whole = Whole(e2e, {}, SHARED).run()
+
+    def count(task: CompiledTask, _: TaskRun) -> None:
+        COUNTS[task.name] = sum(request_counts().values())
+
+    whole = Whole(e2e, {}, SHARED, count).run()
     assert whole.state == "SUCCEEDED", (whole.walker.states, whole.logs)
     return whole
 
@@ -87,6 +97,21 @@ def test_one_application_runs_all_steps_with_the_metrics_of_one_for_each(finishe
     remote = isolated.artifact("evaluate", "metrics")["metadata"]
     shared = finished.artifact("evaluate", "metrics")["metadata"]
     assert {name: abs(shared[name] - remote[name]) < 1e-12 for name in remote} == dict.fromkeys(remote, True)
+
+
+@pytest.mark.selection
+@pytest.mark.usefixtures("finished")
+def test_a_step_needs_few_requests_to_the_object_store() -> None:
+    """Saved by S3A, the models of train alone are more than 600 requests; the looks of task and session for each other count here too."""
+    steps = list(COUNTS)
+    needed = {step: COUNTS[after] - COUNTS[step] for step, after in pairwise(steps)}
+    assert needed["train"] < 130, needed
+    assert needed["preprocess"] < 160, needed
+
+
+def test_no_executor_is_started(finished: Whole) -> None:
+    (application,) = applications_of(finished)
+    assert not (application.get("status") or {}).get("executorState")
 
 
 def test_the_driver_is_killed_in_each_step_and_each_step_is_repeated_in_a_new_session(fresh: E2E, note: Note) -> None:

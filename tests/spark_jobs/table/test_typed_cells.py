@@ -121,7 +121,7 @@ def test_a_query_of_many_columns_takes_no_more_calls_into_the_jvm(
     calls, send = [0], JavaClient.send_command
 
     def counted(self: Any, *args: Any, **settings: Any) -> Any:
-        calls[0] += 1
+        calls[0] += not args[0].startswith("m\n")  # Py4J frees an object of an earlier test whenever Python collects it
         return send(self, *args, **settings)
 
     monkeypatch.setattr(JavaClient, "send_command", counted)

@@ -335,7 +335,6 @@ def test_local_spark_has_a_runner(spark: str) -> None:
 @pytest.mark.parametrize(
     ("spark", "message"),
     [
-        ("sc://host:15002", r"--spark=sc://host:15002 is not supported yet; use --spark='local\[\*\]'"),
         ("nonsense", r"--spark=nonsense is none of local"),
         ("", r"--spark= is none of local"),
         ("locally", r"--spark=locally is none of local"),
