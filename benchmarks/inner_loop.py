@@ -4,7 +4,8 @@
     python -m benchmarks.inner_loop DATA [ROUNDS]
 
 The contenders take turns. "kept" uses `spark-kfp session start`; it and "own" reuse load and preprocess, as a run does whose table has not
-changed. "kept, all steps" runs all four. scikit-learn reads the table, fits and judges one model in a new process.
+changed. "kept, all steps" runs all four. "notebook" is the whole hand-written script in a session that stays, warmed up like the kept one,
+with Java's defaults and no start of a program. scikit-learn reads the table, fits and judges one model in a new process.
 """
 
 from __future__ import annotations
@@ -32,6 +33,28 @@ def seconds(command: list[str], environment: Mapping[str, str]) -> float:
     return time.perf_counter() - began
 
 
+class Notebook:
+    """The hand-written script in a session that stays; see `benchmarks.notebook`."""
+
+    def __init__(self, data: str, folder: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.notebook", data, folder]
+        self._process = subprocess.Popen(
+            command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def seconds(self, what: str) -> float:
+        """Does all steps, or train and evaluate, and returns the time."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the session."""
+        self._process.communicate(timeout=60)
+
+
 def main(data: str, rounds: int = 5) -> None:
     """Prints the medians of all contenders in seconds."""
     print(describe_machine())
@@ -45,9 +68,11 @@ def main(data: str, rounds: int = 5) -> None:
         for archive in cache.glob("*.jsa"):
             (Path(own["SPARK_KFP_CACHE"]) / archive.name).symlink_to(archive)
         subprocess.run([SPARK_KFP, "session", "start"], check=True, stdout=subprocess.DEVNULL)
+        notebook = Notebook(data, f"{folder}/notebook")
         try:
             for _ in range(WARM_UP_RUNS):
                 seconds([*run, "--no-cache"], kept)
+                notebook.seconds("all")
             found: dict[str, list[float]] = {}
             for number in range(rounds):
                 change = f"--reg-param=0.00{number + 1}"
@@ -63,7 +88,10 @@ def main(data: str, rounds: int = 5) -> None:
                 }
                 for name, (command, environment) in contenders.items():
                     found.setdefault(name, []).append(seconds(command, environment))
+                for what in ("train", "all"):
+                    found.setdefault(f"notebook, {what}", []).append(notebook.seconds(what))
         finally:
+            notebook.close()
             subprocess.run([SPARK_KFP, "session", "stop"], check=True, stdout=subprocess.DEVNULL)
         for name, times in found.items():
             print(f"{name:26}{statistics.median(times):6.1f} s   ({min(times):.1f} to {max(times):.1f})")
