@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,8 @@ def running_step(e2e: E2E, run: TaskRun) -> str:
     return next((name.rpartition("-")[0] for name, found in steps.items() if found["state"] == "running"), "")
 
 
+METRICS_SECONDS = 12
+"""MinIO counts requests anew every ten seconds."""
 COUNTS: dict[str, int] = {}
 """The object store's number of requests at the start of each task of the run that nothing disturbs."""
 
@@ -73,6 +74,8 @@ def finished(e2e: E2E) -> Whole:
     """A run that nothing disturbs."""
 
     def count(task: CompiledTask, _: TaskRun) -> None:
+        if task.name == "finish":
+            time.sleep(METRICS_SECONDS)
         COUNTS[task.name] = sum(request_counts().values())
 
     whole = Whole(e2e, {}, SHARED, count).run()
@@ -101,12 +104,9 @@ def test_one_application_runs_all_steps_with_the_metrics_of_one_for_each(finishe
 
 @pytest.mark.selection
 @pytest.mark.usefixtures("finished")
-def test_a_step_needs_few_requests_to_the_object_store() -> None:
-    """Saved by S3A, the models of train alone are more than 600 requests; the looks of task and session for each other count here too."""
-    steps = list(COUNTS)
-    needed = {step: COUNTS[after] - COUNTS[step] for step, after in pairwise(steps)}
-    assert needed["train"] < 130, needed
-    assert needed["preprocess"] < 160, needed
+def test_a_run_needs_few_requests_to_the_object_store() -> None:
+    """With an application for each step, which saves models by S3A, it is more than a thousand."""
+    assert 100 < COUNTS["finish"] - COUNTS["load"] < 450, COUNTS
 
 
 def test_no_executor_is_started(finished: Whole) -> None:
