@@ -136,6 +136,12 @@ def build_session_application(
             f"the run's Spark settings: with --spark=shared no step has a driver of its own, so {', '.join(steps)} can have no settings; "
             f"give them to {SESSION}, or say --spark=operator"
         )
+    platform = _document(config, STEPS_KEY) if config.get(STEPS_KEY) else {}
+    for where, changes in ((f"{STEPS_KEY} of the platform", platform), ("the run's Spark settings", overrides)):
+        if "executor" in (changes.get(SESSION) or {}):
+            raise InputError(
+                f"{where}: a session that steps share has no executors, its Spark runs in the driver; take executor out of {SESSION}"
+            )
     application = _merged_template(config, SESSION, overrides, task_config or {})
     hashed = spec_hash(application["spec"])
     application["spec"]["arguments"] = [SESSION, session_uri]

@@ -239,10 +239,12 @@ def test_two_runs_never_share(place: SessionPlace) -> None:
 def test_settings_for_a_single_step_are_refused_and_those_of_the_session_are_taken(place: SessionPlace) -> None:
     with pytest.raises(InputError, match="train can have no settings; give them to session"):
         run(place, Step.LOAD, overrides={"train": {"driver": {"memory": "4g"}}})
+    with pytest.raises(InputError, match="a session that steps share has no executors"):
+        run(place, Step.LOAD, overrides={"session": {"executor": {"cores": 2}}})
     assert not place.server.applications
-    run(place, Step.LOAD, overrides={"all": {"executor": {"cores": 2}}, "session": {"driver": {"memory": "3g"}}})
-    spec = place.server.applications[NAME]["spec"]
-    assert (spec["driver"]["memory"], spec["executor"]["cores"]) == ("3g", 2)
+    run(place, Step.LOAD, overrides={"all": {"driver": {"coreRequest": "2"}}, "session": {"driver": {"memory": "3g"}}})
+    driver = place.server.applications[NAME]["spec"]["driver"]
+    assert (driver["memory"], driver["coreRequest"]) == ("3g", "2")
     assert "driver memory: 3g, from the run's Spark settings, under session" in place.said
 
 
