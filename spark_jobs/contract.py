@@ -28,6 +28,7 @@ from spark_jobs.arguments import (
     setting,
 )
 from spark_jobs.errors import InputError
+from spark_jobs.search import parse_search
 
 
 class Step(StrEnum):
@@ -35,6 +36,7 @@ class Step(StrEnum):
 
     LOAD = "load"
     PREPROCESS = "preprocess"
+    TUNE = "tune"
     TRAIN = "train"
     EVALUATE = "evaluate"
 
@@ -49,6 +51,10 @@ SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
+ALGORITHMS = ("tpe", "random")
+OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
+LOWER_IS_BETTER = ("logLoss", "brierScore")
+"""The metrics of which a smaller value is better."""
 AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
 FEATURE_SUBSETS = ("auto", "all", "sqrt", "log2", "onethird")
 SOLVERS = ("l-bfgs", "gd")
@@ -416,6 +422,83 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TuneArgs(StepArgs):
+    """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows."""
+
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+    REUSED_BY_KFP: ClassVar[bool] = True
+
+    preprocess_uri: str = from_step(Step.PREPROCESS)
+    estimators: str = setting(
+        "logistic_regression", f"kinds of model to try, separated by commas, out of {', '.join(ESTIMATORS)}"
+    )
+    search: str = setting(
+        "",
+        "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
+        "its default",
+    )
+    algorithm: str = setting(
+        "tpe", "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random", choices=ALGORITHMS
+    )
+    trials: int = setting(
+        20,
+        "number of trials, 1 to 10000",
+        check=lambda value: 1 <= value <= 10_000,
+        allowed="1 to 10000",
+    )
+    objective: str = setting(
+        "auto",
+        "metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more",
+        choices=OBJECTIVES,
+    )
+    search_seed: int = setting(
+        42, "seed of the search, 0 to 2^32 - 1", check=lambda value: 0 <= value < 2**32, allowed="0 to 2^32 - 1"
+    )
+    output_uri: str = output(
+        "Artifact",
+        "directory for trials.json, best.json and result.json",
+        artifact="tuning",
+        parts=("trials.json", "best.json"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.space()
+
+    def space(self) -> dict[str, dict[str, tuple[str, SearchRange]]]:
+        """Returns what is searched: by estimator and name of a setting its type, `int` or `float`, and its range.
+
+        Raises:
+            InputError: there is no such estimator or setting, or a range leaves what the setting allows.
+        """
+        names = [name.strip() for name in self.estimators.split(",")]
+        if unknown := [name for name in names if name not in ESTIMATORS]:
+            raise InputError(
+                f"{flag('estimators')}: there is no estimator {unknown[0]!r}; choose among {', '.join(ESTIMATORS)}"
+            )
+        given = parse_search(self.search)
+        settings = {name: {item.name: item for item in ESTIMATORS[name].arguments(Role.SETTING)} for name in names}
+        for name, wanted in given.items():
+            owners = [
+                found[name] for found in settings.values() if name in found and found[name].type in ("int", "float")
+            ]
+            if not owners:
+                raise InputError(f"{flag('search')}: {name} is no number among the settings of {' or '.join(names)}")
+            for value in (wanted.low, wanted.high):
+                if owners[0].type == "int" and not value.is_integer():
+                    raise InputError(f"{flag('search')}: {name} is a whole number, and {value} is none")
+                owners[0].validate(int(value) if owners[0].type == "int" else value)
+        return {
+            estimator: {
+                item.name: (item.type, wanted)
+                for item in found.values()
+                if (wanted := given.get(item.name, item.search)) is not None
+            }
+            for estimator, found in settings.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateArgs(StepArgs):
     """Evaluates the model on the test rows and writes the report."""
 
@@ -448,6 +531,7 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
     {
         Step.LOAD: LoadArgs,
         Step.PREPROCESS: PreprocessArgs,
+        Step.TUNE: TuneArgs,
         Step.TRAIN: TrainArgs,
         Step.EVALUATE: EvaluateArgs,
     }
@@ -534,7 +618,14 @@ TRAINING = Pipeline(
     group="Training, with curves and report",  # a person opens it to see the report
     steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE),
 )
-PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipeline for pipeline in (TRAINING,)})
+TUNING = Pipeline(
+    name="tuning",
+    title="Tune a Spark ML model",
+    about="Searches the settings with which a Spark ML model does best on the validation rows.",
+    group="Tuning, with the table of trials",
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE),
+)
+PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipeline for pipeline in (TRAINING, TUNING)})
 
 
 def outputs_of(step: str) -> list[str]:

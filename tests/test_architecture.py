@@ -35,6 +35,7 @@ GROUND = (
     "spark_jobs.dialect",
     "spark_jobs.errors",
     "spark_jobs.result",
+    "spark_jobs.search",
     "spark_jobs.session_requests",
     *DOOR,
 )

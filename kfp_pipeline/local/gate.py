@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from spark_jobs.contract import LEAK
+from spark_jobs.contract import LEAK, LOWER_IS_BETTER
 from spark_jobs.errors import InputError
-
-LOWER_IS_BETTER = ("logLoss", "brierScore")
-"""Metrics that take a maximum; all others take a minimum."""
 
 Kind = Literal["minimum", "maximum"]
 KINDS: tuple[Kind, ...] = ("minimum", "maximum")
