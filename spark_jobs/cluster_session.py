@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -140,7 +141,8 @@ def serve(argv: Sequence[str]) -> int:
                 f"{SESSION} takes one argument, the URI of its folder in an object store: s3://BUCKET/RUN/session/ID"
             )
         storage.check_reachable(argv)
-        session = build_session(SESSION, storage.session_settings(argv), MASTER)
+        checkpoints = f"file:{tempfile.gettempdir()}/checkpoints"
+        session = build_session(SESSION, storage.session_settings(argv), MASTER, checkpoints)
         try:
             return ClusterSession(argv[0], session).serve()
         finally:

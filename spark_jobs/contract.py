@@ -366,6 +366,10 @@ NEEDS_LIKE_SCALES = ("mlp",)
 """The estimators whose fit goes wrong if numbers are features as they are, of different scales."""
 
 
+NEEDS_CHECKPOINTS = ("gbt",)
+"""The estimators whose fit depends on all its iterations so far: without checkpoints, Java's stack overflows after some hundred."""
+
+
 def estimators_with(name: str) -> list[str]:
     """Returns the estimators that have a setting of this name."""
     return [estimator for estimator, kind in ESTIMATORS.items() if name in kind.settings()]

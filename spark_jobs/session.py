@@ -32,13 +32,16 @@ SERVER_RETRIES = 5
 """How often a request to a Spark Connect server is repeated: half a minute if nothing listens. PySpark's own 15 take ten minutes."""
 
 
-def build_session(name: str, storage_settings: Mapping[str, str] | None = None, master: str = "") -> SparkSession:
+def build_session(
+    name: str, storage_settings: Mapping[str, str] | None = None, master: str = "", checkpoints: str = ""
+) -> SparkSession:
     """Builds a session, or returns the one that this process has.
 
     Args:
         name: what runs in it, such as the step; part of the application's name in Spark's UI.
-        master: Spark's master URL; empty: that of spark-submit.
         storage_settings: Spark settings with the address of the object store and the credentials, see `storage.session_settings`.
+        master: Spark's master URL; empty: that of spark-submit.
+        checkpoints: URI of a folder for Spark's checkpoints, to which all executors can write; empty: none are made.
     """
     if "SPARK_REMOTE" in os.environ:  # a Spark Connect server, which has started with settings of its own
         from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415 - needs packages that a classic session does not
@@ -47,7 +50,8 @@ def build_session(name: str, storage_settings: Mapping[str, str] | None = None, 
         session.client.set_retry_policies([DefaultPolicy(max_retries=SERVER_RETRIES)])
     else:
         builder = SparkSession.builder.appName(f"spark-kfp {name}")
-        for key, value in {**START, **(storage_settings or {})}.items():
+        folder = {"spark.checkpoint.dir": checkpoints} if checkpoints else {}
+        for key, value in {**START, **folder, **(storage_settings or {})}.items():
             builder = builder.config(key, value)
         session = (builder.master(master) if master else builder).getOrCreate()
     for key, value in {**SEMANTICS, **PLANNING}.items():

@@ -26,6 +26,7 @@ import queue
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ class SessionDriver:
         from spark_jobs.session import build_session  # noqa: PLC0415 - a client can connect while pyspark is imported
         from spark_jobs.step_execution import step_module  # noqa: PLC0415
 
-        self._session = build_session("session")
+        self._session = build_session("session", checkpoints=f"file:{tempfile.gettempdir()}/checkpoints")
         try:
             for step in Step:
                 step_module(step)

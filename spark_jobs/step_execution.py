@@ -16,12 +16,14 @@ from typing import Any
 
 from spark_jobs import storage
 from spark_jobs.arguments import Role
-from spark_jobs.contract import ARGUMENTS, Step, outputs_of
+from spark_jobs.contract import ARGUMENTS, NEEDS_CHECKPOINTS, Step, outputs_of
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
 from spark_jobs.session import build_session, stop_session
 
 log = logging.getLogger("spark_jobs")
+CHECKPOINTS = "checkpoints"
+"""Folder in a step's output; it is removed at the end of the step."""
 
 
 def step_module(step: Step) -> ModuleType:
@@ -48,11 +50,21 @@ def execute(step: Step, args: Any, began: float, session: Any = None) -> Result:
     storage.make_directory(args.output_uri)  # if it cannot be written, fail before Spark starts
     if session:
         return run_in_session(session, step, args, began)
-    own = build_session(step, storage.session_settings(uris))
+    checkpoints = storage.join(args.output_uri, CHECKPOINTS) if needs_checkpoints(args) else ""
+    own = build_session(
+        step, storage.session_settings(uris), checkpoints=storage.spark_uri(checkpoints) if checkpoints else ""
+    )
     try:
         return run_in_session(own, step, args, began)
     finally:
         stop_session(own)
+        if checkpoints:
+            storage.remove(checkpoints)
+
+
+def needs_checkpoints(args: Any) -> bool:
+    """Whether the step fits an estimator that needs Spark's checkpoints; they are in its output, where all executors can write."""
+    return getattr(args, "estimator", "") in NEEDS_CHECKPOINTS
 
 
 def run_in_session(session: Any, step: Step, args: Any, began: float) -> Result:
