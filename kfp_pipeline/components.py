@@ -98,43 +98,6 @@ def preprocess(
 
 
 @dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
-def tune(
-    preprocess_uri: str,
-    spark: str,
-    spark_settings: dict,
-    code_version: str,
-    task_config: dsl.TaskConfig,
-    tuning: dsl.Output[dsl.Artifact],
-    metrics: dsl.Output[dsl.Metrics],
-    estimators: str = "logistic_regression",
-    search: str = "",
-    algorithm: str = "tpe",
-    trials: int = 20,
-    objective: str = "auto",
-    search_seed: int = 42,
-) -> str:
-    """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows.
-
-    Args:
-        preprocess_uri: output of preprocess.
-        estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
-        search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
-        algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random.
-        trials: number of trials, 1 to 10000.
-        objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
-        search_seed: seed of the search, 0 to 2^32 - 1.
-        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
-        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
-        code_version: version of the steps' code, so that KFP's cache knows it.
-        task_config: filled in by KFP.
-    """
-    inputs = dict(locals())
-    from kfp_pipeline.runtime.step import run_task
-
-    return run_task("tune", inputs)
-
-
-@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def train(
     preprocess_uri: str,
     spark: str,
@@ -231,3 +194,40 @@ def evaluate(
     from kfp_pipeline.runtime.step import run_task
 
     return run_task("evaluate", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
+def tune(
+    preprocess_uri: str,
+    spark: str,
+    spark_settings: dict,
+    code_version: str,
+    task_config: dsl.TaskConfig,
+    tuning: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    estimators: str = "logistic_regression",
+    search: str = "",
+    algorithm: str = "tpe",
+    trials: int = 20,
+    objective: str = "auto",
+    search_seed: int = 42,
+) -> str:
+    """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows.
+
+    Args:
+        preprocess_uri: output of preprocess.
+        estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
+        search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
+        algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random.
+        trials: number of trials, 1 to 10000.
+        objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
+        search_seed: seed of the search, 0 to 2^32 - 1.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        code_version: version of the steps' code, so that KFP's cache knows it.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("tune", inputs)

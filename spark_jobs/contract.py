@@ -36,9 +36,9 @@ class Step(StrEnum):
 
     LOAD = "load"
     PREPROCESS = "preprocess"
-    TUNE = "tune"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    TUNE = "tune"
 
 
 DATA_URI, SPECIFICATION_URI = "data_uri", "specification_uri"
@@ -280,7 +280,7 @@ class DecisionTreeArgs(FitSeedArgs):
         "largest number of splits from the root of a tree to a leaf, 1 to 30; at 30 a tree may have 2^30 leaves",
         check=lambda value: 1 <= value <= 30,
         allowed="1 to 30",
-        search=SearchRange(2, 12),
+        search=SearchRange(2, 8),
     )
     max_bins: int = setting(
         32,
@@ -307,7 +307,7 @@ class RandomForestArgs(DecisionTreeArgs):
         "number of trees, 1 to 10000",
         check=lambda value: 1 <= value <= 10_000,
         allowed="1 to 10000",
-        search=SearchRange(20, 300, log=True),
+        search=SearchRange(20, 100, log=True),
     )
     subsampling_rate: float = setting(
         1.0,
@@ -492,13 +492,13 @@ class TuneArgs(StepArgs):
                 if owners[0].type == "int" and not value.is_integer():
                     raise InputError(f"{flag('search')}: {name} is a whole number, and {value} is none")
                 owners[0].validate(int(value) if owners[0].type == "int" else value)
+        ranges = {
+            name: {item.name: given.get(item.name) or item.search for item in found.values()}
+            for name, found in settings.items()
+        }
         return {
-            estimator: {
-                item.name: (item.type, wanted)
-                for item in found.values()
-                if (wanted := given.get(item.name, item.search)) is not None
-            }
-            for estimator, found in settings.items()
+            estimator: {name: (settings[estimator][name].type, wanted) for name, wanted in found.items() if wanted}
+            for estimator, found in ranges.items()
         }
 
 
@@ -535,9 +535,9 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
     {
         Step.LOAD: LoadArgs,
         Step.PREPROCESS: PreprocessArgs,
-        Step.TUNE: TuneArgs,
         Step.TRAIN: TrainArgs,
         Step.EVALUATE: EvaluateArgs,
+        Step.TUNE: TuneArgs,
     }
 )
 

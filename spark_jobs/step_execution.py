@@ -16,7 +16,7 @@ from typing import Any
 
 from spark_jobs import storage
 from spark_jobs.arguments import Role
-from spark_jobs.contract import ARGUMENTS, NEEDS_CHECKPOINTS, Step, outputs_of
+from spark_jobs.contract import ARGUMENTS, NEEDS_CHECKPOINTS, Step, TuneArgs, outputs_of
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
 from spark_jobs.session import build_session, stop_session
@@ -64,7 +64,8 @@ def execute(step: Step, args: Any, began: float, session: Any = None) -> Result:
 
 def needs_checkpoints(args: Any) -> bool:
     """Whether the step fits an estimator that needs Spark's checkpoints; they are in its output, where all executors can write."""
-    return getattr(args, "estimator", "") in NEEDS_CHECKPOINTS
+    fitted = {getattr(args, "estimator", ""), *(args.space() if isinstance(args, TuneArgs) else ())}
+    return bool(fitted & set(NEEDS_CHECKPOINTS))
 
 
 def run_in_session(session: Any, step: Step, args: Any, began: float) -> Result:

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from kfp_pipeline.local.comparison import Comparison
 from kfp_pipeline.local.runs import Run
+from spark_jobs.arguments import flag
+from spark_jobs.contract import LOWER_IS_BETTER
 
 MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
 MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # states of tasks on a KFP server only
@@ -125,6 +127,34 @@ def results_table(metrics: Mapping[str, float]) -> Table:
     for name, value in metrics.items():
         table.add_row(name, f"{value:,.0f}" if float(value).is_integer() else number(value))
     return table
+
+
+def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
+    """Makes a table of the best trials of a search, the best first, and of the defaults.
+
+    Args:
+        document: the parsed trials.json.
+        most: the number of trials to show.
+    """
+    objective = document["objective"]
+    done = [trial for trial in document["trials"] if trial["metrics"]]
+    done.sort(key=lambda trial: trial["metrics"][objective], reverse=objective not in LOWER_IS_BETTER)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (objective, "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("estimator")
+    table.add_column("settings", overflow="fold")
+    untuned = document["untuned"]
+    for trial in [*done[:most], *([untuned] if untuned["metrics"] else [])]:
+        settings = ", ".join(f"{name} {value:.4g}" for name, value in trial["settings"].items()) or "the defaults"
+        table.add_row(number(trial["metrics"][objective]), f"{trial['seconds']:.1f}", trial["estimator"], settings)
+    return table
+
+
+def train_flags(best: Mapping[str, Any]) -> str:
+    """Returns the flags of `run` that train a model with the settings of best.json."""
+    settings = {"estimator": best["estimator"], **best["settings"]}
+    return " ".join(f"{flag(name)}={value}" for name, value in settings.items())
 
 
 def number(value: float | None) -> str:

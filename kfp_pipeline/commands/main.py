@@ -162,7 +162,13 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if run.status != "succeeded":
         return print_failure(run, settings)
     console.print()
-    console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
+    tuned = Path(run.steps[Step.TUNE]["uri"]) if Step.TUNE in run.steps else None
+    if tuned:
+        console.print(display.trials_table(gate_commands.read_json(tuned / "trials.json")))
+        console.print("\nto train the best and judge it on the test rows, run the same table with these flags:")
+        console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
+    else:
+        console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
     print_warnings(console, run.warnings)
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
     where = f"report: {run.report}" if run.report else f"output: {run.steps[pipeline.steps[-1]]['uri']}"

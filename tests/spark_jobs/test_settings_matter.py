@@ -145,6 +145,15 @@ def bounds(ended: Ended) -> list[Any]:
     return [(item["low"], item["high"]) for item in ended.document("evaluation.json")["metrics"]]
 
 
+def tried(name: str) -> Outcome:
+    return lambda ended: [trial[name] for trial in ended.document("trials.json")["trials"]]
+
+
+def smallest_penalty(ended: Ended) -> float:
+    return float(min(found["reg_param"] for found in tried("settings")(ended)))
+
+
+FEW = {"trials": 3}
 PENALTY = {"reg_param": 0.05}
 QUICK_AND_VISIBLE = {**PENALTY, "num_trees": 5}
 """Settings of a hyperparameter's usual case: some of a linear model have no effect without a penalty, and few trees are fitted soon."""
@@ -191,6 +200,14 @@ CASES: dict[Step, dict[str, Case]] = {
     Step.EVALUATE: {
         "title": Case("Who answers", lambda ended: ended.document("evaluation.json")["title"], is_now("Who answers")),
         "bootstrap_samples": Case(60, bounds, other),
+    },
+    Step.TUNE: {
+        "estimators": Case("decision_tree", tried("estimator"), is_now(["decision_tree"] * 3), FEW),
+        "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
+        "algorithm": Case("random", tried("settings"), other, {"trials": 12}),  # tpe's first ten are random as well
+        "trials": Case(2, lambda ended: len(tried("estimator")(ended)), is_now(2), {"search": "reg_param=0:1"}),
+        "objective": Case("logLoss", lambda ended: ended.document("trials.json")["objective"], is_now("logLoss"), FEW),
+        "search_seed": Case(7, tried("settings"), other, FEW),
     },
 }  # fmt: skip
 

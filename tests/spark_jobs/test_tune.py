@@ -1,0 +1,191 @@
+"""The search: what is searched, that it never reads test rows, that it goes on where it was killed, and failed trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_jobs import storage
+from spark_jobs.arguments import SearchRange
+from spark_jobs.contract import TuneArgs
+from spark_jobs.errors import InputError
+from spark_jobs.search import parse_search
+from spark_jobs.steps import tune
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {}),
+        ("reg_param=1e-4:1:log", {"reg_param": SearchRange(1e-4, 1.0, log=True)}),
+        (" max_depth=3:8 , x=-1:0.5,", {"max_depth": SearchRange(3, 8), "x": SearchRange(-1, 0.5)}),
+    ],
+)
+def test_ranges_are_read_as_written(text: str, found: dict[str, SearchRange]) -> None:
+    assert parse_search(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("reg_param", "is no range"),
+        ("reg_param=1", "is no range"),
+        ("reg_param=1:0", "is no range"),
+        ("reg_param=a:b", "is no range"),
+        ("reg_param=0:inf", "is no range"),
+        ("reg_param=nan:1", "is no range"),
+        ("reg_param=0:1:log", "must begin above 0"),
+        ("reg_param=0:1,reg_param=0:2", "named twice"),
+    ],
+)
+def test_what_is_no_range_is_told(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        parse_search(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"estimators": "forest"}, "there is no estimator 'forest'; choose among logistic_regression"),
+        ({"search": "max_depth=2:4"}, "max_depth is no number among the settings of logistic_regression"),
+        ({"search": "elastic_net_param=0:2"}, "--elastic-net-param is 2.0; allowed: 0 to 1"),
+        ({"estimators": "gbt", "search": "max_depth=2:4.5"}, "max_depth is a whole number, and 4.5 is none"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_spark_starts(settings: dict[str, str], told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        TuneArgs(preprocess_uri="p", output_uri="o", **settings)  # type: ignore[arg-type]
+    assert told in str(caught.value)
+
+
+def test_a_range_replaces_that_of_a_setting_and_the_others_stay() -> None:
+    args = TuneArgs(preprocess_uri="p", output_uri="o", estimators="logistic_regression, gbt", search="max_depth=3:4")
+    space = args.space()
+    assert space["logistic_regression"]["reg_param"] == ("float", SearchRange(1e-6, 10.0, log=True))
+    assert space["gbt"]["max_depth"] == ("int", SearchRange(3, 4))
+    assert "max_depth" not in space["logistic_regression"]
+
+
+@pytest.fixture(scope="module")
+def preprocessed(run_steps: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tune")
+    rows = "".join(f"{i % 17},{i * 7 % 11},{'yes' if i % 17 + i * 7 % 11 > 12 else 'no'}\n" for i in range(400))
+    (directory / "data.csv").write_text("x,y,label\n" + rows)
+    run_steps(directory, last="preprocess", data_uri=directory / "data.csv", label="label")
+    return directory / "preprocess"
+
+
+def table(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / "trials.json").read_text())
+    return found
+
+
+def test_the_best_trial_is_the_best_and_is_told_beside_the_defaults(
+    preprocessed: Path, run_step: Run, tmp_path: Path
+) -> None:
+    result = run_step(
+        "tune",
+        preprocess_uri=preprocessed,
+        output_uri=tmp_path,
+        trials=4,
+        estimators="logistic_regression,decision_tree",
+    )
+    found, best = table(tmp_path), json.loads((tmp_path / "best.json").read_text())
+    values = [trial["metrics"]["areaUnderROC"] for trial in found["trials"]]
+    assert (len(values), result.metrics["trials"]) == (4, 4.0)
+    assert best["metrics"]["areaUnderROC"] == max(values) == result.metrics["areaUnderROC"]
+    assert (found["untuned"]["estimator"], found["untuned"]["settings"]) == ("logistic_regression", {})
+    gain = max(values) - found["untuned"]["metrics"]["areaUnderROC"]
+    assert result.metrics["gain"] == pytest.approx(gain)
+    assert any("tuning gains nothing" in warning for warning in result.warnings) is (gain < 0.001)
+    assert not (tmp_path / "journal.json").exists()
+
+
+def test_no_test_row_is_read(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = storage.read_table, []
+
+    def noted(session: Any, uri: str, *more: Any) -> Any:
+        reads.append(uri.rpartition("=")[2])
+        return read(session, uri, *more)
+
+    monkeypatch.setattr(storage, "read_table", noted)
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1)
+    assert sorted(reads) == ["train", "validation"]
+
+
+def test_a_search_that_was_killed_goes_on_after_its_last_trial(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, fits = tune.run_trial, [0]
+
+    def killed(*args: Any) -> Any:
+        fits[0] += 1
+        if fits[0] == 3:
+            raise KeyboardInterrupt
+        return fit(*args)
+
+    monkeypatch.setattr(tune, "run_trial", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=4)
+    kept = json.loads((tmp_path / "journal.json").read_text())["trials"]
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=4)
+    assert len(kept) == 2
+    assert table(tmp_path)["trials"][:2] == kept
+    assert fits[0] == 3 + 2 + 1  # two more trials, and the defaults
+    assert len({json.dumps(trial["settings"]) for trial in table(tmp_path)["trials"]}) == 4
+
+
+def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
+    tune.write_journal(str(tmp_path / "journal.json"), "another", [tune.Trial(estimator="gbt", settings={})])
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1)
+    assert [trial["estimator"] for trial in table(tmp_path)["trials"]] == ["logistic_regression"]
+
+
+def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, calls = tune.metrics_of, [0]
+
+    def fails_once(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise ArithmeticError("no such luck")
+        return measure(*args)
+
+    monkeypatch.setattr(tune, "metrics_of", fails_once)
+    result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3)
+    assert [trial["error"] for trial in table(tmp_path)["trials"]] == ["", "no such luck", ""]
+    assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
+
+
+def test_several_failures_in_a_row_end_the_search(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise ArithmeticError("no such luck")
+
+    monkeypatch.setattr(tune, "metrics_of", fails)
+    with pytest.raises(RuntimeError, match=r"3 trials in a row failed, the last one: .* no such luck"):
+        run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=9)
+
+
+def test_more_than_two_classes(run_steps: Run, run_step: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{i % 17},{i * 7 % 11},{'abc'[(i % 17) // 6]}\n" for i in range(300))
+    (tmp_path / "data.csv").write_text("x,y,label\n" + rows)
+    run_steps(tmp_path, last="preprocess", data_uri=tmp_path / "data.csv", label="label")
+    made = {"preprocess_uri": tmp_path / "preprocess", "output_uri": tmp_path / "tune", "trials": 2}
+    with pytest.raises(InputError, match="areaUnderROC is for two classes, the label has 3; use logLoss, accuracy, f1"):
+        run_step("tune", objective="areaUnderROC", **made)
+    with pytest.raises(InputError, match="two classes"):
+        run_step("tune", estimators="gbt", **made)
+    result = run_step("tune", **made)
+    losses = [trial["metrics"]["logLoss"] for trial in table(tmp_path / "tune")["trials"]]
+    assert result.metrics["logLoss"] == min(losses)
