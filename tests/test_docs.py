@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from kfp_pipeline.commands.main import make_parser
+from kfp_pipeline.commands.parser import chosen_pipeline
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 from spark_jobs.step_command import parse
@@ -224,7 +225,7 @@ def require_parsed_by_the_step(argv: list[str]) -> None:
 
 def require_parsed_by_the_command_line(argv: list[str]) -> None:
     try:
-        make_parser().parse_args(argv)
+        make_parser(chosen_pipeline(argv)).parse_args(argv)
     except (InputError, SystemExit) as error:
         raise WrongCommandError(f"spark-kfp refuses {shlex.join(argv)}: {error}") from error
 

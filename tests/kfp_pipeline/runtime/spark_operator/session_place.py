@@ -75,7 +75,7 @@ class SessionPlace(Bench):
         from fake_s3 import FakeS3
 
         super().__init__(self.server, self.folder, **self.limits)
-        self.s3, self.closed = FakeS3(), threading.Event()
+        self.s3, self.closed, self.drivers = FakeS3(), threading.Event(), list[threading.Thread]()
         threading.Thread(target=self.s3.serve_forever, args=(0.02,), daemon=True).start()
         for name, value in self.s3.environment.items():
             self.patch.setenv(name, value)
@@ -88,6 +88,8 @@ class SessionPlace(Bench):
 
     def close(self) -> None:
         self.closed.set()
+        for driver in self.drivers:  # else it would look for the store's answer, and for the clock, in the next test
+            driver.join(20)
         self.s3.shutdown()
         client.from_environment.cache_clear()
 
@@ -100,6 +102,7 @@ class SessionPlace(Bench):
 
     def _drive(self, application: dict[str, Any], write: Callable[[str], bool]) -> list[Stage]:
         """The driver: the loop of `cluster_session`, whose log goes to the pod's."""
+        self.drivers.append(threading.current_thread())
         handler = logging.Handler()
 
         def emit(record: logging.LogRecord) -> None:
