@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,18 +23,19 @@ from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 from spark_jobs.failure_reasons import describe_failure, write_termination_message
 from spark_jobs.object_names import is_object_store_uri
 from spark_jobs.result import Failure
-from spark_jobs.session import build_session
+from spark_jobs.session import build_session, local_checkpoints
 from spark_jobs.session_requests import (
     ENDED,
     REQUESTS,
     RUNNING,
     SESSION,
     STEPS_NAME,
-    STOP_NAME,
+    STOP,
     StepRequest,
     StepState,
     begin_line,
     end_line,
+    request_uri,
     steps_to_json,
 )
 from spark_jobs.step_command import run_step, start_log
@@ -73,7 +73,7 @@ class ClusterSession:
         since = time.monotonic()
         while time.monotonic() - since < idle_seconds:
             name = self._next()
-            if name == STOP_NAME:
+            if name == STOP:
                 log.info("session: the run has ended")
                 return 0
             if name is None:
@@ -86,22 +86,21 @@ class ClusterSession:
         return 0
 
     def _next(self) -> str | None:
-        """Returns the name of the first request that is new or has changed, STOP_NAME, or None."""
+        """Returns the name of the first request that is new or has changed, STOP, or None."""
         listed = object_store.from_environment().list_objects(f"{self._uri}/{REQUESTS}")
-        names = {key.rpartition("/")[2]: f"{etag} {version}" for key, _, etag, version in listed}
-        if STOP_NAME in names:
-            return STOP_NAME
+        names = {key.rpartition("/")[2].removesuffix(".json"): f"{etag} {version}" for key, _, etag, version in listed}
+        if STOP in names:
+            return STOP
         new = next((name for name, version in names.items() if self._taken.get(name) != version), None)
         if new:
             self._taken[new] = names[new]
         return new
 
-    def _execute(self, file_name: str) -> int:
-        name = file_name.removesuffix(".json")
+    def _execute(self, name: str) -> int:
         try:
-            request = StepRequest.from_json(storage.read_text(storage.join(self._uri, REQUESTS, file_name)))
+            request = StepRequest.from_json(storage.read_text(request_uri(self._uri, name)))
         except ValueError as error:  # of somebody else; an InputError is one too
-            log.warning("session: %s is passed over: %s", file_name, error)
+            log.warning("session: %s is passed over: %s", name, error)
             return EXIT_INPUT
         self._tell(name, StepState(request, RUNNING))
         log.info(begin_line(name, request))
@@ -141,8 +140,7 @@ def serve(argv: Sequence[str]) -> int:
                 f"{SESSION} takes one argument, the URI of its folder in an object store: s3://BUCKET/RUN/session/ID"
             )
         storage.check_reachable(argv)
-        checkpoints = f"file:{tempfile.gettempdir()}/checkpoints"
-        session = build_session(SESSION, storage.session_settings(argv), MASTER, checkpoints)
+        session = build_session(SESSION, storage.session_settings(argv), MASTER, local_checkpoints())
         try:
             return ClusterSession(argv[0], session).serve()
         finally:

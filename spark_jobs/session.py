@@ -7,6 +7,7 @@ results must be the same everywhere, so they are set here and nowhere else.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 
 from pyspark.sql import SparkSession, is_remote
@@ -64,3 +65,8 @@ def stop_session(session: SparkSession) -> None:
     if is_remote():
         session.client.set_retry_policies([])
     session.stop()
+
+
+def local_checkpoints() -> str:
+    """Returns the URI of a folder for checkpoints on this machine's disk, for a Spark whose tasks all run on this machine."""
+    return f"file:{tempfile.gettempdir()}/checkpoints"

@@ -26,7 +26,6 @@ import queue
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -73,10 +72,10 @@ class SessionDriver:
     def serve(self) -> str:
         """Runs steps until it is idle for too long or a step has had a fault; returns why it ended."""
         threading.Thread(target=self._accept, daemon=True).start()
-        from spark_jobs.session import build_session  # noqa: PLC0415 - a client can connect while pyspark is imported
+        from spark_jobs.session import build_session, local_checkpoints  # noqa: PLC0415 - a client can connect while pyspark is imported
         from spark_jobs.step_execution import step_module  # noqa: PLC0415
 
-        self._session = build_session("session", checkpoints=f"file:{tempfile.gettempdir()}/checkpoints")
+        self._session = build_session("session", checkpoints=local_checkpoints())
         try:
             for step in Step:
                 step_module(step)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 
 SESSION = "session"
 """Name of the program that holds the session, beside the names of the steps; and of its settings in a SparkApplication's template."""
-REQUESTS, STOP_NAME, STEPS_NAME = "requests", "stop.json", "steps.json"
+REQUESTS, STOP, STEPS_NAME = "requests", "stop", "steps.json"
 RUNNING, ENDED = "running", "ended"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.processes import child_process
-from kfp_pipeline.runtime.spark_submit.runner import packages_of_extra, spark_home, step_error
+from kfp_pipeline.runtime.spark_submit.runner import local_path, packages_of_extra, spark_home, step_error
 from spark_jobs.arguments import StepArgs, to_argv
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
@@ -88,4 +88,4 @@ def remove(uri: str) -> None:
     if object_store.is_object_store_uri(uri):
         object_store.remove(uri)
     else:
-        Path(uri.removeprefix("file://")).unlink(missing_ok=True)
+        local_path(uri).unlink(missing_ok=True)

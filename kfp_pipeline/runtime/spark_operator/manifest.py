@@ -23,7 +23,7 @@ from kfp_pipeline.runtime.spark_operator.task_config import apply_task_config
 from spark_jobs.arguments import StepArgs, to_argv
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
-from spark_jobs.session_requests import SESSION
+from spark_jobs.session_requests import SESSION, request_name
 
 Document = dict[str, Any]
 TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "limits.yaml"
@@ -225,7 +225,7 @@ def application_name(program: str, uri: str) -> str:
 
     The names of two tasks always differ. A name is a DNS-1035 label of at most 56 characters: Spark appends `-driver` for the pod.
     """
-    return f"spark-kfp-{program}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    return f"spark-kfp-{request_name(program, uri)}"
 
 
 def spec_hash(spec: Mapping[str, Any]) -> str:

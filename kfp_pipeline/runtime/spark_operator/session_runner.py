@@ -35,7 +35,7 @@ from spark_jobs.session_requests import (
     RUNNING,
     SESSION,
     STEPS_NAME,
-    STOP_NAME,
+    STOP,
     StepRequest,
     StepState,
     begin_line,
@@ -182,4 +182,4 @@ def steps_of(documents: Documents, application: Mapping[str, Any]) -> list[tuple
 def say_stop(documents: Documents, application: Mapping[str, Any]) -> None:
     """Asks a session to end after its current step."""
     uri = str(application["metadata"]["annotations"][OUTPUT_URI_ANNOTATION])
-    documents.write_bytes(request_uri(uri, STOP_NAME.removesuffix(".json")), b"{}")
+    documents.write_bytes(request_uri(uri, STOP), b"{}")
