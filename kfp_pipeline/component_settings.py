@@ -26,7 +26,7 @@ PLATFORM_INPUTS: Mapping[str, tuple[str, str]] = {
 }
 """The inputs that every component has besides those of the contract: name to type and meaning."""
 SCHEDULED_TIME, CODE_VERSION = "scheduled_time", "code_version"
-"""Two further inputs. The first is an input of the task that reads external data. That task returns the second, which is an input of the
+"""Two further inputs. The first is an input of the tasks that read external data. The task load returns the second, an input of the
 tasks that KFP may cache: their cache entries are then valid for one version of the steps' code only."""
 TASK_CONFIG_PASSTHROUGHS = [
     dsl.TaskConfigPassthrough(dsl.TaskConfigField.RESOURCES),
@@ -39,7 +39,7 @@ SparkApplication; see `runtime.spark_operator.task_config`."""
 
 
 def reads_external_data(kind: type[StepArgs]) -> bool:
-    """Whether a step reads data from outside the run. The task of such a step fills in the date and asks for the data's version."""
+    """Whether a step reads data from outside the run. The task of such a step fills in the date."""
     return bool(kind.arguments(Role.GIVEN))
 
 

@@ -21,14 +21,14 @@ def load(
     scheduled_time: str,
     task_config: dsl.TaskConfig,
     table: dsl.Output[dsl.Dataset],
-    specification_uri: str = "",
-    label: str = "",
-    positive: str = "",
     delimiter: str = "",
     quote: str = "",
     encoding: str = "",
     header: str = "auto",
     max_rejected_fraction: float = 0.01,
+    specification_uri: str = "",
+    label: str = "",
+    positive: str = "",
     min_class_rows: int = 1,
     small_classes: str = "merge",
 ) -> NamedTuple("Loaded", [("uri", str), ("code_version", str)]):
@@ -36,14 +36,14 @@ def load(
 
     Args:
         data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
-        specification_uri: data specification (TOML); empty: types are inferred, and label is required.
-        label: name of the label column; required without a specification, overrides that of one.
-        positive: value of the label that is the positive class; empty: taken from the specification, else inferred.
         delimiter: column delimiter; empty: detected from the data.
         quote: quote character; empty: detected from the data.
         encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
         header: whether the first row holds the column names; auto: detected.
-        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; load fails above it.
+        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
+        specification_uri: data specification (TOML); empty: types are inferred, and label is required.
+        label: name of the label column; required without a specification, overrides that of one.
+        positive: value of the label that is the positive class; empty: taken from the specification, else inferred.
         min_class_rows: classes with fewer rows are handled as small_classes says; 1: no class is.
         small_classes: merge: all classes below min_class_rows become one class, other; drop: their rows go to the rejected rows.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -231,3 +231,46 @@ def tune(
     from kfp_pipeline.runtime.step import run_task
 
     return run_task("tune", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
+def predict(
+    data_uri: str,
+    model_uri: str,
+    spark: str,
+    spark_settings: dict,
+    scheduled_time: str,
+    task_config: dsl.TaskConfig,
+    predictions: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    delimiter: str = "",
+    quote: str = "",
+    encoding: str = "",
+    header: str = "auto",
+    max_rejected_fraction: float = 0.01,
+    predictions_uri: str = "",
+    keep: str = "*",
+    all_probabilities: bool = False,
+) -> str:
+    """Scores a table with a trained model: batch scoring.
+
+    Args:
+        data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
+        delimiter: column delimiter; empty: detected from the data.
+        quote: quote character; empty: detected from the data.
+        encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
+        header: whether the first row holds the column names; auto: detected.
+        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
+        model_uri: the model: the output of train, or the folder of a version in a registry.
+        predictions_uri: directory that keeps the predictions of all runs, where a file that is scored already is not scored again; empty: output_uri.
+        keep: columns of the table that the predictions keep, separated by commas, as they are in the table; *: all; empty: none.
+        all_probabilities: write the probability of each class, not only of the positive one.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        scheduled_time: when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("predict", inputs)

@@ -158,6 +158,9 @@ class StepArgs:
     """Artifacts that KFP's UI shows and the task fills from the result document: name to KFP type. The step itself does not write them."""
     REUSED_BY_KFP: ClassVar[bool] = False
     """Whether KFP's cache may replace the step by an earlier run's output, if inputs and code are the same."""
+    REUSED_BY_DATA: ClassVar[bool] = False
+    """Whether the step's task looks up the version of the data, takes over what an earlier run made of the same data with the same code,
+    and tells the later tasks the version of the code."""
 
     def __init_subclass__(cls) -> None:
         for name, kind in inspect.get_annotations(cls).items():

@@ -39,10 +39,11 @@ class Step(StrEnum):
     TRAIN = "train"
     EVALUATE = "evaluate"
     TUNE = "tune"
+    PREDICT = "predict"
 
 
-DATA_URI, SPECIFICATION_URI = "data_uri", "specification_uri"
-"""The two inputs from outside that the commands take as DATA and as --spec."""
+DATA_URI, SPECIFICATION_URI, MODEL_URI = "data_uri", "specification_uri", "model_uri"
+"""The inputs from outside that the commands take as DATA, as --spec and as --model-uri, which may also name a run on this machine."""
 LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
@@ -91,16 +92,11 @@ def _not_negative(value: float) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadArgs(StepArgs):
-    """Reads a CSV or Parquet table and writes it as Parquet with types."""
+class TableArgs(StepArgs):
+    """A table from outside the run, and how its files are read."""
 
     data_uri: str = given(
         "the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob"
-    )
-    specification_uri: str = given("data specification (TOML); empty: types are inferred, and label is required", "")
-    label: str = setting("", "name of the label column; required without a specification, overrides that of one")
-    positive: str = setting(
-        "", "value of the label that is the positive class; empty: taken from the specification, else inferred"
     )
     delimiter: str = setting(
         "", "column delimiter; empty: detected from the data", check=_character, allowed="one character, such as ';'"
@@ -112,9 +108,22 @@ class LoadArgs(StepArgs):
     header: str = setting("auto", "whether the first row holds the column names; auto: detected", choices=HEADERS)
     max_rejected_fraction: float = setting(
         0.01,
-        "largest share of rows, 0 to 1, that may be rejected; load fails above it",
+        "largest share of rows, 0 to 1, that may be rejected; the step fails above it",
         check=_fraction,
         allowed="0 to 1",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadArgs(TableArgs):
+    """Reads a CSV or Parquet table and writes it as Parquet with types."""
+
+    REUSED_BY_DATA: ClassVar[bool] = True
+
+    specification_uri: str = given("data specification (TOML); empty: types are inferred, and label is required", "")
+    label: str = setting("", "name of the label column; required without a specification, overrides that of one")
+    positive: str = setting(
+        "", "value of the label that is the positive class; empty: taken from the specification, else inferred"
     )
     min_class_rows: int = setting(
         1,
@@ -531,6 +540,25 @@ class EvaluateArgs(StepArgs):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictArgs(TableArgs):
+    """Scores a table with a trained model: batch scoring."""
+
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+
+    model_uri: str = given("the model: the output of train, or the folder of a version in a registry")
+    predictions_uri: str = given(
+        "directory that keeps the predictions of all runs, where a file that is scored already is not scored again; empty: output_uri",
+        "",
+    )
+    keep: str = setting(
+        "*",
+        "columns of the table that the predictions keep, separated by commas, as they are in the table; *: all; empty: none",
+    )
+    all_probabilities: bool = setting(False, "write the probability of each class, not only of the positive one")
+    output_uri: str = output("Dataset", "directory for predictions/, rejected/ and result.json", artifact="predictions")
+
+
 ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
     {
         Step.LOAD: LoadArgs,
@@ -538,6 +566,7 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
         Step.TRAIN: TrainArgs,
         Step.EVALUATE: EvaluateArgs,
         Step.TUNE: TuneArgs,
+        Step.PREDICT: PredictArgs,
     }
 )
 
@@ -562,9 +591,14 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         for place, step in enumerate(self.steps):
+            before = self.steps[:place]
             for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
-                if item.step not in self.steps[:place]:
+                if item.step not in before:
                     raise TypeError(f"pipeline {self.name}: {step} reads {item.step}, which does not come before it")
+            if ARGUMENTS[step].REUSED_BY_KFP and not any(ARGUMENTS[each].REUSED_BY_DATA for each in before):
+                raise TypeError(
+                    f"pipeline {self.name}: no step before {step} tells the version of the code, which KFP's cache needs"
+                )
 
     @property
     def kfp_name(self) -> str:
@@ -629,7 +663,16 @@ TUNING = Pipeline(
     group="Tuning, with the table of trials",
     steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE),
 )
-PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipeline for pipeline in (TRAINING, TUNING)})
+SCORING = Pipeline(
+    name="scoring",
+    title="Score a table",
+    about="Scores a table with a trained model.",
+    group="Scoring",
+    steps=(Step.PREDICT,),
+)
+PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, SCORING)}
+)
 
 
 def outputs_of(step: str) -> list[str]:
@@ -638,6 +681,6 @@ def outputs_of(step: str) -> list[str]:
 
 
 assert all(OUTPUT_URI in kind.names(Role.OUTPUT) for kind in ARGUMENTS.values())
-assert all(step is Step.LOAD or not kind.arguments(Role.GIVEN) for step, kind in ARGUMENTS.items()), (
-    "only load reads data from outside the run: declare its output with from_step(Step.LOAD)"
+assert not any(kind.REUSED_BY_KFP and kind.arguments(Role.GIVEN) for kind in ARGUMENTS.values()), (
+    "KFP's cache compares the URI of data from outside and not the data: it must not replace a step that reads them"
 )

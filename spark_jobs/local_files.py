@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
 import stat
@@ -70,6 +71,10 @@ class LocalFiles:
         if not matches:
             raise InputError(f"{uri}: no such file{did_you_mean_file(path)}")
         return matches
+
+    def version(self, uri: str) -> str:
+        with local_path(uri).open("rb") as file:
+            return "sha256 " + hashlib.file_digest(file, "sha256").hexdigest()
 
     def spark_uri(self, uri: str) -> str:
         return "file:" + str(local_path(uri))

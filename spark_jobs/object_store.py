@@ -252,6 +252,11 @@ class ObjectStore:
         key = bucket_and_key(uri)[1]
         return at_or_below(self._list(uri, key), key, whole_names=whole_names)
 
+    def version(self, uri: str) -> str:
+        bucket, key = bucket_and_key(uri)
+        found = self._ask(uri, lambda store: store.stat_object(bucket, key))
+        return f"etag {found.etag}, {found.size} bytes, version {found.version_id or 'none'}"
+
     def spark_uri(self, uri: str) -> str:
         return "s3a://" + "/".join(bucket_and_key(uri))
 

@@ -51,6 +51,9 @@ class Files(Protocol):
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
         """Lists the files of a URI, sorted: one file, the files of a directory with one of the suffixes, or the matches of a pattern."""
 
+    def version(self, uri: str) -> str:
+        """Returns a text that changes whenever the content of a file changes."""
+
     def spark_uri(self, uri: str) -> str:
         """Converts a URI to the form that Spark's writers accept."""
 
@@ -104,6 +107,25 @@ def read_text(uri: str) -> str:
         raise InputError(f"{uri} is a directory; name a file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{uri} is not UTF-8 text") from error
+
+
+def read_text_if_there(uri: str) -> str | None:
+    """Reads a small text document; None if it does not exist.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        return files_of(uri).read(uri).decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{uri} is not UTF-8 text") from error
+
+
+def version_of_file(uri: str) -> str:
+    """Returns a text that changes whenever the content of a file changes: its SHA-256, or what the object store says of it."""
+    return files_of(uri).version(uri)
 
 
 def write_text(uri: str, text: str) -> None:

@@ -38,7 +38,7 @@ from kfp import dsl
 from kfp_pipeline.component_settings import TASK_CONFIG_PASSTHROUGHS, TASK_IMAGE
 '''
 LOADED = 'NamedTuple("Loaded", [("uri", str), ("code_version", str)])'
-"""Return type of the component that reads external data; see `runtime.loading.LoadedTable`. The other components return a URI."""
+"""Return type of the component of a step that is reused by its data; see `runtime.loading.LoadedTable`. The others return a URI."""
 DEFAULTS = {"spark": "operator", "spark_settings": {}}
 """Defaults of the platform's inputs of a pipeline."""
 
@@ -62,9 +62,9 @@ def component_source(step: Step) -> str:
         *(f"{name}: dsl.Output[dsl.{type_}]" for name, type_ in artifacts.items()),
         *parameters(item for item in inputs if not item.needed),
     ]
-    returned = LOADED if reads_external_data(kind) else "str"
-    call = "loading import run_load" if reads_external_data(kind) else "step import run_task"
-    words = "inputs" if reads_external_data(kind) else f"{str(step)!r}, inputs"
+    returned = LOADED if kind.REUSED_BY_DATA else "str"
+    call = "loading import run_load" if kind.REUSED_BY_DATA else "step import run_task"
+    words = "inputs" if kind.REUSED_BY_DATA else f"{str(step)!r}, inputs"
     about = {item.name: item.about for item in inputs} | {name: text for name, (_, text) in platform.items()}
     lines = [
         "@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)",
@@ -97,7 +97,9 @@ def docstring(first: str, about: dict[str, str], *, indent: int) -> list[str]:
 
 def graph_module(pipeline: Pipeline) -> str:
     """Returns the source of a pipeline's module."""
-    inputs = list(pipeline.inputs().values())
+    inputs = sorted(
+        pipeline.inputs().values(), key=lambda item: not item.needed
+    )  # Python wants those with a default last
     function = f"{pipeline.name}_pipeline"
     platform = [f"{name}: {type_} = {DEFAULTS[name]!r}" for name, (type_, _) in PLATFORM_INPUTS.items()]
     about = {item.name: item.about for item in inputs} | {name: text for name, (_, text) in PLATFORM_INPUTS.items()}
@@ -148,7 +150,7 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
     if reads_external_data(kind):
         given[SCHEDULED_TIME] = "platform.scheduled_time"
     elif kind.REUSED_BY_KFP:
-        finder = next(each for each in pipeline.steps if reads_external_data(ARGUMENTS[each]))
+        finder = next(each for each in pipeline.steps if ARGUMENTS[each].REUSED_BY_DATA)
         given[CODE_VERSION] = f'{finder}.outputs["{CODE_VERSION}"]'
     call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
     cached = ", cached=True" if kind.REUSED_BY_KFP else ""
@@ -158,7 +160,7 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
 
 def uri_expression(step: str) -> str:
     """Returns the expression for the URI that a step's task returns."""
-    return f'{step}.outputs["{"uri" if reads_external_data(ARGUMENTS[Step(step)]) else "Output"}"]'
+    return f'{step}.outputs["{"uri" if ARGUMENTS[Step(step)].REUSED_BY_DATA else "Output"}"]'
 
 
 def ruff_format(text: str, path: str) -> str:

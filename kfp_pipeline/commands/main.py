@@ -33,7 +33,7 @@ from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role
-from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
+from spark_jobs.contract import DATA_URI, MODEL_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -139,7 +139,9 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if server_parser.is_server_run(arguments):
         return server_parser.run_command(arguments, settings)
     pipeline: Pipeline = arguments.pipeline
-    inputs = {name: getattr(arguments, name) for name in pipeline.inputs(Role.SETTING)} | external_inputs(arguments)
+    inputs = {name: getattr(arguments, name) for name in pipeline.inputs(Role.SETTING)} | external_inputs(
+        arguments, settings
+    )
     if not arguments.spark.startswith(("local", "sc://")):
         raise InputError(
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
@@ -176,15 +178,42 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def external_inputs(arguments: argparse.Namespace) -> dict[str, str]:
+def model_of_run(name: str, settings: Settings) -> str:
+    """Returns the URI of the model that a run on this machine has trained; a URI or a path of a model as it is.
+
+    Args:
+        name: a URI, a path, the name of a run or its beginning, or `last`: the last run that has trained a model.
+        settings: of this machine.
+
+    Raises:
+        InputError: there is neither such a folder nor such a run, or the run has trained no model.
+    """
+    if "/" in name or ":" in name or Path(name).exists():
+        return name
+    trained = [run for run in runs.list_runs(settings.runs) if run.status == "succeeded" and Step.TRAIN in run.steps]
+    if name == "last" and trained:
+        return str(trained[-1].steps[Step.TRAIN]["uri"])
+    run = runs.find(settings.runs, name)
+    if Step.TRAIN not in run.steps or run.status != "succeeded":
+        raise InputError(f"run {run.id} has trained no model; name another, or the folder of a model")
+    return str(run.steps[Step.TRAIN]["uri"])
+
+
+def external_inputs(arguments: argparse.Namespace, settings: Settings) -> dict[str, str]:
     """Returns the inputs of the pipeline that come from outside; without data those of the bundled sample.
 
     Raises:
         InputError: the user names no data, and this installation has no sample.
     """
     given = {name: str(getattr(arguments, name)) for name in arguments.pipeline.inputs(Role.GIVEN)}
-    if DATA_URI in given:
-        given |= {DATA_URI: fill_date(given[DATA_URI], "")} if given[DATA_URI] else sample_inputs(arguments)
+    if given.get(DATA_URI):
+        given[DATA_URI] = fill_date(given[DATA_URI], "")
+    elif SPECIFICATION_URI in given:
+        given |= sample_inputs(arguments)
+    elif DATA_URI in given:
+        raise InputError(f"name the table: spark-kfp run DATA --pipeline {arguments.pipeline.name}")
+    if MODEL_URI in given:
+        given[MODEL_URI] = model_of_run(given[MODEL_URI], settings)
     return {name: data_commands.absolute(value) for name, value in given.items()}
 
 

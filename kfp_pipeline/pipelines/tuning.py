@@ -22,14 +22,14 @@ def make_pipeline(platform: Platform) -> Any:
     )
     def tuning_pipeline(
         data_uri: str,
-        specification_uri: str = "",
-        label: str = "",
-        positive: str = "",
         delimiter: str = "",
         quote: str = "",
         encoding: str = "",
         header: str = "auto",
         max_rejected_fraction: float = 0.01,
+        specification_uri: str = "",
+        label: str = "",
+        positive: str = "",
         min_class_rows: int = 1,
         small_classes: str = "merge",
         seed: int = 42,
@@ -53,14 +53,14 @@ def make_pipeline(platform: Platform) -> Any:
 
         Args:
             data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
-            specification_uri: data specification (TOML); empty: types are inferred, and label is required.
-            label: name of the label column; required without a specification, overrides that of one.
-            positive: value of the label that is the positive class; empty: taken from the specification, else inferred.
             delimiter: column delimiter; empty: detected from the data.
             quote: quote character; empty: detected from the data.
             encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
             header: whether the first row holds the column names; auto: detected.
-            max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; load fails above it.
+            max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
+            specification_uri: data specification (TOML); empty: types are inferred, and label is required.
+            label: name of the label column; required without a specification, overrides that of one.
+            positive: value of the label that is the positive class; empty: taken from the specification, else inferred.
             min_class_rows: classes with fewer rows are handled as small_classes says; 1: no class is.
             small_classes: merge: all classes below min_class_rows become one class, other; drop: their rows go to the rejected rows.
             seed: seed of the split, -2^53 to 2^53: KFP passes numbers as doubles, which hold these exactly.
@@ -84,14 +84,14 @@ def make_pipeline(platform: Platform) -> Any:
             load = configure_task(
                 components.load(
                     data_uri=data_uri,
-                    specification_uri=specification_uri,
-                    label=label,
-                    positive=positive,
                     delimiter=delimiter,
                     quote=quote,
                     encoding=encoding,
                     header=header,
                     max_rejected_fraction=max_rejected_fraction,
+                    specification_uri=specification_uri,
+                    label=label,
+                    positive=positive,
                     min_class_rows=min_class_rows,
                     small_classes=small_classes,
                     spark=spark,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kfp_pipeline.runtime import failures, fingerprint
+from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError, exits_with_message
 from kfp_pipeline.runtime.events import emit
 from kfp_pipeline.runtime.object_store import is_object_store_uri, read_text
@@ -88,11 +89,15 @@ def run_task(
 def step_arguments(step: Step, inputs: Mapping[str, Any]) -> StepArgs:
     """Makes the step's arguments: the component's inputs by name, and the URIs that KFP gave to the output artifacts.
 
+    The date of the run is filled into the URIs that the user gave.
+
     Raises:
         InputError: a value is not of its type or out of its range.
     """
     kind = ARGUMENTS[step]
     outputs = {item.name: inputs[item.artifact].uri for item in kind.arguments(Role.OUTPUT)}
+    due = str(inputs.get("scheduled_time", ""))
+    inputs = {**inputs, **{name: fill_date(inputs[name], due) for name in kind.names(Role.GIVEN)}}
     given = {
         item.name: _typed(item.name, inputs[item.name], TYPES[item.type])
         for item in kind.arguments()

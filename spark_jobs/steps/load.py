@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import Result
 from spark_jobs.table.inference import infer_specification
 from spark_jobs.table.profiling import describe
-from spark_jobs.table.source import Source, open_source, quoted_name
+from spark_jobs.table.source import Source, check_not_nested, open_source, quoted_name
 from spark_jobs.table.typed_cells import CellArrays, missing_label_reason, row_hash, type_rows
 
 MIN_CLASS_ROWS = 3
@@ -248,19 +248,6 @@ def find_specification(source: Source, args: LoadArgs) -> tuple[Specification, l
         specification = checked
     check_not_nested(source, (specification.label, *specification.features), args.data_uri)
     return replace(specification, positive=args.positive or specification.positive), warnings, reasons
-
-
-def check_not_nested(source: Source, names: Iterable[str], where: str) -> None:
-    """Refuses nested columns.
-
-    Raises:
-        InputError: one of the columns is an array, a map, a struct or binary.
-    """
-    for name in names:
-        if name in source.nested:
-            raise InputError(
-                f"{where}: column {name!r} is nested ({source.nested[name][:60]}); give its fields columns of their own, or drop it"
-            )
 
 
 def read_given_specification(args: LoadArgs) -> Specification:

@@ -16,7 +16,7 @@ from pyspark.sql.types import DataType, DecimalType, FractionalType, LongType, S
 
 from spark_jobs import storage
 from spark_jobs.cells import BLANKS, INFINITE, MISSING_NUMBERS, NUMBER, full_match
-from spark_jobs.contract import LoadArgs
+from spark_jobs.contract import TableArgs
 from spark_jobs.dataset import own_prefix
 from spark_jobs.dialect import PARQUET_MAGIC, Dialect, check_width, describe_differences, find_dialect
 from spark_jobs.errors import InputError
@@ -90,18 +90,32 @@ def quoted_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def open_source(session: SparkSession, args: LoadArgs, label: str) -> Source:
+def check_not_nested(source: Source, names: Iterable[str], where: str) -> None:
+    """Refuses nested columns.
+
+    Raises:
+        InputError: one of the columns is an array, a map, a struct or binary.
+    """
+    for name in names:
+        if name in source.nested:
+            raise InputError(
+                f"{where}: column {name!r} is nested ({source.nested[name][:60]}); give its fields columns of their own, or drop it"
+            )
+
+
+def open_source(session: SparkSession, args: TableArgs, label: str, files: Sequence[str] = ()) -> Source:
     """Finds the files of the data, detects their format and dialect, and opens them as one table.
 
     Args:
         session: the Spark session.
-        args: the arguments of load.
-        label: the name of the label column; it helps to recognise a header.
+        args: the arguments of the step.
+        label: the name of a column, best that of the label; it helps to recognise a header.
+        files: the files, if only some of the data are to be read.
 
     Raises:
         InputError: there are no files, or they cannot be read as one table.
     """
-    files = storage.data_files(args.data_uri)
+    files = files or storage.data_files(args.data_uri)
     if _is_parquet(storage.read_start(files[0], len(PARQUET_MAGIC))):
         for path in files[1:]:
             if not _is_parquet(storage.read_start(path, len(PARQUET_MAGIC))):
@@ -129,7 +143,7 @@ class Layout:
     open_quotes: bool | None
 
 
-def find_layout(files: Sequence[str], args: LoadArgs, label: str) -> Layout:
+def find_layout(files: Sequence[str], args: TableArgs, label: str) -> Layout:
     """Finds the common layout of CSV files. It holds the head of only one file in memory, however many files there are.
 
     Raises:

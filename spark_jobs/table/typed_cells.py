@@ -32,8 +32,9 @@ class CellArrays:
 
     @functools.cached_property
     def index(self) -> Mapping[str, int]:
-        """By column its index in the arrays."""
-        return {name: index for index, name in enumerate(sorted(self.source.columns))}
+        """By column of the specification its index in the arrays; rows to be scored have no label."""
+        named = {self.specification.label, *self.specification.features, *self.specification.dropped} - {""}
+        return {name: index for index, name in enumerate(sorted(named))}
 
     @property
     def texts(self) -> str:
@@ -66,7 +67,7 @@ class CellArrays:
         SQL, because a thousand column expressions of PySpark would take ten thousand calls into the JVM.
         """
         numeric, columns = set(self.specification.numeric), []
-        for name in self.source.columns:
+        for name in filter(self.index.__contains__, self.source.columns):
             array = self.numbers if name in numeric else self.texts
             cell = self.label if name == self.specification.label else f"get({array}, {self.index[name]})"
             columns.append(f"{cell} AS {quoted_name(name)}")
@@ -78,14 +79,18 @@ def _constant_array(values: Sequence[Any], kind: str) -> Column:
     return F.from_json(F.lit(json.dumps(values)), f"array<{kind}>")
 
 
-def type_rows(cells: CellArrays) -> DataFrame:
+def type_rows(cells: CellArrays, kept: Sequence[Column] = ()) -> DataFrame:
     """Types the cells of each row by the role of their column, and finds out whether the row is good.
 
+    Args:
+        cells: the names of the columns to make; without a label in its specification, rows need none.
+        kept: further columns of the source to keep as they are.
+
     Returns:
-        One row for each row of the source, with the columns of `cells`, those of `POSITION` and the corrupt record.
+        One row for each row of the source, with the columns of `cells`, those of `POSITION`, the corrupt record and `kept`.
     """
     source, label = cells.source, cells.specification.label
-    text = F.get(cells.texts, F.lit(cells.index[label]))
+    text = F.get(cells.texts, F.lit(cells.index[label])) if label else F.lit(None).cast("string")
     positions = cells.numeric_positions()
     # Several selects, each of which uses the columns of the one before: in a single one, Spark would compute shared values again.
     return (
@@ -93,6 +98,7 @@ def type_rows(cells: CellArrays) -> DataFrame:
             F.transform(raw_texts(source, cells.index), trimmed).alias(cells.texts),
             *source.position,
             source.corrupt_record,
+            *kept,
         )
         .withColumns(
             {
@@ -111,8 +117,9 @@ def _rejection_reason(cells: CellArrays) -> Column:
     source, label = cells.source, cells.specification.label
     reasons = [
         F.when(F.col(source.corrupt_record).isNotNull(), F.lit(f"row does not have {len(source.columns)} columns")),
-        F.when(F.col(cells.label).isNull(), F.lit(missing_label_reason(label))),
     ]
+    if label:
+        reasons.append(F.when(F.col(cells.label).isNull(), F.lit(missing_label_reason(label))))
     if cells.specification.numeric:
         reasons.append(_bad_number_reason(cells))
     if source.dialect and source.dialect.encoding.upper() in ("UTF-8", "UTF8"):

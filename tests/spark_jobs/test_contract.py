@@ -15,6 +15,7 @@ from spark_jobs.arguments import Role, StepArgs, from_argv, setting, to_argv
 from spark_jobs.contract import (
     ARGUMENTS,
     ESTIMATORS,
+    PIPELINES,
     TRAINING,
     EvaluateArgs,
     LoadArgs,
@@ -155,9 +156,17 @@ def test_unknown_flags_and_missing_ones_are_errors() -> None:
         from_argv(EvaluateArgs, ["--preprocess-uri=a"])
 
 
-def test_no_two_steps_have_a_setting_of_the_same_name() -> None:
-    names = [name for kind in ARGUMENTS.values() for name in kind.settings()]
-    assert len(names) == len(set(names))
+def test_no_two_steps_of_a_pipeline_have_a_setting_of_the_same_name() -> None:
+    for pipeline in PIPELINES.values():
+        names = [name for step in pipeline.steps for name in ARGUMENTS[step].settings()]
+        assert len(names) == len(set(names))
+
+
+def test_a_setting_of_one_name_is_declared_once() -> None:
+    declared: dict[str, Any] = {}
+    for kind in ARGUMENTS.values():
+        for item in kind.arguments(Role.SETTING):
+            assert declared.setdefault(item.name, item) == item, item.name
 
 
 def test_what_a_tuner_tries_is_allowed() -> None:
@@ -182,6 +191,12 @@ def test_every_role_is_told_by_the_field_itself() -> None:
 def test_a_pipeline_whose_step_reads_what_comes_later_is_refused() -> None:
     with pytest.raises(TypeError, match="pipeline odd: preprocess reads load, which does not come before it"):
         Pipeline(name="odd", title="", about="", group="", steps=(Step.PREPROCESS, Step.LOAD))
+
+
+def test_a_pipeline_that_kfp_would_cache_without_knowing_the_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LoadArgs, "REUSED_BY_DATA", False)
+    with pytest.raises(TypeError, match="pipeline odd: no step before preprocess tells the version of the code"):
+        Pipeline(name="odd", title="", about="", group="", steps=(Step.LOAD, Step.PREPROCESS))
 
 
 def test_the_arguments_of_a_run_below_one_uri_follow_the_edges() -> None:

@@ -153,6 +153,19 @@ def smallest_penalty(ended: Ended) -> float:
     return float(min(found["reg_param"] for found in tried("settings")(ended)))
 
 
+def columns(ended: Ended) -> set[str]:
+    assert not ended.refused, ended.refused
+    return set(ended.table.columns)
+
+
+def kinds(ended: Ended) -> set[str]:
+    return {row["kind"] for row in ended.table.collect()}
+
+
+def own_predictions(ended: Ended) -> bool:
+    return (ended.directory / "predictions").exists()
+
+
 FEW = {"trials": 3}
 PENALTY = {"reg_param": 0.05}
 QUICK_AND_VISIBLE = {**PENALTY, "num_trees": 5}
@@ -208,6 +221,16 @@ CASES: dict[Step, dict[str, Case]] = {
         "trials": Case(2, lambda ended: len(tried("estimator")(ended)), is_now(2), {"search": "reg_param=0:1"}),
         "objective": Case("logLoss", lambda ended: ended.document("trials.json")["objective"], is_now("logLoss"), FEW),
         "search_seed": Case(7, tried("settings"), other, FEW),
+    },
+    Step.PREDICT: {
+        "delimiter": Case(";", is_refused, is_now(True)),  # then there is one column
+        "quote": Case("'", kinds, is_now({"p", "q"}), data="quoted_rows.csv"),
+        "encoding": Case("ISO-8859-15", kinds, is_now({"5 €", "q"}), data="latin_rows.csv"),
+        "header": Case("no", is_refused, is_now(True)),
+        "max_rejected_fraction": Case(0.5, is_refused, is_now(False), data="bad_rows.csv"),
+        "predictions_uri": Case("kept", own_predictions, is_now(False)),
+        "keep": Case("x", columns, fewer),
+        "all_probabilities": Case(True, columns, more),
     },
 }  # fmt: skip
 
@@ -280,6 +303,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "names.csv": ["_c0,_c1", *(f"{'pq'[i % 2]},{'_c1' if i % 3 else 'no'}" for _, i in pairs)],
         "bad.csv": ["x,label", *(f"{'word' if i == 5 else i % 7},{word}" for word, i in pairs)],
         "small.csv": ["x,label", *(f"{i % 7},{'ab'[i % 2] if i > 7 else 'c'}" for i in range(60))],
+        "quoted_rows.csv": [lines[0], *(f"0.5,1,2,'{'pq'[i % 2]}',yes" for i in range(20))],
+        "latin_rows.csv": [lines[0], *(f"0.5,1,2,{'q' if i % 3 else '5 ¤'},yes" for i in range(20))],
+        "bad_rows.csv": [lines[0], "0.5,1,2,p,yes", "word,1,2,p,yes", "0.5,1,2,p,yes"],
         "plain.toml": ['label.name = "label"', 'columns.numeric = ["wide"]', 'columns.dropped = ["x"]'],
         "kind.toml": ['label.name = "kind"', 'columns.numeric = ["wide"]'],
         "bad.toml": ['label.name = "label"', 'columns.numeric = ["x"]'],
@@ -287,6 +313,24 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, written in texts.items():
         (directory / name).write_text("\n".join(written) + "\n", encoding="latin-1")
     return directory
+
+
+def read_predictions(spark: Any, directory: Path) -> Any:
+    """What predict has written; None if it has not, and for other steps."""
+    written = list(directory.glob("predictions/*/*.parquet"))
+    return storage.read_table(spark, str(directory / "predictions")) if written else None
+
+
+def key_of(step: Step, data: str, settings: Mapping[str, Any]) -> str:
+    return f"{step} {data} {sorted(settings.items())}"
+
+
+def data_arguments(step: Step, path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a step that reads some, and the label where nothing else names it."""
+    if not ARGUMENTS[step].arguments(Role.GIVEN):
+        return {}
+    label = {"label": "label"} if step is Step.LOAD and "specification_uri" not in settings else {}
+    return {"data_uri": path, **label}
 
 
 @pytest.fixture(scope="module")
@@ -297,20 +341,20 @@ def ended_of(
     known: dict[str, Ended] = {}
 
     def run(step: Step, data: str, settings: Mapping[str, Any]) -> Ended:
-        key = f"{step} {data} {sorted(settings.items())}"
+        key = key_of(step, data, settings)
         if key in known:
             return known[key]
         directory = tmp_path_factory.mktemp(step)
-        arguments: dict[str, Any] = {"output_uri": directory}
-        if step is Step.LOAD:
-            label = {} if "specification_uri" in settings else {"label": "label"}
-            arguments |= {"data_uri": tables / data, **label}
+        arguments: dict[str, Any] = {"output_uri": directory, **data_arguments(step, tables / data, settings)}
+        if step is Step.PREDICT:
+            arguments["model_uri"] = run(Step.TRAIN, "plain.csv", {}).directory
         for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
             arguments[item.name] = run(Step(item.step), data, {}).directory
         if step is Step.EVALUATE:
             arguments["report_uri"] = directory / "report.html"
         arguments |= {
-            name: tables / value if name == "specification_uri" else value for name, value in settings.items()
+            name: tables / value if name in ("specification_uri", "predictions_uri") else value
+            for name, value in settings.items()
         }
         refused, models, write_model = "", [], storage.write_model
 
@@ -326,9 +370,12 @@ def ended_of(
                 run_step(step, **arguments)
             except InputError as error:
                 refused = str(error)
-        table = None
-        if step is Step.TRAIN:
-            table = storage.read_table(spark, str(run(Step.LOAD, data, {}).directory / "rows"))
+        scored = read_predictions(spark, directory)
+        table = (
+            storage.read_table(spark, f"{known[key_of(Step.LOAD, data, {})].directory}/rows")
+            if step is Step.TRAIN
+            else scored
+        )
         known[key] = Ended(directory, refused, *models[-1:], table=table)
         return known[key]
 

@@ -51,7 +51,7 @@ def test_a_damaged_reference_is_named(change: dict[str, object], said: str) -> N
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
 def test_what_is_no_json_object_is_no_reference(text: str) -> None:
-    with pytest.raises(InputError, match="^r[.]json"):
+    with pytest.raises(InputError, match=r"^r\.json"):
         Reference.from_json(text, "r.json")
 
 

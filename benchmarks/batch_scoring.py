@@ -1,0 +1,72 @@
+"""Measures batch scoring: the step predict beside a plain PySpark script, by turns, each a process of its own.
+
+    python -m benchmarks.batch_scoring MODEL [ROWS] [ROUNDS]
+
+MODEL is the output of a train step on the bundled sample. The table is the sample's rows repeated, without the label, in one CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.run import PROJECT, describe_machine
+
+SAMPLE = PROJECT / "data" / "bank_sample.csv"
+LABEL = "deposit"
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Writes the table."""
+    with SAMPLE.open(encoding="utf-8", newline="") as file:
+        head, *lines = csv.reader(file)
+    place = head.index(LABEL)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for line in itertools.chain([head], itertools.islice(itertools.cycle(lines), rows)):
+            writer.writerow(line[:place] + line[place + 1 :])
+
+
+def seconds(command: list[str]) -> float:
+    """Runs a command and returns its wall time."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def main(model: str, rows: int = 1_000_000, rounds: int = 3) -> None:
+    """Prints the median seconds and rows a second of both."""
+    print(describe_machine())
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "rows.csv"
+        write_rows(data, rows)
+        contenders = {
+            "step predict": [
+                "spark_jobs/__main__.py", "predict", f"--data-uri={data}", f"--model-uri={model}", f"--output-uri={folder}/ours",
+            ],
+            "plain script": ["benchmarks/handwritten_scoring.py", str(data), f"{model}/model", f"{folder}/plain"],
+        }  # fmt: skip
+        submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[*]", "--driver-memory", "2g"]
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(rounds):
+            for name, words in contenders.items():
+                subprocess.run(["rm", "-rf", f"{folder}/ours"], check=True)  # else the step finds the file scored
+                taken[name].append(seconds([*submit, *words]))
+    print(f"{rows:,} rows, {rounds} rounds")
+    for name, found in taken.items():
+        median = statistics.median(found)
+        print(
+            f"{name:<14}{median:>8.1f} s {rows / median:>10,.0f} rows a second  ({min(found):.1f} to {max(found):.1f} s)"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

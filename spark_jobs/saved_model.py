@@ -1,0 +1,93 @@
+"""Finds a trained model by its URI: in the output of train, or in a version of a registry.
+
+Both hold the PipelineModel in `model/`. Its documents say which columns it reads and what it calls those that it adds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spark_jobs import storage
+from spark_jobs.arguments import flag
+from spark_jobs.contract import MODEL_URI, Step
+from spark_jobs.dataset import Specification, read_specification
+from spark_jobs.errors import InputError
+from spark_jobs.result import RESULT_NAME
+
+MODEL = "model"
+"""Folder of the PipelineModel."""
+SCORECARD_NAME, FEATURES_NAME, VERSION_NAME, REFERENCE_NAME = (
+    "scorecard.json",
+    "features.json",
+    "version.json",
+    "reference.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """A trained model.
+
+    Attributes:
+        uri: the folder that holds it, in `model/`.
+        version: the name of the version in a registry, else the digest of the model.
+        specification: the roles of the columns that it was trained with.
+        labels: the classes in the order of the probabilities; of two, the positive one is the last.
+        columns: actual name of each column that it adds, by usual name; see `features.model_columns`.
+    """
+
+    uri: str
+    version: str
+    specification: Specification
+    labels: tuple[str, ...]
+    columns: Mapping[str, str]
+
+    @property
+    def model_uri(self) -> str:
+        """URI of the PipelineModel."""
+        return storage.join(self.uri, MODEL)
+
+    @property
+    def reference_uri(self) -> str:
+        """URI of the histograms of the train rows."""
+        return storage.join(self.uri, REFERENCE_NAME)
+
+
+def find_model(uri: str) -> SavedModel:
+    """Reads what the documents of a model say.
+
+    Args:
+        uri: the output of train, or the folder of a version in a registry.
+
+    Raises:
+        InputError: there is no whole model.
+    """
+    described, version = "", ""
+    if storage.read_text_if_there(storage.join(uri, VERSION_NAME)) is not None:
+        described, version = storage.join(uri, FEATURES_NAME), uri.rstrip("/").rsplit("/", 1)[-1]
+    elif storage.read_text_if_there(storage.join(uri, RESULT_NAME)) is not None:
+        trained = storage.read_result(uri)
+        if trained.step != Step.TRAIN:
+            raise InputError(
+                f"{flag(MODEL_URI)}={uri} is the output of {trained.step}; name that of train, or a version in a registry"
+            )
+        described = storage.join(str(trained.arguments["preprocess_uri"]), FEATURES_NAME)
+        version = trained.digest
+    else:
+        raise InputError(
+            f"{flag(MODEL_URI)}={uri}: there is no model, neither {RESULT_NAME} of train nor {VERSION_NAME} of a registry"
+        )
+    scorecard = storage.join(uri, SCORECARD_NAME)
+    text = storage.read_text_if_there(scorecard)
+    document: dict[str, Any] = json.loads(text if text is not None else storage.read_text(described))
+    where = scorecard if text is not None else described
+    return SavedModel(
+        uri=uri,
+        version=version,
+        specification=read_specification(document["specification"], where),
+        labels=tuple(document["labels"]),
+        columns=document["model_columns"],
+    )
