@@ -274,3 +274,47 @@ def predict(
     from kfp_pipeline.runtime.step import run_task
 
     return run_task("predict", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
+def drift(
+    data_uri: str,
+    model_uri: str,
+    spark: str,
+    spark_settings: dict,
+    scheduled_time: str,
+    task_config: dsl.TaskConfig,
+    report: dsl.Output[dsl.HTML],
+    drift: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    delimiter: str = "",
+    quote: str = "",
+    encoding: str = "",
+    header: str = "auto",
+    max_rejected_fraction: float = 0.01,
+    psi_limit: float = 0.2,
+    share_limit: float = 0.05,
+    significance: float = 0.01,
+) -> str:
+    """Compares a table, or what a server counted, with the rows that a model was trained on.
+
+    Args:
+        data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
+        delimiter: column delimiter; empty: detected from the data.
+        quote: quote character; empty: detected from the data.
+        encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
+        header: whether the first row holds the column names; auto: detected.
+        max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
+        model_uri: the model: the output of train, or the folder of a version in a registry.
+        psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
+        share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
+        significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        scheduled_time: when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("drift", inputs)

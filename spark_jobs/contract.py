@@ -40,8 +40,11 @@ class Step(StrEnum):
     EVALUATE = "evaluate"
     TUNE = "tune"
     PREDICT = "predict"
+    DRIFT = "drift"
 
 
+REPORT_URI = "report_uri"
+"""The output of a step that writes an HTML report for people."""
 DATA_URI, SPECIFICATION_URI, MODEL_URI = "data_uri", "specification_uri", "model_uri"
 """The inputs from outside that the commands take as DATA, as --spec and as --model-uri, which may also name a run on this machine."""
 LEAK = "leak"
@@ -403,9 +406,9 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
     )
     output_uri: str = output(
         "Model",
-        "directory for model/, scorecard.json and result.json",
+        "directory for model/, scorecard.json, reference.json and result.json",
         artifact="model",
-        parts=("model", "model_without_known_afterwards", "scorecard.json"),
+        parts=("model", "model_without_known_afterwards", "scorecard.json", "reference.json"),
     )
 
     @classmethod
@@ -559,6 +562,37 @@ class PredictArgs(TableArgs):
     output_uri: str = output("Dataset", "directory for predictions/, rejected/ and result.json", artifact="predictions")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DriftArgs(TableArgs):
+    """Compares a table, or what a server counted, with the rows that a model was trained on."""
+
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
+
+    model_uri: str = given("the model: the output of train, or the folder of a version in a registry")
+    psi_limit: float = setting(
+        0.2,
+        "population stability index of a column or of the scores beyond which a significant change is an alarm, above 0",
+        check=_positive,
+        allowed="above 0",
+    )
+    share_limit: float = setting(
+        0.05,
+        "change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1",
+        check=_inner_fraction,
+        allowed="above 0 and below 1",
+    )
+    significance: float = setting(
+        0.01,
+        "probability of an alarm if nothing has changed, at most, above 0 and below 1",
+        check=_inner_fraction,
+        allowed="above 0 and below 1",
+    )
+    report_uri: str = output("HTML", "file for the HTML report", artifact="report", file="report.html")
+    output_uri: str = output(
+        "Artifact", "directory for drift.json and result.json", artifact="drift", parts=("drift.json",)
+    )
+
+
 ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
     {
         Step.LOAD: LoadArgs,
@@ -567,6 +601,7 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
         Step.EVALUATE: EvaluateArgs,
         Step.TUNE: TuneArgs,
         Step.PREDICT: PredictArgs,
+        Step.DRIFT: DriftArgs,
     }
 )
 
@@ -670,8 +705,15 @@ SCORING = Pipeline(
     group="Scoring",
     steps=(Step.PREDICT,),
 )
+MONITORING = Pipeline(
+    name="monitoring",
+    title="Look for drift",
+    about="Compares a table, or what a server counted, with the rows that a model was trained on.",
+    group="Monitoring, with report",
+    steps=(Step.DRIFT,),
+)
 PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
-    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, SCORING)}
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, SCORING, MONITORING)}
 )
 
 

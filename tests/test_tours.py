@@ -252,7 +252,7 @@ def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(
             "        Step.EVALUATE: EvaluateArgs,\n        Step.COUNT: CountArgs,\n",
         ),
         ("PIPELINES: Mapping", f"{pipeline}PIPELINES: Mapping"),
-        ("for pipeline in (TRAINING, TUNING, SCORING)", "for pipeline in (TRAINING, TUNING, SCORING, COUNTING)"),
+        ("(TRAINING, TUNING, SCORING, MONITORING)", "(TRAINING, TUNING, SCORING, MONITORING, COUNTING)"),
     )
     training = (copy.folder / "kfp_pipeline/pipelines/training.py").read_text()
     copy.generate()

@@ -26,7 +26,6 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, Cluster, connect
 from kfp_pipeline.runtime.processes import signals_raise_interrupt
-from kfp_pipeline.runtime.run_end import REPORT_URI
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_operator.application import (
     TERMINAL_STATES,
@@ -50,7 +49,7 @@ from kfp_pipeline.runtime.spark_operator.runner import LOG_NAME, cancel
 from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of, events_of
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs, flag
-from spark_jobs.contract import ARGUMENTS, DATA_URI, LoadArgs, Pipeline
+from spark_jobs.contract import ARGUMENTS, DATA_URI, REPORT_URI, LoadArgs, Pipeline
 from spark_jobs.errors import EXIT_FAULT, InputError
 
 SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())

@@ -32,7 +32,7 @@ from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner, spark_ho
 from kfp_pipeline.runtime.spark_submit.shared_session import SESSION_NAME, SharedSession, run_session
 from kfp_pipeline.settings import Settings, java_environment
 from spark_jobs.arguments import Role
-from spark_jobs.contract import Pipeline, Step
+from spark_jobs.contract import REPORT_URI, Pipeline, Step, outputs_of
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Result
 
@@ -182,12 +182,18 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
         evaluated = outputs[pipeline.steps.index(Step.EVALUATE)]
         evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
         found = {
-            "report": str(_copy_report(directory, evaluated.parent / "report")),
             "metrics": {item["name"]: item["value"] for item in evaluation["metrics"]},
             "warnings": evaluation["warnings"],
         }
     else:
         found = _metrics_and_warnings(outputs)
+    reports = [
+        uri.parent / "report"
+        for step, uri in zip(pipeline.steps, outputs, strict=True)
+        if REPORT_URI in outputs_of(step)
+    ]
+    if reports:
+        found["report"] = str(_copy_report(directory, reports[-1]))
     _remove_earlier_attempts(outputs[-1].parents[1])
     run = runs.with_end(run, "succeeded", steps=steps, **found)
     runs.save(directory, run)

@@ -20,13 +20,11 @@ from kfp_pipeline.runtime.spark_operator.runner import cancel
 from kfp_pipeline.runtime.spark_operator.session_runner import say_stop, steps_of
 from kfp_pipeline.runtime.spark_operator.tracking import driver_pod_of
 from kfp_pipeline.runtime.summary import run_summary
-from spark_jobs.contract import Step, outputs_of
+from spark_jobs.contract import REPORT_URI, Step, outputs_of
 from spark_jobs.result import RESULT_NAME, Failure, Result
 from spark_jobs.session_requests import SESSION
 
 SUMMARY_NAME = "summary.json"
-REPORT_URI = "report_uri"
-"""Argument that only the step which evaluates a model has: the URI of its report."""
 
 
 def end_run(

@@ -169,6 +169,28 @@ def importance_chart(bars: Sequence[tuple[str, float]], label: str, spreads: Seq
         return _svg(figure)
 
 
+def shares_chart(names: Sequence[str], shares: tuple[Sequence[float], Sequence[float]]) -> str:
+    """Draws for each bin of a histogram its share before and now, as two horizontal bars.
+
+    Args:
+        names: names of the bins, from top to bottom.
+        shares: the shares of the bins, 0 to 1, of the reference and of the current rows.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.6, 0.95 + 0.34 * len(names))
+        places = list(range(len(names), 0, -1))
+        for series, offset, color, name in zip(shares, (0.19, -0.19), (GREY, BLUE), ("before", "now"), strict=True):
+            axes.barh([place + offset for place in places], series, height=0.36, color=color, label=name)
+        axes.set_yticks(places, [_shortened(name, 26) for name in names])
+        axes.set_xlim(0, 1.08 * max(0.02, *shares[0], *shares[1]))
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+        axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.grid(axis="x", linewidth=0.8)
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=9)
+        return _svg(figure)
+
+
 def _ratio(effect: float) -> str:
     """Formats exp(effect) with two digits, also where it overflows a double."""
     exponent = effect / math.log(10)

@@ -30,6 +30,7 @@ from spark_jobs.features import (
     fit_encoding,
     model_columns,
 )
+from spark_jobs.monitoring.counting import column_histograms, sample
 from spark_jobs.result import Result
 from spark_jobs.split import (
     LABEL,
@@ -134,6 +135,9 @@ def run(session: SparkSession, args: PreprocessArgs) -> Result:
     document["model_columns"] = model_columns((name for name, _ in loaded.columns), prefix)
     # The digest covers what the features mean, but not the URI of the data: equal data in another place give an equal digest.
     meaning = json.dumps(document, ensure_ascii=False)
+    counted = sample(train, split.rows["train"], F.col(prefix + ROW_HASH))
+    histograms = column_histograms(counted, specification.numeric, encoding.vocabularies)
+    document["histograms"] = [asdict(histogram) for histogram in histograms]
     profile = json.loads(storage.read_text(storage.join(args.load_uri, "profile.json")))
     document["data"] = {"uri": loaded.arguments["data_uri"], "warnings": list(loaded.warnings), **profile}
     storage.write_text(

@@ -38,7 +38,10 @@ from spark_jobs.features import (
     set_column_names,
     slicer_without,
 )
+from spark_jobs.monitoring.counting import reference_scores
+from spark_jobs.monitoring.histograms import Histogram, Reference, read_histogram
 from spark_jobs.result import Result
+from spark_jobs.saved_model import FEATURES_NAME, REFERENCE_NAME
 from spark_jobs.scorecard import build_scorecard
 from spark_jobs.split import LABEL, is_small, read_set
 
@@ -197,6 +200,20 @@ def write_scorecard(
     return str(scorecard["digest"])
 
 
+def write_reference(features: dict[str, Any], score: Histogram, digest: str, uri: str) -> None:
+    """Writes what drift is compared with: the histograms of the train rows' columns, and of the scores of the validation rows.
+
+    On the train rows, on which it was fitted, a model is surer than it is on new ones.
+    """
+    reference = Reference(
+        rows=sum(features["split"]["counts"]["train"].values()),
+        columns=tuple(read_histogram(item, FEATURES_NAME) for item in features["histograms"]),
+        score=score,
+        model=digest,
+    )
+    storage.write_text(uri, reference.to_json())
+
+
 def run(session: SparkSession, args: TrainArgs) -> Result:
     """Fits the model, chooses its threshold and saves it; for the arguments see `TrainArgs`."""
     preprocessed = storage.read_result(args.preprocess_uri)
@@ -214,7 +231,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     slicer = slicer_without(features["features"], afterwards)
     uris = {
         name: storage.join(args.output_uri, path)
-        for name, path in (("model", "model"), ("scorecard", "scorecard.json"))
+        for name, path in (("model", "model"), ("scorecard", "scorecard.json"), ("reference", REFERENCE_NAME))
     }
     shape = Shape(len(features["features"]), len(labels))
     without = None
@@ -230,6 +247,8 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         small=is_small(preprocessed.rows_in),
     )
     fitted = fit(train, validation, args, shape)
+    # Before the columns of the model get their final names.
+    score = reference_scores(fitted.model.transform(validation), {name: name for name in PREDICTIONS}, labels)
     encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
@@ -238,6 +257,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     classifier = storage.stage_path(model, fitted.model)
     saved_uri = storage.join(uris["model"], classifier)
     digest = write_scorecard(fitted, features, args, preprocessed.digest, saved_uri, uris["scorecard"])
+    write_reference(features, score, digest, uris["reference"])
     if without:
         without.value()
     rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}

@@ -166,6 +166,15 @@ def own_predictions(ended: Ended) -> bool:
     return (ended.directory / "predictions").exists()
 
 
+def alarms(ended: Ended) -> int:
+    return len(ended.document("drift.json")["alarms"])
+
+
+def kinds_never_seen(ended: Ended) -> bool:
+    found = ended.document("drift.json")["columns"]
+    return bool(sum(item["current"]["other"] for item in found))
+
+
 FEW = {"trials": 3}
 PENALTY = {"reg_param": 0.05}
 QUICK_AND_VISIBLE = {**PENALTY, "num_trees": 5}
@@ -231,6 +240,16 @@ CASES: dict[Step, dict[str, Case]] = {
         "predictions_uri": Case("kept", own_predictions, is_now(False)),
         "keep": Case("x", columns, fewer),
         "all_probabilities": Case(True, columns, more),
+    },
+    Step.DRIFT: {
+        "delimiter": Case(";", is_refused, is_now(True)),
+        "quote": Case("'", kinds_never_seen, is_now(False), data="quoted_rows.csv"),
+        "encoding": Case("UTF-8", is_refused, is_now(True), data="latin_rows.csv"),
+        "header": Case("no", is_refused, is_now(True)),
+        "max_rejected_fraction": Case(0.5, is_refused, is_now(False), data="bad_rows.csv"),
+        "psi_limit": Case(100.0, alarms, fewer, data="other_rows.csv"),
+        "share_limit": Case(0.9, alarms, fewer, data="other_rows.csv"),
+        "significance": Case(1e-200, alarms, is_now(0), data="other_rows.csv"),
     },
 }  # fmt: skip
 
@@ -305,6 +324,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "small.csv": ["x,label", *(f"{i % 7},{'ab'[i % 2] if i > 7 else 'c'}" for i in range(60))],
         "quoted_rows.csv": [lines[0], *(f"0.5,1,2,'{'pq'[i % 2]}',yes" for i in range(20))],
         "latin_rows.csv": [lines[0], *(f"0.5,1,2,{'q' if i % 3 else '5 ¤'},yes" for i in range(20))],
+        "other_rows.csv": [lines[0], *(f"{'' if i % 2 else 0.5},1,2,q,yes" for i in range(80))],
         "bad_rows.csv": [lines[0], "0.5,1,2,p,yes", "word,1,2,p,yes", "0.5,1,2,p,yes"],
         "plain.toml": ['label.name = "label"', 'columns.numeric = ["wide"]', 'columns.dropped = ["x"]'],
         "kind.toml": ['label.name = "kind"', 'columns.numeric = ["wide"]'],
@@ -346,11 +366,11 @@ def ended_of(
             return known[key]
         directory = tmp_path_factory.mktemp(step)
         arguments: dict[str, Any] = {"output_uri": directory, **data_arguments(step, tables / data, settings)}
-        if step is Step.PREDICT:
+        if step in (Step.PREDICT, Step.DRIFT):
             arguments["model_uri"] = run(Step.TRAIN, "plain.csv", {}).directory
         for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
             arguments[item.name] = run(Step(item.step), data, {}).directory
-        if step is Step.EVALUATE:
+        if "report_uri" in ARGUMENTS[step].names():
             arguments["report_uri"] = directory / "report.html"
         arguments |= {
             name: tables / value if name in ("specification_uri", "predictions_uri") else value

@@ -1,0 +1,151 @@
+"""The step drift: compares the rows that a model meets now with those that it was trained on, and writes a report.
+
+    spark-submit spark_jobs/__main__.py drift --data-uri=data/bank_sample.csv --model-uri=out/train --report-uri=out/drift.html \
+        --output-uri=out/drift
+
+The current rows are a table, which needs no label, or what a server counted (`.jsonl`). An alarm is a result and no failure: the step
+succeeds, and drift.json says what has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+from pyspark.sql import Observation, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs import storage
+from spark_jobs.arguments import flag
+from spark_jobs.contract import DriftArgs, Step
+from spark_jobs.dataset import did_you_mean
+from spark_jobs.errors import InputError
+from spark_jobs.monitoring.alarm import Finding, Limits, compare
+from spark_jobs.monitoring.capture import SUFFIX, Counted, read_capture
+from spark_jobs.monitoring.counting import count_cells, count_scores
+from spark_jobs.monitoring.histograms import Reference
+from spark_jobs.monitoring.report import render_report
+from spark_jobs.result import Result
+from spark_jobs.saved_model import SavedModel, find_model
+from spark_jobs.table.source import check_not_nested, open_source
+from spark_jobs.table.typed_cells import CellArrays, type_rows
+
+FEW_ROWS = 50
+"""With fewer rows, only a very large change can be found."""
+
+
+def read_reference(model: SavedModel) -> Reference:
+    """Reads the reference of a model.
+
+    Raises:
+        InputError: it has none.
+    """
+    text = storage.read_text_if_there(model.reference_uri)
+    if text is None:
+        raise InputError(
+            f"{model.reference_uri} is missing: the model has no reference; train it again with this version"
+        )
+    return Reference.from_json(text, model.reference_uri)
+
+
+def count_table(session: SparkSession, args: DriftArgs, model: SavedModel, reference: Reference) -> tuple[Counted, int]:
+    """Counts the cells and the scores of a table.
+
+    Returns:
+        The counts of the good rows, and the number of rejected rows.
+
+    Raises:
+        InputError: the table lacks a column, has no rows, or too many bad ones.
+    """
+    features = model.specification.features
+    source = open_source(session, args, features[0])
+    for name in features:
+        if name not in source.columns:
+            raise InputError(f"{args.data_uri}: no column {name!r}{did_you_mean(name, source.columns)}")
+    check_not_nested(source, features, args.data_uri)
+    cells = CellArrays(source, replace(model.specification, label="", dropped=()))
+    observation, reason = Observation(), F.col(cells.reason)
+    observed = type_rows(cells).observe(observation, F.count(F.lit(1)).alias("read"), F.count(reason).alias("rejected"))
+    rows = observed.where(reason.isNull()).selectExpr(*cells.column_expressions())
+    columns = tuple(count_cells(rows, reference.columns))
+    read, rejected = int(observation.get["read"]), int(observation.get["rejected"])
+    if not read:
+        raise InputError(f"{args.data_uri} has a header but no rows")
+    if rejected > read * args.max_rejected_fraction:
+        raise InputError(
+            f"{args.data_uri}: {rejected:,} of {read:,} rows rejected, more than {args.max_rejected_fraction:.2%}; the step predict keeps "
+            f"them with their reasons; or raise {flag('max_rejected_fraction')}"
+        )
+    predicted = storage.read_model(model.model_uri).transform(rows)
+    score = count_scores(predicted, model.columns, reference.score, model.labels)
+    return Counted(columns=columns, score=score, rows=read - rejected), rejected
+
+
+def count_current(
+    session: SparkSession, args: DriftArgs, model: SavedModel, reference: Reference
+) -> tuple[Counted, int]:
+    """Counts the current rows: those of a table, or those that a server counted; returns also the number of rejected rows."""
+    if not args.data_uri.endswith(SUFFIX):
+        return count_table(session, args, model, reference)
+    lines = storage.read_text(args.data_uri).splitlines()
+    return read_capture(lines, reference, model.version, args.data_uri), 0
+
+
+def in_words(finding: Finding) -> str:
+    """Returns an alarm as a sentence."""
+    if finding.before is None:
+        what = "the scores" if finding.about == "score" else f"column {finding.column!r}"
+        return f"drift of {what}: PSI {finding.change:.3f}, limit {finding.limit:g}"
+    return f"drift of column {finding.column!r}: {finding.about} {finding.before:.1%} before, {finding.now:.1%} now"
+
+
+def run(session: SparkSession, args: DriftArgs) -> Result:
+    """Compares the current rows with the reference; for the arguments see `DriftArgs`."""
+    model = find_model(args.model_uri)
+    reference = read_reference(model)
+    counted, rejected = count_current(session, args, model, reference)
+    limits = Limits(significance=args.significance, psi=args.psi_limit, share=args.share_limit)
+    score = (reference.score, counted.score) if counted.score else None
+    findings = compare(reference.columns, counted.columns, limits, score)
+    alarms = [in_words(finding) for finding in findings if finding.alarm]
+    warnings = [*alarms]
+    if counted.rows < FEW_ROWS:
+        warnings.append(f"{counted.rows} rows are few: only a very large change can be found")
+    if rejected:
+        warnings.append(f"{rejected:,} of {counted.rows + rejected:,} rows were rejected and are not counted")
+    document: dict[str, Any] = {
+        "alarm": bool(alarms),
+        "alarms": alarms,
+        "warnings": warnings[len(alarms) :],
+        "data": args.data_uri,
+        "model": model.version,
+        "label": model.specification.label,
+        "positive": model.labels[-1] if len(model.labels) == 2 else None,
+        "limits": asdict(limits),
+        "rows": {"reference": reference.rows, "current": counted.rows, "rejected": rejected},
+        "since": counted.since,
+        "until": counted.until,
+        "findings": [asdict(finding) for finding in findings],
+        "columns": [
+            {"reference": asdict(before), "current": asdict(now), "bins": before.bins}
+            for before, now in zip(reference.columns, counted.columns, strict=True)
+        ],
+        "score": score and {"reference": asdict(score[0]), "current": asdict(score[1]), "bins": score[0].bins},
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    storage.write_text(storage.join(args.output_uri, "drift.json"), text)
+    storage.write_text(args.report_uri, render_report(document))
+    largest = max((finding.change for finding in findings if finding.before is None), default=0.0)
+    return Result(
+        step=Step.DRIFT,
+        status="succeeded",
+        rows_in=counted.rows + rejected,
+        rows_out={"rows": counted.rows, "rejected": rejected},
+        metrics={"alarms": float(len(alarms)), "largestPSI": largest, "rows": float(counted.rows)},
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        uris={"drift": storage.join(args.output_uri, "drift.json")},
+        warnings=tuple(warnings),
+        facts={"alarm": bool(alarms), "model": model.version},
+    )
