@@ -218,8 +218,8 @@ def tune(
         preprocess_uri: output of preprocess.
         estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
         search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
-        algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random.
-        trials: number of trials, 1 to 10000.
+        algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random; several, separated by commas, are compared.
+        trials: number of trials of each algorithm, 1 to 10000.
         objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
         search_seed: seed of the search, 0 to 2^32 - 1.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.

@@ -442,11 +442,12 @@ class TuneArgs(StepArgs):
         "its default",
     )
     algorithm: str = setting(
-        "tpe", "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random", choices=ALGORITHMS
+        "tpe",
+        "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random; several, separated by commas, are compared",
     )
     trials: int = setting(
         20,
-        "number of trials, 1 to 10000",
+        "number of trials of each algorithm, 1 to 10000",
         check=lambda value: 1 <= value <= 10_000,
         allowed="1 to 10000",
     )
@@ -468,6 +469,23 @@ class TuneArgs(StepArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.space()
+        self.algorithms()
+
+    def algorithms(self) -> list[str]:
+        """Returns the algorithms of the search, in the order in which they are named.
+
+        Raises:
+            InputError: there is no such algorithm, or one is named twice.
+        """
+        names = [name.strip() for name in self.algorithm.split(",")]
+        for place, name in enumerate(names):
+            if name not in ALGORITHMS:
+                raise InputError(
+                    f"{flag('algorithm')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
+                )
+            if name in names[:place]:
+                raise InputError(f"{flag('algorithm')}: {name} is named twice")
+        return names
 
     def space(self) -> dict[str, dict[str, tuple[str, SearchRange]]]:
         """Returns what is searched: by estimator and name of a setting its type, `int` or `float`, and its range.

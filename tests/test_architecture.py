@@ -37,6 +37,7 @@ GROUND = (
     "spark_jobs.result",
     "spark_jobs.search",
     "spark_jobs.session_requests",
+    "spark_jobs.trials",
     *DOOR,
 )
 MOST_STATEMENTS = 10

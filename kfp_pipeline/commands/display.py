@@ -146,9 +146,39 @@ def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
     table.add_column("settings", overflow="fold")
     untuned = document["untuned"]
     for trial in [*done[:most], *([untuned] if untuned["metrics"] else [])]:
-        settings = ", ".join(f"{name} {value:.4g}" for name, value in trial["settings"].items()) or "the defaults"
-        table.add_row(number(trial["metrics"][objective]), f"{trial['seconds']:.1f}", trial["estimator"], settings)
+        table.add_row(
+            number(trial["metrics"][objective]), f"{trial['seconds']:.1f}", trial["estimator"], settings_text(trial)
+        )
     return table
+
+
+def algorithms_table(document: Mapping[str, Any]) -> Table:
+    """Makes a table with one line for each algorithm of a search.
+
+    Args:
+        document: the parsed trials.json.
+    """
+    objective = document["objective"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("algorithm", f"best {objective}", "trials", "to within 1 %", "seconds", "best settings"):
+        left = name in ("algorithm", "best settings")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for item in document["algorithms"]:
+        best = item["best"]
+        table.add_row(
+            item["algorithm"],
+            number(best["metrics"][objective] if best else None),
+            str(item["trials"]),
+            str(item["trials_to_close"] or "-"),
+            f"{item['seconds']:.1f}",
+            f"{best['estimator']}: {settings_text(best)}" if best else "-",
+        )
+    return table
+
+
+def settings_text(trial: Mapping[str, Any]) -> str:
+    """Formats the settings of a trial."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in trial["settings"].items()) or "the defaults"
 
 
 def train_flags(best: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import storage
 from spark_jobs.arguments import SearchRange, flag
-from spark_jobs.contract import LOWER_IS_BETTER, Step, TrainArgs, TuneArgs
+from spark_jobs.contract import Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import Shape, find_estimator
 from spark_jobs.evaluation.judging import count_predictions
@@ -31,6 +31,7 @@ from spark_jobs.evaluation.metrics import binary_estimates
 from spark_jobs.features import FEATURES
 from spark_jobs.result import Result
 from spark_jobs.split import LABEL, read_set
+from spark_jobs.trials import Trial, best_of, document_of, loss, read_trials
 
 log = logging.getLogger(__name__)
 JOURNAL = "journal.json"
@@ -43,25 +44,6 @@ FAILURES_IN_A_ROW = 3
 WORTH = 0.001
 """A gain in the objective below this is no gain, and a warning says so."""
 Space = Mapping[str, Mapping[str, tuple[str, SearchRange]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One trial.
-
-    Attributes:
-        estimator: the kind of model.
-        settings: the settings that were chosen; those that were not searched have their defaults.
-        metrics: metrics of the validation rows; empty if the fit failed.
-        seconds: for fit and judgement.
-        error: why the fit failed; empty if it did not.
-    """
-
-    estimator: str
-    settings: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,12 +68,14 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     rows = Rows(train, validation, Shape(len(features["features"]), len(labels)))
     key = hashlib.sha256(json.dumps([preprocessed.digest, asdict(args)], sort_keys=True).encode()).hexdigest()
     journal = storage.join(args.output_uri, JOURNAL)
-    trials = search(args, objective, rows, read_journal(journal, key), lambda found: write_journal(journal, key, found))
+    trials = read_journal(journal, key)
+    for algorithm in args.algorithms():
+        search(args, algorithm, objective, rows, trials, lambda found: write_journal(journal, key, found))
     untuned = run_trial(rows, next(iter(args.space())), {})
-    done = [trial for trial in trials if trial.metrics]
-    best = min(done, key=lambda trial: loss(trial, objective))
+    best = best_of(trials, objective)
+    assert best, "a search fails when no trial is finished"
     gain = loss(untuned, objective) - loss(best, objective)
-    table = {"objective": objective, "trials": [asdict(trial) for trial in trials], "untuned": asdict(untuned)}
+    table = document_of(trials, objective, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
     chosen = {"estimator": best.estimator, "settings": dict(best.settings), "metrics": dict(best.metrics)}
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
@@ -127,14 +111,15 @@ def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
     return args.objective
 
 
-def search(args: TuneArgs, objective: str, rows: Rows, finished: Sequence[Trial], on_trial: Any) -> list[Trial]:
-    """Runs trials until there are as many as wanted.
+def search(args: TuneArgs, algorithm: str, objective: str, rows: Rows, trials: list[Trial], on_trial: Any) -> None:
+    """Runs the trials of one algorithm until there are as many as wanted.
 
     Args:
         args: the arguments of tune.
+        algorithm: the algorithm.
         objective: the metric by which trials are compared.
         rows: the rows to fit and judge on.
-        finished: the trials of an earlier attempt of this step; Optuna learns from them, too.
+        trials: all trials so far, to which those of this algorithm are added; it learns from its own of an earlier attempt of this step.
         on_trial: called with all trials after each one.
 
     Raises:
@@ -144,17 +129,18 @@ def search(args: TuneArgs, objective: str, rows: Rows, finished: Sequence[Trial]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+    finished = [trial for trial in trials if trial.algorithm == algorithm]
     # Another seed after each interruption, or the random numbers of the first attempt would come again.
-    study = optuna.create_study(sampler=samplers[args.algorithm](seed=args.search_seed + len(finished)))
+    study = optuna.create_study(sampler=samplers[algorithm](seed=args.search_seed + len(finished)))
     space = args.space()
     for trial in finished:
         study.add_trial(as_optuna_trial(optuna, space, trial, objective))
-    trials, failures = list(finished), 0
-    while len(trials) < args.trials:
+    failures = 0
+    for number in range(len(finished) + 1, args.trials + 1):
         asked = study.ask()
         estimator = asked.suggest_categorical("estimator", list(space))
         settings = {name: suggest(asked, f"{estimator}.{name}", *what) for name, what in space[estimator].items()}
-        trial = run_trial(rows, estimator, settings)
+        trial = replace(run_trial(rows, estimator, settings), algorithm=algorithm)
         failures = 0 if trial.metrics else failures + 1
         if failures == FAILURES_IN_A_ROW:
             raise RuntimeError(
@@ -168,9 +154,9 @@ def search(args: TuneArgs, objective: str, rows: Rows, finished: Sequence[Trial]
         on_trial(trials)
         value = f"{objective} {trial.metrics[objective]:.4f}" if trial.metrics else f"failed: {trial.error}"
         log.info(
-            "trial %d of %d: %s %s: %s, %.1f s", len(trials), args.trials, estimator, settings, value, trial.seconds
-        )
-    return trials
+            "%s, trial %d of %d: %s %s: %s, %.1f s",
+            algorithm, number, args.trials, estimator, settings, value, trial.seconds,
+        )  # fmt: skip
 
 
 def suggest(asked: Any, name: str, kind: str, wanted: SearchRange) -> float | int:
@@ -223,13 +209,6 @@ def metrics_of(predictions: DataFrame, classes: int) -> dict[str, float]:
     return {name: float(judge.evaluate(predictions, {judge.metricName: name})) for name in MULTICLASS}
 
 
-def loss(trial: Trial, objective: str) -> float:
-    """Returns the objective of a trial as a number of which a smaller one is better; infinity if the fit failed."""
-    if not trial.metrics:
-        return math.inf
-    return trial.metrics[objective] if objective in LOWER_IS_BETTER else -trial.metrics[objective]
-
-
 def warnings_of(trials: Sequence[Trial], objective: str, gain: float, untuned: Trial) -> tuple[str, ...]:
     """Returns warnings about failed trials, and about a search that has gained nothing."""
     failed = [trial for trial in trials if not trial.metrics]
@@ -252,7 +231,7 @@ def read_journal(uri: str, key: str) -> list[Trial]:
         found = json.loads(storage.read_text(uri))
     except (InputError, ValueError):
         return []
-    return [Trial(**trial) for trial in found["trials"]] if found.get("key") == key else []
+    return read_trials(found["trials"]) if found.get("key") == key else []
 
 
 def write_journal(uri: str, key: str, trials: Sequence[Trial]) -> None:

@@ -15,6 +15,7 @@ from spark_jobs.contract import TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.search import parse_search
 from spark_jobs.steps import tune
+from spark_jobs.trials import Trial
 
 Run = Callable[..., Any]
 
@@ -52,6 +53,9 @@ def test_what_is_no_range_is_told(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ({"algorithm": "tpe,magic"}, "there is no algorithm 'magic'; choose among tpe, random"),
+        ({"algorithm": ""}, "there is no algorithm ''"),
+        ({"algorithm": "tpe, tpe"}, "--algorithm: tpe is named twice"),
         ({"estimators": "forest"}, "there is no estimator 'forest'; choose among logistic_regression"),
         ({"search": "max_depth=2:4"}, "max_depth is no number among the settings of logistic_regression"),
         ({"search": "elastic_net_param=0:2"}, "--elastic-net-param is 2.0; allowed: 0 to 1"),
@@ -124,27 +128,28 @@ def test_no_test_row_is_read(
 def test_a_search_that_was_killed_goes_on_after_its_last_trial(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, fits = tune.run_trial, [0]
+    fit, fits, algorithms = tune.run_trial, [0], "random,tpe"
 
     def killed(*args: Any) -> Any:
         fits[0] += 1
-        if fits[0] == 3:
+        if fits[0] == 4:
             raise KeyboardInterrupt
         return fit(*args)
 
     monkeypatch.setattr(tune, "run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
-        run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=4)
+        run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm=algorithms)
     kept = json.loads((tmp_path / "journal.json").read_text())["trials"]
-    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=4)
-    assert len(kept) == 2
-    assert table(tmp_path)["trials"][:2] == kept
-    assert fits[0] == 3 + 2 + 1  # two more trials, and the defaults
-    assert len({json.dumps(trial["settings"]) for trial in table(tmp_path)["trials"]}) == 4
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm=algorithms)
+    assert len(kept) == 3
+    assert table(tmp_path)["trials"][:3] == kept
+    assert fits[0] == 4 + 1 + 1  # one more trial, and the defaults
+    own = [trial["settings"] for trial in table(tmp_path)["trials"][2:]]
+    assert own[0] != own[1]
 
 
 def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
-    tune.write_journal(str(tmp_path / "journal.json"), "another", [tune.Trial(estimator="gbt", settings={})])
+    tune.write_journal(str(tmp_path / "journal.json"), "another", [Trial(estimator="gbt", settings={})])
     run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1)
     assert [trial["estimator"] for trial in table(tmp_path)["trials"]] == ["logistic_regression"]
 
@@ -164,6 +169,16 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
     result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3)
     assert [trial["error"] for trial in table(tmp_path)["trials"]] == ["", "no such luck", ""]
     assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
+
+
+def test_several_algorithms_get_as_many_trials_each_and_the_best_of_all_wins(
+    preprocessed: Path, run_step: Run, tmp_path: Path
+) -> None:
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm="random, tpe")
+    found, best = table(tmp_path), json.loads((tmp_path / "best.json").read_text())
+    assert [trial["algorithm"] for trial in found["trials"]] == ["random", "random", "tpe", "tpe"]
+    assert [item["algorithm"] for item in found["algorithms"]] == ["random", "tpe"]
+    assert best["metrics"]["areaUnderROC"] == max(trial["metrics"]["areaUnderROC"] for trial in found["trials"])
 
 
 def test_several_failures_in_a_row_end_the_search(
