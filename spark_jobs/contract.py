@@ -51,7 +51,13 @@ SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
-ALGORITHMS = ("tpe", "random")
+RANDOM, GRID, TPE, CMAES, BAYESIAN, HYPERBAND = ALGORITHMS = (
+    "random", "grid", "tpe", "cmaes", "bayesianoptimization", "hyperband",
+)  # fmt: skip
+"""The algorithms of a search, by the names that Katib has for them."""
+NO_STOP, MEDIAN = EARLY_STOPPING = ("none", "medianstop")
+JOURNAL = "journal.json"
+"""The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """The metrics of which a smaller value is better."""
@@ -439,17 +445,37 @@ class TuneArgs(StepArgs):
     search: str = setting(
         "",
         "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
-        "its default",
+        "its default; a NAME alone keeps its range, and then no other settings are searched",
     )
     algorithm: str = setting(
         "tpe",
-        "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random; several, separated by commas, are compared",
+        "how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or "
+        "hyperband (on growing samples of the train rows); several, separated by commas, are compared",
     )
     trials: int = setting(
         20,
         "number of trials of each algorithm, 1 to 10000",
         check=lambda value: 1 <= value <= 10_000,
         allowed="1 to 10000",
+    )
+    patience: int = setting(
+        0,
+        "the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials",
+        check=lambda value: 0 <= value <= 10_000,
+        allowed="0 to 10000",
+    )
+    folds: int = setting(
+        1,
+        "1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged "
+        "by a fit on the others",
+        check=lambda value: 1 <= value <= 20,
+        allowed="1 to 20",
+    )
+    early_stopping: str = setting(
+        NO_STOP,
+        "medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier "
+        "trials there, ends",
+        choices=EARLY_STOPPING,
     )
     objective: str = setting(
         "auto",
@@ -464,12 +490,22 @@ class TuneArgs(StepArgs):
         "directory for trials.json, best.json and result.json",
         artifact="tuning",
         parts=("trials.json", "best.json"),
+        unfinished=JOURNAL,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.space()
-        self.algorithms()
+        space = self.space()
+        algorithms = self.algorithms()
+        if CMAES in algorithms and (len(space) > 1 or len(space[next(iter(space))]) < 2):
+            raise InputError(
+                f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
+                "another algorithm"
+            )
+        if HYPERBAND in algorithms and self.folds > 1:
+            raise InputError(
+                f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+            )
 
     def algorithms(self) -> list[str]:
         """Returns the algorithms of the search, in the order in which they are named.
@@ -499,6 +535,7 @@ class TuneArgs(StepArgs):
                 f"{flag('estimators')}: there is no estimator {unknown[0]!r}; choose among {', '.join(ESTIMATORS)}"
             )
         given = parse_search(self.search)
+        only = None in given.values()
         settings = {name: {item.name: item for item in ESTIMATORS[name].arguments(Role.SETTING)} for name in names}
         for name, wanted in given.items():
             owners = [
@@ -506,12 +543,18 @@ class TuneArgs(StepArgs):
             ]
             if not owners:
                 raise InputError(f"{flag('search')}: {name} is no number among the settings of {' or '.join(names)}")
-            for value in (wanted.low, wanted.high):
+            if wanted is None and not any(found[name].search for found in settings.values() if name in found):
+                raise InputError(f"{flag('search')}: {name} has no range of its own; write {name}=LOW:HIGH")
+            for value in (wanted.low, wanted.high) if wanted else ():
                 if owners[0].type == "int" and not value.is_integer():
                     raise InputError(f"{flag('search')}: {name} is a whole number, and {value} is none")
                 owners[0].validate(int(value) if owners[0].type == "int" else value)
         ranges = {
-            name: {item.name: given.get(item.name) or item.search for item in found.values()}
+            name: {
+                item.name: given.get(item.name) or item.search
+                for item in found.values()
+                if not only or item.name in given
+            }
             for name, found in settings.items()
         }
         return {
