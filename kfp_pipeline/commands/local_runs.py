@@ -41,7 +41,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs a pipeline and shows its progress and what it found: its metrics, its trials, its report."""
-    console = Console(quiet=arguments.json)
+    # Without a terminal rich would squeeze tables into 80 columns.
+    console = Console(quiet=arguments.json, width=None if sys.stdout.isatty() else 200)
     try:
         run, evaluation = run_on_this_machine(arguments, settings, console)
     except KeyboardInterrupt:
@@ -52,8 +53,11 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return print_failure(run, settings)
     console.print()
     if Step.TUNE in run.steps:
-        print_trials(console, Path(run.steps[Step.TUNE]["uri"]))
-    else:
+        print_trials(console, Path(run.steps[Step.TUNE]["uri"]), trained=bool(evaluation))
+    if evaluation and evaluation.get("tuning"):
+        console.print(display.tuning_table(evaluation["tuning"]))
+        console.print(Text(f"\n{evaluation['tuning']['verdict']}"), soft_wrap=True)
+    elif Step.TUNE not in run.steps:
         console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
     print_warnings(console, run.warnings)
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
@@ -62,13 +66,22 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def print_trials(console: Console, tuned: Path) -> None:
-    """Prints what the step tune found: each algorithm's result if there are several, the best trials, and how to train the winner."""
+def print_trials(console: Console, tuned: Path, *, trained: bool) -> None:
+    """Prints what the step tune found: each algorithm's result if there are several, the best trials, and how to train the winner.
+
+    Args:
+        console: where to print.
+        tuned: the output of tune.
+        trained: whether the run has trained the winner itself.
+    """
     document = gate_commands.read_json(tuned / "trials.json")
     if len(document["algorithms"]) > 1:
         console.print(display.algorithms_table(document))
         console.print()
     console.print(display.trials_table(document))
+    if trained:
+        console.print()
+        return
     console.print("\nto train the best and judge it on the test rows, run the same table with these flags:")
     console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
 

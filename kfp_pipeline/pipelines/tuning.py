@@ -42,6 +42,7 @@ def make_pipeline(platform: Platform) -> Any:
         numeric_bins: int = 20,
         estimators: str = "logistic_regression",
         search: str = "",
+        class_weights: str = "none",
         algorithm: str = "tpe",
         trials: int = 20,
         patience: int = 0,
@@ -76,6 +77,7 @@ def make_pipeline(platform: Platform) -> Any:
             numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
             estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
             search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+            class_weights: balanced: rows are weighted so that all classes count the same in the fits.
             algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
             trials: number of trials of each algorithm, 1 to 10000.
             patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
@@ -131,6 +133,7 @@ def make_pipeline(platform: Platform) -> Any:
                     preprocess_uri=preprocess.outputs["Output"],
                     estimators=estimators,
                     search=search,
+                    class_weights=class_weights,
                     algorithm=algorithm,
                     trials=trials,
                     patience=patience,

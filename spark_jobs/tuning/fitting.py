@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.contract import TrainArgs
-from spark_jobs.estimator import Shape, find_estimator
+from spark_jobs.estimator import Shape, find_estimator, with_class_weights
 from spark_jobs.evaluation.judging import count_predictions
 from spark_jobs.evaluation.metrics import binary_estimates
 from spark_jobs.features import FEATURES
@@ -50,11 +50,13 @@ class Rows:
     Attributes:
         portions: one or more.
         shape: number of features and of classes.
+        class_weights: whether rows are weighted, as for train.
         averaged: whether the metrics of a trial are the mean of its portions, as for folds, or those of the last one.
     """
 
     portions: Sequence[Portion]
     shape: Shape
+    class_weights: str = "none"
     averaged: bool = False
 
     @property
@@ -63,12 +65,12 @@ class Rows:
         return self.portions[-1].budget
 
 
-def whole(train: DataFrame, validation: DataFrame, shape: Shape) -> Rows:
+def whole(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str) -> Rows:
     """Returns the rows of trials that are fitted once, on all train rows."""
-    return Rows([Portion("", 1, train, validation)], shape)
+    return Rows([Portion("", 1, train, validation)], shape, class_weights)
 
 
-def folds(train: DataFrame, validation: DataFrame, shape: Shape, count: int) -> Rows:
+def folds(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str, count: int) -> Rows:
     """Returns the rows of trials that are fitted on all parts but one of the train and the validation rows, and judged on that part.
 
     Equal rows are in the same part, as a row's hash decides on it.
@@ -79,16 +81,16 @@ def folds(train: DataFrame, validation: DataFrame, shape: Shape, count: int) -> 
         Portion(f"fold {number + 1} of {count}", number + 1, both.where(part != number), both.where(part == number))
         for number in range(count)
     ]
-    return Rows(portions, shape, averaged=True)
+    return Rows(portions, shape, class_weights, averaged=True)
 
 
-def growing(train: DataFrame, validation: DataFrame, shape: Shape) -> Rows:
+def growing(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str) -> Rows:
     """Returns the rows of trials that are fitted on growing samples of the train rows; each sample holds the smaller ones."""
     part = F.pmod(F.col(ROW_HASH), F.lit(PARTS))
     portions = [
         Portion(f"{parts}/{PARTS} of the train rows", parts, train.where(part < parts), validation) for parts in GROWTH
     ]
-    return Rows(portions, shape)
+    return Rows(portions, shape, class_weights)
 
 
 def run_trial(
@@ -114,7 +116,7 @@ def run_trial(
     error = stopped = ""
     try:
         for portion in rows.portions:
-            found.append(judge_fit(portion, rows.shape, estimator, settings))
+            found.append(judge_fit(portion, rows, estimator, settings))
             metrics = mean_of(found) if rows.averaged else found[-1]
             reports.append((portion.budget, metrics[objective]))
             if portion is not rows.portions[-1] and should_stop(portion.budget, metrics[objective]):
@@ -129,11 +131,12 @@ def run_trial(
     )  # fmt: skip
 
 
-def judge_fit(portion: Portion, shape: Shape, estimator: str, settings: Mapping[str, Any]) -> dict[str, float]:
+def judge_fit(portion: Portion, rows: Rows, estimator: str, settings: Mapping[str, Any]) -> dict[str, float]:
     """Fits an estimator on the train rows of a portion and computes the metrics of its judged rows."""
     args = TrainArgs(preprocess_uri="", output_uri="", estimator=estimator, **settings)
-    model = find_estimator(estimator).build(args, shape).setFeaturesCol(FEATURES).setLabelCol(LABEL).fit(portion.train)
-    return metrics_of(model.transform(portion.judged), shape.classes)
+    kind = find_estimator(estimator).build(args, rows.shape).setFeaturesCol(FEATURES).setLabelCol(LABEL)
+    model = with_class_weights(kind, rows.class_weights, estimator).fit(portion.train)
+    return metrics_of(model.transform(portion.judged), rows.shape.classes)
 
 
 def metrics_of(predictions: DataFrame, classes: int) -> dict[str, float]:
