@@ -53,7 +53,13 @@ SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
-ALGORITHMS = ("tpe", "random")
+RANDOM, GRID, TPE, CMAES, BAYESIAN, HYPERBAND = ALGORITHMS = (
+    "random", "grid", "tpe", "cmaes", "bayesianoptimization", "hyperband",
+)  # fmt: skip
+"""The algorithms of a search, by the names that Katib has for them."""
+NO_STOP, MEDIAN = EARLY_STOPPING = ("none", "medianstop")
+JOURNAL = "journal.json"
+"""The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """The metrics of which a smaller value is better."""
@@ -385,6 +391,10 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
     REUSED_BY_KFP: ClassVar[bool] = True
 
     preprocess_uri: str = from_step(Step.PREPROCESS)
+    tune_uri: str = from_step(
+        Step.TUNE,
+        optional="the settings are those given; else they are the best of the search, and the fit takes the validation rows, too",
+    )
     estimator: str = setting("logistic_regression", "kind of model", choices=tuple(ESTIMATORS))
     class_weights: str = setting(
         "none", "balanced: rows are weighted so that all classes count the same in the fit", choices=CLASS_WEIGHTS
@@ -398,7 +408,7 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         "Model",
         "directory for model/, scorecard.json and result.json",
         artifact="model",
-        parts=("model", "model_without_known_afterwards", "scorecard.json"),
+        parts=("model", "model_untuned", "model_without_known_afterwards", "scorecard.json"),
     )
 
     @classmethod
@@ -406,13 +416,21 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         """Returns the arguments; the meaning of an estimator's setting names the estimators that have it."""
         found = super().arguments(*roles)
         owners = {item.name: estimators_with(item.name) for item in found}
-        return tuple(
+        named = tuple(
             replace(item, about=f"{item.about} ({', '.join(owners[item.name])})") if owners[item.name] else item
             for item in found
+        )
+        return tuple(
+            replace(item, chosen_by=Step.TUNE) if owners[item.name] or item.name == "estimator" else item
+            for item in named
         )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tune_uri:
+            for item in self.arguments(Role.SETTING):
+                if item.chosen_by == Step.TUNE and getattr(self, item.name) != item.default:
+                    raise InputError(f"{flag(item.name)}: {Step.TUNE} chooses it; leave it out, or {flag('tune_uri')}")
         for name, default in self.settings().items():
             owners = estimators_with(name)
             if owners and self.estimator not in owners and getattr(self, name) != default:
@@ -441,16 +459,40 @@ class TuneArgs(StepArgs):
     search: str = setting(
         "",
         "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
-        "its default",
+        "its default; a NAME alone keeps its range, and then no other settings are searched",
+    )
+    class_weights: str = setting(
+        "none", "balanced: rows are weighted so that all classes count the same in the fits", choices=CLASS_WEIGHTS
     )
     algorithm: str = setting(
-        "tpe", "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random", choices=ALGORITHMS
+        "tpe",
+        "how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or "
+        "hyperband (on growing samples of the train rows); several, separated by commas, are compared",
     )
     trials: int = setting(
         20,
-        "number of trials, 1 to 10000",
+        "number of trials of each algorithm, 1 to 10000",
         check=lambda value: 1 <= value <= 10_000,
         allowed="1 to 10000",
+    )
+    patience: int = setting(
+        0,
+        "the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials",
+        check=lambda value: 0 <= value <= 10_000,
+        allowed="0 to 10000",
+    )
+    folds: int = setting(
+        1,
+        "1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged "
+        "by a fit on the others",
+        check=lambda value: 1 <= value <= 20,
+        allowed="1 to 20",
+    )
+    early_stopping: str = setting(
+        NO_STOP,
+        "medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier "
+        "trials there, ends",
+        choices=EARLY_STOPPING,
     )
     objective: str = setting(
         "auto",
@@ -465,11 +507,38 @@ class TuneArgs(StepArgs):
         "directory for trials.json, best.json and result.json",
         artifact="tuning",
         parts=("trials.json", "best.json"),
+        unfinished=JOURNAL,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.space()
+        space = self.space()
+        algorithms = self.algorithms()
+        if CMAES in algorithms and (len(space) > 1 or len(space[next(iter(space))]) < 2):
+            raise InputError(
+                f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
+                "another algorithm"
+            )
+        if HYPERBAND in algorithms and self.folds > 1:
+            raise InputError(
+                f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+            )
+
+    def algorithms(self) -> list[str]:
+        """Returns the algorithms of the search, in the order in which they are named.
+
+        Raises:
+            InputError: there is no such algorithm, or one is named twice.
+        """
+        names = [name.strip() for name in self.algorithm.split(",")]
+        for place, name in enumerate(names):
+            if name not in ALGORITHMS:
+                raise InputError(
+                    f"{flag('algorithm')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
+                )
+            if name in names[:place]:
+                raise InputError(f"{flag('algorithm')}: {name} is named twice")
+        return names
 
     def space(self) -> dict[str, dict[str, tuple[str, SearchRange]]]:
         """Returns what is searched: by estimator and name of a setting its type, `int` or `float`, and its range.
@@ -483,6 +552,7 @@ class TuneArgs(StepArgs):
                 f"{flag('estimators')}: there is no estimator {unknown[0]!r}; choose among {', '.join(ESTIMATORS)}"
             )
         given = parse_search(self.search)
+        only = None in given.values()
         settings = {name: {item.name: item for item in ESTIMATORS[name].arguments(Role.SETTING)} for name in names}
         for name, wanted in given.items():
             owners = [
@@ -490,12 +560,18 @@ class TuneArgs(StepArgs):
             ]
             if not owners:
                 raise InputError(f"{flag('search')}: {name} is no number among the settings of {' or '.join(names)}")
-            for value in (wanted.low, wanted.high):
+            if wanted is None and not any(found[name].search for found in settings.values() if name in found):
+                raise InputError(f"{flag('search')}: {name} has no range of its own; write {name}=LOW:HIGH")
+            for value in (wanted.low, wanted.high) if wanted else ():
                 if owners[0].type == "int" and not value.is_integer():
                     raise InputError(f"{flag('search')}: {name} is a whole number, and {value} is none")
                 owners[0].validate(int(value) if owners[0].type == "int" else value)
         ranges = {
-            name: {item.name: given.get(item.name) or item.search for item in found.values()}
+            name: {
+                item.name: given.get(item.name) or item.search
+                for item in found.values()
+                if not only or item.name in given
+            }
             for name, found in settings.items()
         }
         return {
@@ -565,13 +641,21 @@ class Pipeline:
     def __post_init__(self) -> None:
         for place, step in enumerate(self.steps):
             for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
-                if item.step not in self.steps[:place]:
+                if item.step not in self.steps[:place] and (item.needed or item.step in self.steps):
                     raise TypeError(f"pipeline {self.name}: {step} reads {item.step}, which does not come before it")
 
     @property
     def kfp_name(self) -> str:
         """The pipeline's name on a KFP server, and the name of the folder that holds the outputs of its runs."""
-        return f"spark-kfp-{self.name}"
+        return f"spark-kfp-{self.name.replace('_', '-')}"
+
+    def arguments_of(self, step: Step, *roles: Role) -> list[Argument]:
+        """Returns the arguments of a step that are not chosen by another step of this pipeline, nor come from one that it lacks."""
+        return [
+            item
+            for item in ARGUMENTS[step].arguments(*roles)
+            if item.chosen_by not in self.steps and (not item.step or item.step in self.steps)
+        ]
 
     def inputs(self, *roles: Role) -> dict[str, Argument]:
         """Returns the inputs of a run by name: those from outside and the settings, or only those of the given roles.
@@ -581,7 +665,7 @@ class Pipeline:
         wanted = roles or (Role.GIVEN, Role.SETTING)
         found: dict[str, Argument] = {}
         for step in self.steps:
-            for item in ARGUMENTS[step].arguments(*wanted):
+            for item in self.arguments_of(step, *wanted):
                 found.setdefault(item.name, item)
         return found
 
@@ -597,7 +681,9 @@ class Pipeline:
         for step in self.steps:
             kind = ARGUMENTS[step]
             defaults = kind.settings()
-            kind(**{name: values.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
+            edges = {item.name: item.step for item in self.arguments_of(step, Role.FROM_STEP)}
+            given = {name: values.get(name, defaults[name]) for name in defaults}
+            kind(**{**dict.fromkeys(kind.names(), ""), **given, **edges})
 
     def arguments_below(self, root: str, step: Step, values: Mapping[str, Any]) -> Any:
         """Returns the arguments of a step in a run that keeps all outputs below one URI, in a folder for each step.
@@ -612,7 +698,7 @@ class Pipeline:
         """
         kind = ARGUMENTS[step]
         made: dict[str, Any] = {name: values[name] for name in kind.names(Role.GIVEN, Role.SETTING) if name in values}
-        made |= {item.name: f"{root}/{item.step}" for item in kind.arguments(Role.FROM_STEP)}
+        made |= {item.name: f"{root}/{item.step}" for item in self.arguments_of(step, Role.FROM_STEP)}
         made |= {item.name: f"{root}/{item.file or step}" for item in kind.arguments(Role.OUTPUT)}
         return kind(**made)
 
@@ -631,7 +717,16 @@ TUNING = Pipeline(
     group="Tuning, with the table of trials",
     steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE),
 )
-PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipeline for pipeline in (TRAINING, TUNING)})
+TUNED_TRAINING = Pipeline(
+    name="tuned_training",
+    title="Tune, then train a Spark ML model",
+    about="Searches the settings of a Spark ML model, trains it with the best ones, and evaluates it beside the untuned model.",
+    group="Tuned training, with curves and report",
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE, Step.TRAIN, Step.EVALUATE),
+)
+PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, TUNED_TRAINING)}
+)
 
 
 def outputs_of(step: str) -> list[str]:

@@ -42,8 +42,12 @@ def make_pipeline(platform: Platform) -> Any:
         numeric_bins: int = 20,
         estimators: str = "logistic_regression",
         search: str = "",
+        class_weights: str = "none",
         algorithm: str = "tpe",
         trials: int = 20,
+        patience: int = 0,
+        folds: int = 1,
+        early_stopping: str = "none",
         objective: str = "auto",
         search_seed: int = 42,
         spark: str = "operator",
@@ -72,9 +76,13 @@ def make_pipeline(platform: Platform) -> Any:
             numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
             numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
             estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
-            search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
-            algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random.
-            trials: number of trials, 1 to 10000.
+            search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+            class_weights: balanced: rows are weighted so that all classes count the same in the fits.
+            algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
+            trials: number of trials of each algorithm, 1 to 10000.
+            patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
+            folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
+            early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
             objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
             search_seed: seed of the search, 0 to 2^32 - 1.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -125,8 +133,12 @@ def make_pipeline(platform: Platform) -> Any:
                     preprocess_uri=preprocess.outputs["Output"],
                     estimators=estimators,
                     search=search,
+                    class_weights=class_weights,
                     algorithm=algorithm,
                     trials=trials,
+                    patience=patience,
+                    folds=folds,
+                    early_stopping=early_stopping,
                     objective=objective,
                     search_seed=search_seed,
                     spark=spark,
