@@ -88,7 +88,7 @@ function show(prediction, cells) {
   at("mark").style.left = `${100 * (model.threshold || 0)}%`;
   const limit = model.threshold === null ? "the most probable class" : `the threshold is ${percent(model.threshold)}`;
   at("decision").replaceChildren("Decision: ", make("strong", { textContent: prediction.label }), ` (${limit})`);
-  const pushes = Object.entries(columns).filter(([, push]) => Math.abs(push) > 5e-5).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+  const pushes = Object.entries(columns).filter(([, push]) => Math.abs(push) >= (exact ? 0.005 : 0.0005)).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   const longest = Math.max(...pushes.map(([, push]) => Math.abs(push)), 1e-9);
   at("reasons").replaceChildren(...pushes.map(([name, push]) => {
     const level = make("div");
@@ -97,7 +97,7 @@ function show(prediction, cells) {
       make("span", {}, make("b", { textContent: name }), make("i", { textContent: ` ${cells[name] ?? "missing"}` })),
       make("div", { className: "bar" }, level), make("span", { className: "number", textContent: signed(push, exact) }));
   }));
-  if (!pushes.length) at("reasons").replaceChildren(make("li", { textContent: "Nothing: this row is a usual one." }));
+  if (!pushes.length) at("reasons").replaceChildren(make("li", { textContent: "Nothing to speak of: this row is much like the usual one." }));
   at("method").textContent = exact
     ? `Contributions to the log-odds, exact: they add up to the difference from the usual row, which has ${percent(usual)}.`
     : `An ablation: how far the probability changes if this value alone is the usual one (mean or most frequent). ` +
