@@ -195,7 +195,12 @@ def environment_is_read_in_one_place(root: Path) -> list[str]:
 
     That is: `{**os.environ, ...}`, from which nothing is looked up at once, or `env=os.environ`.
     """
-    doors = ("spark_jobs/session.py", "spark_jobs/object_store_settings.py", "kfp_pipeline/settings.py")
+    doors = (
+        "spark_jobs/session.py",
+        "spark_jobs/object_store_settings.py",
+        "kfp_pipeline/settings.py",
+        "serving/settings.py",
+    )
     return [
         f"{path}:{node.lineno} reads the environment"
         for path, tree in sources(root)

@@ -21,6 +21,7 @@ from kfp_pipeline.commands import (
     gate_commands,
     local_runs,
     server_parser,
+    serving_commands,
     session_commands,
     tune_commands,
 )
@@ -79,6 +80,7 @@ def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
     server_parser.add_commands(commands, pipeline)
     session_commands.add_commands(commands)
     tune_commands.add_commands(commands)
+    serving_commands.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )
