@@ -14,9 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from kfp_pipeline.local.comparison import Comparison
 from kfp_pipeline.local.runs import Run
 from spark_jobs.arguments import flag
+from spark_jobs.comparison import Comparison
 from spark_jobs.contract import LOWER_IS_BETTER
 
 MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}

@@ -26,13 +26,13 @@ from kfp_pipeline.commands.parser import (
     chosen_pipeline,
 )
 from kfp_pipeline.local import kept_session, runs
-from kfp_pipeline.local.comparison import compare
 from kfp_pipeline.local.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role
+from spark_jobs.comparison import compare
 from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
