@@ -14,7 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser, session_commands
+from kfp_pipeline.commands import (
+    cluster_parser,
+    data_commands,
+    display,
+    gate_commands,
+    models_commands,
+    server_parser,
+    session_commands,
+)
 from kfp_pipeline.commands.bundled import bundled, write_manifests
 from kfp_pipeline.commands.exit_codes import report_error
 from kfp_pipeline.commands.input_checks import check_run_inputs
@@ -73,6 +81,7 @@ def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
     data_commands.add_commands(commands)
     _add_runs(commands)
     gate_commands.add_commands(commands)
+    models_commands.add_commands(commands)
     cluster_parser.add_commands(commands, pipeline)
     server_parser.add_commands(commands, pipeline)
     session_commands.add_commands(commands)

@@ -49,9 +49,16 @@ def test_the_first_model_needs_no_champion() -> None:
         assert "no champion yet" in verdict.sentence
 
 
-@pytest.mark.parametrize(("metric", "value", "passed"), [
-    ("areaUnderROC", 0.90, True), ("areaUnderROC", 0.88, True), ("areaUnderROC", 0.86, False), ("logLoss", 0.86, False), ("logLoss", 0.90, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "value", "passed"),
+    [
+        ("areaUnderROC", 0.90, True),
+        ("areaUnderROC", 0.88, True),
+        ("areaUnderROC", 0.86, False),
+        ("logLoss", 0.86, False),
+        ("logLoss", 0.90, True),
+    ],
+)
 def test_a_candidate_is_not_worse_than_the_champion(metric: str, value: float, passed: bool) -> None:
     verdict = promotion.not_worse(evaluation(value), evaluation(), Limits(metric=metric))
     assert verdict.passed is passed
