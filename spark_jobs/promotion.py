@@ -182,3 +182,20 @@ def _value(evaluation: Mapping[str, Any], metric: str) -> float:
 def passes(verdicts: Sequence[Verdict]) -> bool:
     """Whether all rules say yes."""
     return all(verdict.passed for verdict in verdicts)
+
+
+def describe_outcome(name: str, version: str, champion: str, *, passed: bool, moved: bool) -> str:
+    """Describes in one sentence what became of a candidate.
+
+    Args:
+        name: name of the model.
+        version: the candidate.
+        champion: the champion now; empty: there is none.
+        passed: whether all rules said yes.
+        moved: whether the candidate was made the champion.
+    """
+    if moved:
+        return f"{version} is the champion of {name!r}"
+    stays = f"{champion} stays the champion" if champion else "there is still no champion"
+    refused = "" if passed else " and does not pass the gate"
+    return f"{version} of {name!r} is registered{refused}; {stays}"

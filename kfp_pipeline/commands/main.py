@@ -41,7 +41,7 @@ from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role
 from spark_jobs.comparison import compare
-from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
+from spark_jobs.contract import ARGUMENTS, DATA_URI, SPECIFICATION_URI, TRAINING, VERDICT_NAME, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -154,6 +154,8 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
             f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
+    if inputs.get(ARGUMENTS[Step.PROMOTE].RUNS_IF):
+        inputs |= models_commands.promotion_inputs(inputs, settings)
     check_run_inputs(pipeline, inputs)
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     console = Console(quiet=arguments.json)
@@ -162,7 +164,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     session, about_session = kept_session.find(settings, arguments.spark) if shares else (None, "")
     if about_session:
         console.print(Text(about_session), soft_wrap=True)
-    with display.Progress(console, pipeline.steps) as progress:
+    with display.Progress(console, pipeline.steps_of(inputs)) as progress:
         run, evaluation = run_locally(
             pipeline, arguments.run_id or runs.new_id(), inputs, settings, progress.show, session
         )
@@ -182,6 +184,8 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
     where = f"report: {run.report}" if run.report else f"output: {run.steps[pipeline.steps[-1]]['uri']}"
     console.print(Text(where), soft_wrap=True)
+    if Step.PROMOTE in run.steps:
+        models_commands.print_verdict(gate_commands.read_json(Path(run.steps[Step.PROMOTE]["uri"]) / VERDICT_NAME))
     return 0
 
 

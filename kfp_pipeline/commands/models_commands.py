@@ -18,6 +18,8 @@ from kfp_pipeline.settings import Settings
 from spark_jobs import promotion
 from spark_jobs.comparison import compare
 from spark_jobs.errors import InputError
+from spark_jobs.local_files import local_path
+from spark_jobs.object_names import is_object_store_uri
 from spark_jobs.promotion import Limits, Verdict
 from spark_jobs.registry import archive, pointer, pruning, versions
 from spark_jobs.registry.places import Place, place_of
@@ -263,29 +265,27 @@ def promote_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if moves:
         why = arguments.why or ("" if passed else "forced")
         seen = pointer.promote(registry, name, version, why=why, seen=seen)
+    outcome = promotion.describe_outcome(name, version, seen.version, passed=passed, moved=moves)
+    found = {"version": version, "passed": passed, "promoted": moves, "outcome": outcome}
+    found["verdicts"] = [asdict(each) for each in verdicts]
     if arguments.json:
-        found = {
-            "version": version,
-            "passed": passed,
-            "promoted": moves,
-            "verdicts": [asdict(each) for each in verdicts],
-        }
         display.show_json({**found, "pointer": _about(seen)})
     else:
-        display.show_table(
-            ("rule", "", "numbers"), [[each.rule, "yes" if each.passed else "no", each.sentence] for each in verdicts]
-        )
-        print(f"\n{_outcome(seen, version, passed=passed, moves=moves)}")
+        print_verdict(found)
     return 0 if moves or arguments.no_promote else EXIT_REFUSED
 
 
-def _outcome(champion: Champion, version: str, *, passed: bool, moves: bool) -> str:
-    if moves:
-        return f"{version} is the champion of {champion.name!r}, move {champion.move}"
-    stays = f"{champion.version} stays the champion" if champion.version else "there is still no champion"
-    if passed:
-        return f"{version} is registered; {stays}, as --no-promote says"
-    return f"{version} is registered and does not pass; {stays} (--force promotes it all the same)"
+def print_verdict(verdict: Mapping[str, Any]) -> None:
+    """Prints what each rule of the gate said, and what became of the candidate."""
+    rows = [[each["rule"], "yes" if each["passed"] else "no", each["sentence"]] for each in verdict["verdicts"]]
+    display.show_table(("rule", "", "numbers"), rows)
+    print(f"\n{verdict['outcome']}")
+
+
+def promotion_inputs(inputs: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+    """Returns the inputs of the step promote for a run on this machine: the registry of the settings, and absolute paths."""
+    named = {"registry_uri": str(inputs["registry_uri"]) or settings.registry, "rules_uri": str(inputs["rules_uri"])}
+    return {name: uri if not uri or is_object_store_uri(uri) else str(local_path(uri)) for name, uri in named.items()}
 
 
 def _register(registry: Place, arguments: argparse.Namespace, settings: Settings) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from spark_jobs.arguments import Role
-from spark_jobs.contract import ARGUMENTS, Step
+from spark_jobs.contract import ARGUMENTS, MODEL_NAME, Step
 from spark_jobs.errors import InputError
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.result import RESULT_NAME, Result
@@ -27,8 +27,6 @@ EXAMPLES_NAME = "examples.json"
 """Rows of the test set with Spark's probabilities, by which a server checks a version; the only file that the ID does not count, as a
 version that is registered without Spark has none."""
 HASH_DIGITS = 8
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-VERSION_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, kw_only=True)
