@@ -148,8 +148,8 @@ def not_worse(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, 
     low, high = sorted(sign * end for end in found.interval or (found.value, found.value))
     value = {name: _value(each, limits.metric) for name, each in (("candidate", candidate), ("champion", champion))}
     sentence = (
-        f"{limits.metric} {value['candidate']:.4f}, the champion {value['champion']:.4f} on the same test rows: "
-        f"{sign * found.value:+.4f} better, 95 % interval {low:+.4f} to {high:+.4f}"
+        f"{limits.metric} {value['candidate']:.4f}, the champion has {value['champion']:.4f} on the same test rows; "
+        f"better by {sign * found.value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
     )
     numbers = {"metric": limits.metric, **value, "better_by": sign * found.value, "low": low, "high": high}
     return Verdict(rule=CHAMPION, passed=high >= 0.0, sentence=sentence, numbers=numbers)

@@ -151,10 +151,10 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         return display.show_json({**_about(champion), "versions": documents})
     rows = [
-        [each["version"], _mark(champion, each["version"]), each["model"]["kind"], *_first_metric(each), each["run"]]
+        [each["version"], _mark(champion, each["version"]), each["model"]["kind"], *_first_metric(each)]
         for each in reversed(documents)
     ]
-    display.show_table(("version", "", "model", "metric", "value", "95 % interval", "run"), rows)
+    display.show_table(("version", "", "model", "metric", "value", "95 % interval"), rows)
     return 0
 
 
