@@ -20,6 +20,7 @@ from kfp_pipeline.commands import (
     display,
     gate_commands,
     local_runs,
+    models_commands,
     server_parser,
     serving_commands,
     session_commands,
@@ -35,9 +36,9 @@ from kfp_pipeline.commands.parser import (
     chosen_pipeline,
 )
 from kfp_pipeline.local import runs
-from kfp_pipeline.local.comparison import compare
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
+from spark_jobs.comparison import compare
 from spark_jobs.contract import TRAINING, Pipeline, Step
 from spark_jobs.errors import InputError
 
@@ -76,6 +77,7 @@ def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
     data_commands.add_commands(commands)
     _add_runs(commands)
     gate_commands.add_commands(commands)
+    models_commands.add_commands(commands)
     cluster_parser.add_commands(commands, pipeline)
     server_parser.add_commands(commands, pipeline)
     session_commands.add_commands(commands)
