@@ -160,14 +160,21 @@ class Load:
 class Caller(asyncio.Protocol):
     """One connection: sends a request, waits for the whole answer, sends the next."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, number: int) -> None:
+        """Makes a connection.
+
+        Args:
+            load: what it sends, how often, and what it finds.
+            number: its number; at a given rate the connections take turns.
+        """
         self.load, self.answer = load, b""
+        self.delay = load.pause * number / CONNECTIONS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.due = time.perf_counter()
-        self.send()
+        self.due = time.perf_counter() + self.delay
+        asyncio.get_running_loop().call_later(self.delay, self.send)
 
     def send(self) -> None:
         """Sends the next request. Its time counts from when it was due, so a slow answer also counts for those behind it."""
@@ -228,8 +235,8 @@ async def run_load(load: Load, registry: Path) -> None:
     """Sends requests on all connections until the time is over."""
     loop = asyncio.get_running_loop()
     load.end = time.perf_counter() + load.seconds
-    for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: Caller(load), "127.0.0.1", PORT)
+    for number in range(CONNECTIONS):
+        await loop.create_connection(lambda number=number: Caller(load, number), "127.0.0.1", PORT)  # type: ignore[misc]
     while (left := load.end - time.perf_counter()) > CHANGE_SECONDS:
         await asyncio.sleep(min(left, CHANGE_SECONDS))
         load.changes += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from spark_jobs import cells
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests here can `from server_process import request`
+from server_process import start  # noqa: F401 - a fixture
 
 SPECIFICATION = """
 [label]
