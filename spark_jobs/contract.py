@@ -45,6 +45,8 @@ class Step(StrEnum):
 
 DATA_URI, SPECIFICATION_URI = "data_uri", "specification_uri"
 """The two inputs from outside that the commands take as DATA and as --spec."""
+MASTER_VARIABLE = "SPARK_KFP_MASTER"
+"""Environment variable of a driver on the cluster: the master URL of the step's session, instead of that of spark-submit."""
 LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
