@@ -208,6 +208,7 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         "outcome": promotion.describe_outcome(
             args.model_name, candidate.version, champion.version, passed=passed, moved=moved
         ),
+        "examples": len(examples[: args.example_rows]),
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
