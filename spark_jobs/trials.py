@@ -10,10 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spark_jobs.contract import LOWER_IS_BETTER
+from spark_jobs.arguments import flag
+from spark_jobs.contract import LOWER_IS_BETTER, MULTICLASS_OBJECTIVES, TuneArgs
+from spark_jobs.errors import InputError
 
 CLOSE = 0.01
 """A trial is close to the best if its objective differs from it by at most this share."""
+
+WORTH = 0.001
+"""A gain in the objective below this is no gain, and a warning says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,7 @@ class Trial:
         seconds: for fit and judgement.
         error: why the fit failed; empty if it did not.
         algorithm: what chose the settings; empty for the defaults.
+        stopped: where it was stopped early, such as "fold 2 of 5"; its metrics are those it had reached. Empty if it was not.
     """
 
     estimator: str
@@ -35,11 +41,12 @@ class Trial:
     seconds: float = 0.0
     error: str = ""
     algorithm: str = ""
+    stopped: str = ""
 
     @property
     def finished(self) -> bool:
-        """Whether it can be compared with others: its fit did not fail."""
-        return bool(self.metrics)
+        """Whether it can be compared with others: its fit did not fail and it was not stopped."""
+        return bool(self.metrics) and not self.stopped
 
 
 def read_trials(documents: Iterable[Mapping[str, Any]]) -> list[Trial]:
@@ -111,3 +118,38 @@ def document_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> dict
         "trials": [asdict(trial) for trial in trials],
         "untuned": asdict(untuned),
     }
+
+
+def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
+    """Returns the metric by which trials are compared.
+
+    Raises:
+        InputError: it is for two classes, and the label has more.
+    """
+    if len(labels) == 2:
+        return "areaUnderROC" if args.objective == "auto" else args.objective
+    if args.objective == "auto":
+        return "logLoss"
+    if args.objective not in MULTICLASS_OBJECTIVES:
+        raise InputError(
+            f"{flag('objective')}={args.objective} is for two classes, the label has {len(labels)}; use {', '.join(MULTICLASS_OBJECTIVES)}"
+        )
+    return args.objective
+
+
+def warnings_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> tuple[str, ...]:
+    """Returns warnings about failed trials, and about a search that has gained nothing."""
+    failed = [trial for trial in trials if trial.error]
+    best = best_of(trials, objective)
+    found = []
+    if failed:
+        found.append(
+            f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
+        )
+    if best and untuned.finished and loss(untuned, objective) - loss(best, objective) < WORTH:
+        gain = max(loss(untuned, objective) - loss(best, objective), 0.0)
+        found.append(
+            f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
+            f"{untuned.estimator}, and the best trial is better by {gain:.4f}"
+        )
+    return tuple(found)

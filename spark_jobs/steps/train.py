@@ -25,10 +25,11 @@ from pyspark.sql import functions as F
 from spark_jobs import storage
 from spark_jobs.arguments import flag
 from spark_jobs.background import BackgroundWork
-from spark_jobs.contract import NEEDS_LIKE_SCALES, Step, TrainArgs
+from spark_jobs.contract import NEEDS_LIKE_SCALES, TRAIN_PARTS, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import Convergence, Shape, find_estimator
+from spark_jobs.evaluation.judging import estimates
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
@@ -40,7 +41,7 @@ from spark_jobs.features import (
 )
 from spark_jobs.result import Result
 from spark_jobs.scorecard import build_scorecard
-from spark_jobs.split import LABEL, is_small, read_set
+from spark_jobs.split import LABEL, ROW_HASH, is_small, read_set
 
 WEIGHT = "weight"
 """Column with the weight of a train row."""
@@ -210,6 +211,8 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight)
         for name in ("train", "validation")
     )
+    if args.train_parts < TRAIN_PARTS:  # the row's hash decides, so a larger sample holds the smaller ones
+        train = train.where(F.pmod(F.col(ROW_HASH), F.lit(TRAIN_PARTS)) < args.train_parts)
     afterwards = read_specification(features["specification"], where).known_afterwards
     slicer = slicer_without(features["features"], afterwards)
     uris = {
@@ -230,6 +233,9 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         small=is_small(preprocessed.rows_in),
     )
     fitted = fit(train, validation, args, shape)
+    judge = BackgroundWork(  # while the model is saved, which is mostly waiting
+        partial(estimates, fitted.model.transform(validation), shape.classes), small=is_small(preprocessed.rows_in)
+    )
     encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
@@ -266,5 +272,6 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
             "labels": labels,
             "model_columns": columns,
             "classifier": classifier,
+            "validation_metrics": judge.value(),
         },
     )
