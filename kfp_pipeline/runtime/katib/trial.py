@@ -93,13 +93,18 @@ def parse(plan: TrialPlan, argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """
     parser = RaisingParser(prog="trial", allow_abbrev=False)
     parser.add_argument(flag(TRIAL_FLAG), required=True)
-    searched = {name for names in plan.searched.values() for name in names} | {ESTIMATOR, BUDGET}
-    add_arguments(parser, [item for item in TrainArgs.arguments(Role.SETTING) if item.name in searched])
+    searched = {name for names in plan.searched.values() for name in names} | (
+        {ESTIMATOR} if len(plan.searched) > 1 else set()
+    )
+    settings = TrainArgs.arguments(Role.SETTING)
+    # Without a default: a value that did not arrive must not become the default's trial.
+    add_arguments(parser, [replace(item, default=None) for item in settings if item.name in searched])
+    add_arguments(parser, [item for item in settings if item.name == BUDGET])
     given = vars(parser.parse_args(list(argv)))
     only = next(iter(plan.searched))
     estimator = given[ESTIMATOR] if len(plan.searched) > 1 else only
-    settings = {name: given[name] for name in plan.searched[estimator]}
-    return given[TRIAL_FLAG], {ESTIMATOR: estimator, BUDGET: given[BUDGET], **settings}
+    chosen = {name: given[name] for name in plan.searched[estimator]}
+    return given[TRIAL_FLAG], {ESTIMATOR: estimator, BUDGET: given[BUDGET], **chosen}
 
 
 def run_trial(plan: TrialPlan, folder: str, settings: Mapping[str, Any], platform: Settings) -> None:
