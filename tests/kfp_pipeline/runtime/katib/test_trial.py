@@ -183,7 +183,7 @@ def test_a_trial_of_a_deleted_experiment_starts_nothing(bench: Bench, capsys: py
     [
         (["--reg-param=many", "--elastic-net-param=0"], "invalid float value: 'many'"),
         (["--reg-param=-1", "--elastic-net-param=0"], "--reg-param is -1.0; allowed: 0 or more"),
-        (["--alpha=1"], "--alpha"),
+        (["--reg-param=0.1", "--elastic-net-param=0", "--alpha=1"], "--alpha"),
         (["--reg-param=0.1", "--elastic-net-param=0", "--max-depth=3"], "--max-depth"),
     ],
 )
