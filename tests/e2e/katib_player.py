@@ -204,7 +204,8 @@ class KatibPlayer:
         sidecar = {
             "name": SIDECAR, "image": main["image"], "imagePullPolicy": main["imagePullPolicy"],
             "command": ["python3", "-c", COLLECTOR, self.stop_rule], "volumeMounts": [mount],
-            "securityContext": main["securityContext"], "resources": {"requests": {"cpu": "50m", "memory": "10Mi"}, "limits": {"memory": "100Mi"}},
+            "securityContext": main["securityContext"],
+            "resources": {"requests": {"cpu": "50m", "memory": "10Mi"}, "limits": {"memory": "100Mi"}},
         }  # fmt: skip
         spec["containers"].append(sidecar)
         spec["volumes"] = [*spec.get("volumes", []), {"name": "metrics-volume", "emptyDir": {}}]
