@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from kfp_pipeline.local.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.arguments import Role
-from spark_jobs.contract import DATA_URI, SPECIFICATION_URI, Pipeline, Step
+from spark_jobs.arguments import Role, flag
+from spark_jobs.contract import DATA_URI, KATIB, SPECIFICATION_URI, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -59,13 +59,17 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def print_trials(console: Console, tuned: Path) -> None:
     """Prints what the step tune found: each algorithm's result if there are several, the best trials, and how to train the winner."""
-    document = gate_commands.read_json(tuned / "trials.json")
+    print_search(console, *(gate_commands.read_json(tuned / name) for name in ("trials.json", "best.json")))
+
+
+def print_search(console: Console, document: Mapping[str, Any], best: Mapping[str, Any]) -> None:
+    """Prints a search as `print_trials` does, from its two documents."""
     if len(document["algorithms"]) > 1:
         console.print(display.algorithms_table(document))
         console.print()
     console.print(display.trials_table(document))
     console.print("\nto train the best and judge it on the test rows, run the same table with these flags:")
-    console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
+    console.print(Text(display.train_flags(best)), soft_wrap=True)
 
 
 def run_on_this_machine(
@@ -85,6 +89,8 @@ def run_on_this_machine(
         raise InputError(
             f"--spark={arguments.spark}: this command is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
+    if inputs.get("tuner") == KATIB:
+        raise InputError(f"{flag('tuner')}={KATIB} needs a cluster: spark-kfp tune {flag('tuner')}={KATIB}, or spark-kfp submit pipeline")
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
     check_run_inputs(pipeline, inputs)
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
