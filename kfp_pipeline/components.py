@@ -217,6 +217,8 @@ def tune(
     search: str = "",
     algorithm: str = "tpe",
     trials: int = 20,
+    patience: int = 0,
+    folds: int = 1,
     early_stopping: str = "none",
     objective: str = "auto",
     search_seed: int = 42,
@@ -232,9 +234,11 @@ def tune(
         resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
         preprocess_uri: output of preprocess.
         estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
-        search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
-        algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random; several, separated by commas, are compared.
+        search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+        algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
         trials: number of trials of each algorithm, 1 to 10000.
+        patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
+        folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
         early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
         objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
         search_seed: seed of the search, 0 to 2^32 - 1.

@@ -73,6 +73,7 @@ class Argument:
         kind: for the role OUTPUT, the type of the KFP artifact, such as `Dataset`.
         parts: for an output directory, the files and folders that the step writes there beside the result document; it removes no others.
         file: for an output file, its default name.
+        unfinished: for an output directory, the file that keeps what the step has done until it ends; a repeated one goes on from it.
     """
 
     name: str = ""
@@ -89,6 +90,7 @@ class Argument:
     kind: str = ""
     parts: tuple[str, ...] = ()
     file: str = ""
+    unfinished: str = ""
 
     @property
     def needed(self) -> bool:
@@ -138,11 +140,21 @@ def from_step(step: str) -> Any:
     return _field(None, Argument(about=f"output of {step}", role=Role.FROM_STEP, step=str(step)))
 
 
-def output(kind: str, about: str, *, artifact: str, parts: Sequence[str] = (), file: str = "") -> Any:
+def output(
+    kind: str, about: str, *, artifact: str, parts: Sequence[str] = (), file: str = "", unfinished: str = ""
+) -> Any:
     """Declares the URI of an output: a directory that gets `parts`, or a `file`; for the parameters see `Argument`."""
     return _field(
         None,
-        Argument(about=about, role=Role.OUTPUT, kind=kind, artifact=artifact, parts=tuple(parts), file=file),
+        Argument(
+            about=about,
+            role=Role.OUTPUT,
+            kind=kind,
+            artifact=artifact,
+            parts=tuple(parts),
+            file=file,
+            unfinished=unfinished,
+        ),
     )
 
 

@@ -61,6 +61,8 @@ RESUME_POLICIES = ("Never", "LongRunning", "FromVolume")
 """Katib's words for whether a search that has ended may be given more trials."""
 TRAIN_PARTS, GROWTH = 9, (1, 3, 9)
 """A search that judges its trials before they have all rows gives them so many of `TRAIN_PARTS` parts of the train rows."""
+JOURNAL = "journal.json"
+"""The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
 MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
 """The objectives for a label of more than two classes."""
@@ -506,17 +508,31 @@ class TuneArgs(KatibArgs):
     search: str = setting(
         "",
         "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
-        "its default",
+        "its default; a NAME alone keeps its range, and then no other settings are searched",
     )
     algorithm: str = setting(
         "tpe",
-        "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random; several, separated by commas, are compared",
+        "how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or "
+        "hyperband (on growing samples of the train rows); several, separated by commas, are compared",
     )
     trials: int = setting(
         20,
         "number of trials of each algorithm, 1 to 10000",
         check=lambda value: 1 <= value <= 10_000,
         allowed="1 to 10000",
+    )
+    patience: int = setting(
+        0,
+        "the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials",
+        check=lambda value: 0 <= value <= 10_000,
+        allowed="0 to 10000",
+    )
+    folds: int = setting(
+        1,
+        "1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged "
+        "by a fit on the others",
+        check=lambda value: 1 <= value <= 20,
+        allowed="1 to 20",
     )
     early_stopping: str = setting(
         NO_STOP,
@@ -537,12 +553,44 @@ class TuneArgs(KatibArgs):
         "directory for trials.json, best.json and result.json",
         artifact="tuning",
         parts=("trials.json", "best.json"),
+        unfinished=JOURNAL,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.space()
-        self.algorithms()
+        space = self.space()
+        algorithms = self.algorithms()
+        if CMAES in algorithms and (len(space) > 1 or len(space[next(iter(space))]) < 2):
+            raise InputError(
+                f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
+                "another algorithm"
+            )
+        self._check_for_katib(algorithms)
+        if HYPERBAND in algorithms and self.folds > 1:
+            raise InputError(
+                f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+            )
+
+    def _check_for_katib(self, algorithms: list[str]) -> None:
+        """Refuses what Katib has not, and a hyperband that could not begin.
+
+        Raises:
+            InputError: the search is for Katib, and it cannot carry it out.
+        """
+        if self.tuner != KATIB:
+            return
+        for name, default in (("folds", 1), ("patience", 0)):
+            if getattr(self, name) != default:
+                raise InputError(
+                    f"{flag(name)}={getattr(self, name)} is for {flag('tuner')}={OPTUNA}; leave one of them out"
+                )
+        # Katib's default keeps a third of the trials in each round: as many begin at one time as there are parts of the rows.
+        if HYPERBAND in algorithms and min(self.parallel_trials, self.trials) < TRAIN_PARTS:
+            raise InputError(
+                f"{flag('parallel_trials')}={self.parallel_trials} {flag('trials')}={self.trials}: Katib's {HYPERBAND} compares "
+                f"{TRAIN_PARTS} trials at one time; make both at least {TRAIN_PARTS}, with room for them in the namespace's quota, or take "
+                "another algorithm"
+            )
 
     def algorithms(self) -> list[str]:
         """Returns the algorithms of the search, in the order in which they are named.
@@ -572,6 +620,7 @@ class TuneArgs(KatibArgs):
                 f"{flag('estimators')}: there is no estimator {unknown[0]!r}; choose among {', '.join(ESTIMATORS)}"
             )
         given = parse_search(self.search)
+        only = None in given.values()
         settings = {name: {item.name: item for item in ESTIMATORS[name].arguments(Role.SETTING)} for name in names}
         for name, wanted in given.items():
             owners = [
@@ -579,12 +628,18 @@ class TuneArgs(KatibArgs):
             ]
             if not owners:
                 raise InputError(f"{flag('search')}: {name} is no number among the settings of {' or '.join(names)}")
-            for value in (wanted.low, wanted.high):
+            if wanted is None and not any(found[name].search for found in settings.values() if name in found):
+                raise InputError(f"{flag('search')}: {name} has no range of its own; write {name}=LOW:HIGH")
+            for value in (wanted.low, wanted.high) if wanted else ():
                 if owners[0].type == "int" and not value.is_integer():
                     raise InputError(f"{flag('search')}: {name} is a whole number, and {value} is none")
                 owners[0].validate(int(value) if owners[0].type == "int" else value)
         ranges = {
-            name: {item.name: given.get(item.name) or item.search for item in found.values()}
+            name: {
+                item.name: given.get(item.name) or item.search
+                for item in found.values()
+                if not only or item.name in given
+            }
             for name, found in settings.items()
         }
         return {

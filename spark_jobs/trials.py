@@ -32,6 +32,7 @@ class Trial:
         seconds: for fit and judgement.
         error: why the fit failed; empty if it did not.
         algorithm: what chose the settings; empty for the defaults.
+        reports: the objective that it had reached, by the number of folds, or of ninths of the train rows, that it had by then.
         stopped: where it was stopped early, such as "fold 2 of 5"; its metrics are those it had reached. Empty if it was not.
     """
 
@@ -41,6 +42,7 @@ class Trial:
     seconds: float = 0.0
     error: str = ""
     algorithm: str = ""
+    reports: Sequence[tuple[int, float]] = ()
     stopped: str = ""
 
     @property
@@ -51,7 +53,10 @@ class Trial:
 
 def read_trials(documents: Iterable[Mapping[str, Any]]) -> list[Trial]:
     """Reads the trials of a parsed `trials.json` or journal."""
-    return [Trial(**document) for document in documents]
+    return [
+        Trial(**{**document, "reports": tuple((budget, value) for budget, value in document.get("reports", ()))})
+        for document in documents
+    ]
 
 
 def loss(trial: Trial, objective: str) -> float:
@@ -74,6 +79,7 @@ class AlgorithmSummary:
     Attributes:
         algorithm: its name.
         trials: the number of its trials.
+        stopped: how many of them were stopped early.
         best: its best trial; None if none is finished.
         trials_to_close: the number of trials after which one was close to the best of all algorithms; None if none was.
         seconds: of all its trials together.
@@ -81,6 +87,7 @@ class AlgorithmSummary:
 
     algorithm: str
     trials: int
+    stopped: int
     best: Trial | None
     trials_to_close: int | None
     seconds: float
@@ -97,6 +104,7 @@ def summarise(trials: Sequence[Trial], objective: str) -> list[AlgorithmSummary]
             AlgorithmSummary(
                 algorithm=algorithm,
                 trials=len(own),
+                stopped=sum(bool(trial.stopped) for trial in own),
                 best=best_of(own, objective),
                 trials_to_close=close[0] if close else None,
                 seconds=sum(trial.seconds for trial in own),
@@ -108,6 +116,15 @@ def summarise(trials: Sequence[Trial], objective: str) -> list[AlgorithmSummary]
 def is_close(trial: Trial, best: Trial, objective: str) -> bool:
     """Whether the objective of a trial is within `CLOSE` of the best one."""
     return loss(trial, objective) <= loss(best, objective) + CLOSE * abs(loss(best, objective))
+
+
+def progress(document: Mapping[str, Any]) -> str:
+    """Describes how far a search is, by its parsed journal: the trials, the best so far, and the time that is left."""
+    trials, objective, wanted = read_trials(document["trials"]), document["objective"], document["wanted"]
+    best = best_of(trials, objective)
+    seconds = sum(trial.seconds for trial in trials) / len(trials) * max(0, wanted - len(trials)) if trials else 0.0
+    so_far = f", {objective} {best.metrics[objective]:.4f} so far" if best else ""
+    return f"{len(trials)} of {wanted} trials{so_far}, about {seconds:.0f} s left"
 
 
 def document_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> dict[str, Any]:

@@ -42,7 +42,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs a pipeline and shows its progress and what it found: its metrics, its trials, its report."""
     console = Console(quiet=arguments.json)
-    run, evaluation = run_on_this_machine(arguments, settings, console)
+    try:
+        run, evaluation = run_on_this_machine(arguments, settings, console)
+    except KeyboardInterrupt:
+        if Step.TUNE in arguments.pipeline.steps:
+            console.print("\nfinished trials are kept: the same command goes on after the last one")
+        raise
     if run.status != "succeeded":
         return print_failure(run, settings)
     console.print()
@@ -90,7 +95,9 @@ def run_on_this_machine(
             f"--spark={arguments.spark}: this command is for this machine; for a cluster use: spark-kfp submit pipeline"
         )
     if inputs.get("tuner") == KATIB:
-        raise InputError(f"{flag('tuner')}={KATIB} needs a cluster: spark-kfp tune {flag('tuner')}={KATIB}, or spark-kfp submit pipeline")
+        raise InputError(
+            f"{flag('tuner')}={KATIB} needs a cluster: spark-kfp tune {flag('tuner')}={KATIB}, or spark-kfp submit pipeline"
+        )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
     check_run_inputs(pipeline, inputs)
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)

@@ -151,9 +151,11 @@ def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Sett
     """
     began = time.perf_counter()
     key = fingerprint.fingerprint(step, args) if settings.run else ""
-    emit(settings.run, step, "running")
+    emit(settings.run, step, "running", uri=vars(args)["output_uri"])
     result = fingerprint.reuse_finished_step(settings.runs, key, args) if key and settings.reuse else None
     if not result:
+        if key:
+            fingerprint.take_over_unfinished(settings.runs, key, args)
         log_path = Path(settings.run or tempfile.gettempdir()) / "logs" / f"{step}.log"
         result = runner.run(step, args, log_path)
     if key:

@@ -66,7 +66,9 @@ def main() -> int:
     print(OUTPUT.read_text() if OUTPUT.exists() else "", flush=True)
     mark = FOLDER / f"{pid}.pid"
     said = mark.read_text().strip() if mark.exists() else ""
-    print(f"mark: {said}", flush=True)
+    print(
+        "mark: early-stopped" if stopped else f"mark: {said}", flush=True
+    )  # the shell overwrites the mark of a stopped trial
     return 0 if said in ("completed", "early-stopped") else 1
 
 

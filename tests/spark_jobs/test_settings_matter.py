@@ -206,6 +206,9 @@ CASES: dict[Step, dict[str, Case]] = {
         "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
         "algorithm": Case("random", tried("settings"), other, {"trials": 12}),  # tpe's first ten are random as well
         "trials": Case(2, lambda ended: len(tried("estimator")(ended)), is_now(2), {"search": "reg_param=0:1"}),
+        "patience": Case(1, lambda ended: len(tried("estimator")(ended)), fewer, {"trials": 4, "search": "reg_param=0:1e-12"}),
+        "folds": Case(2, tried("metrics"), other, FEW),
+        "early_stopping": Case("medianstop", tried("reports"), other, FEW),
         "objective": Case("logLoss", lambda ended: ended.document("trials.json")["objective"], is_now("logLoss"), FEW),
         "search_seed": Case(7, tried("settings"), other, FEW),
     },

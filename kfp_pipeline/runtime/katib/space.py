@@ -113,22 +113,12 @@ def combinations(args: TuneArgs) -> int:
 
 
 def algorithm_of(args: TuneArgs, algorithm: str) -> dict[str, Any]:
-    """Returns `spec.algorithm` of the Experiment.
-
-    Raises:
-        InputError: hyperband gets too few trials at one time.
-    """
+    """Returns `spec.algorithm` of the Experiment."""
     settings: dict[str, Any] = {"random_state": args.search_seed}
     if algorithm == BAYESIAN:
         settings["n_initial_points"] = min(INITIAL_POINTS, max(2, args.trials // 3))
     if algorithm == HYPERBAND:
-        # `ValidateAlgorithmSettings` in pkg/suggestion/v1beta1/hyperband/service.py; it takes no seed.
-        needed = ETA ** int(math.log(TRAIN_PARTS) / math.log(ETA))
-        if args.parallel_trials < needed:
-            raise InputError(
-                f"{flag('parallel_trials')}={args.parallel_trials}: Katib's {HYPERBAND} compares {needed} trials at one time; give at "
-                f"least {needed}, and room for them in the namespace's quota, or take another algorithm"
-            )
+        # `ValidateAlgorithmSettings` in pkg/suggestion/v1beta1/hyperband/service.py knows these; it takes no seed.
         settings = {"r_l": TRAIN_PARTS, "resource_name": BUDGET, "eta": ETA}
     pairs = [{"name": name, "value": str(value)} for name, value in settings.items()]
     return {"algorithmName": algorithm, "algorithmSettings": pairs}

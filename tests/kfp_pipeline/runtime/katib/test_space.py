@@ -92,8 +92,11 @@ def test_hyperband_searches_the_share_of_the_train_rows_and_needs_nine_trials_at
     assert parameters("hyperband", parallel_trials=9)["train_parts"]["feasibleSpace"]["max"] == "9"
     settings = {item["name"]: item["value"] for item in space.algorithm_of(args, "hyperband")["algorithmSettings"]}
     assert settings == {"r_l": "9", "resource_name": "train_parts", "eta": "3"}
-    with pytest.raises(InputError, match="--parallel-trials=3: Katib's hyperband compares 9 trials at one time"):
-        space.algorithm_of(tune(algorithm="hyperband"), "hyperband")
+    assert 3 ** int(math.log(9) / math.log(3)) == 9  # Katib's own formula, pkg/suggestion/v1beta1/hyperband/service.py
+    with pytest.raises(
+        InputError, match="--parallel-trials=3 --trials=20: Katib's hyperband compares 9 trials at one time"
+    ):
+        tune(algorithm="hyperband")
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "grid", "cmaes"])
@@ -129,6 +132,8 @@ def test_algorithms_that_know_no_logarithmic_ranges_are_named() -> None:
         ({"max_failed_trials": 0}, "--max-failed-trials is 0"),
         ({"resume_policy": "Always"}, "--resume-policy is 'Always'; allowed: Never, LongRunning, FromVolume"),
         ({"tuner": "optuna", "goal": "0.9"}, "--goal is for --tuner=katib, and --tuner is optuna"),
+        ({"folds": 5}, "--folds=5 is for --tuner=optuna"),
+        ({"patience": 5}, "--patience=5 is for --tuner=optuna"),
         ({"tuner": "kfp"}, "--tuner is 'kfp'; allowed: optuna, katib"),
     ],
 )
