@@ -56,11 +56,11 @@ def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     if arguments.tuner != KATIB:
         if given := [name for name in ON_CLUSTER if getattr(arguments, name)]:
-            raise InputError(f"{flag(given[0])} is for a search by Katib: give --tuner={KATIB} too, or leave it out")
+            raise InputError(f"{flag(given[0])} is for a search by Katib: give {flag('tuner')}={KATIB} too, or leave it out")
         return local_runs.run_command(arguments, settings)
     if not (arguments.output and arguments.data_uri):
         raise InputError(
-            f"--tuner={KATIB} searches on a cluster: name the table there and --output, both like s3://BUCKET/NAME"
+            f"{flag('tuner')}={KATIB} searches on a cluster: name the table there and --output, both like s3://BUCKET/NAME"
         )
     from kfp_pipeline.commands import cluster_commands  # noqa: PLC0415 - the import of Kubernetes' client takes a second
     from kfp_pipeline.runtime.object_store import read_text  # noqa: PLC0415

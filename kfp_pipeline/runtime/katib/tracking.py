@@ -21,13 +21,12 @@ from kfp_pipeline.runtime.katib.status import (
     progress,
 )
 from kfp_pipeline.runtime.kubernetes_api import EVENTS, EXPERIMENTS, TRIALS, Cluster
+from kfp_pipeline.runtime.spark_operator.tracking import READS_BEFORE_GONE
 from kfp_pipeline.runtime.spark_operator.watch import ObjectWatch
 from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
 
 Document = dict[str, Any]
-READS_BEFORE_GONE = 4
-"""How often a read must fail with 404 in a row before the Experiment counts as deleted."""
 CHECK_CONTROLLER = "kubectl get deployments --all-namespaces | grep katib-controller"
 
 

@@ -28,12 +28,11 @@ from kfp_pipeline.runtime.katib.trial_plan import FAILURE_NAME, PLAN_VARIABLE, T
 from kfp_pipeline.runtime.kubernetes_api import EXPERIMENTS, Cluster, connect
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise_interrupt
 from kfp_pipeline.runtime.runner import runner_for
-from kfp_pipeline.settings import Settings
+from kfp_pipeline.settings import Settings, trial_plan
 from spark_jobs.arguments import RaisingParser, Role, add_arguments, flag
 from spark_jobs.contract import Step, TrainArgs
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
-from spark_jobs.failure_reasons import write_termination_message
-from spark_jobs.result import Failure, Result
+from spark_jobs.result import Failure, Result, write_termination_message
 
 LEASE_SECONDS = 120
 """Nobody repeats a trial that is gone, so its application need not wait for a new one."""
@@ -41,9 +40,13 @@ VALIDATION_METRICS = "validation_metrics"
 """Where the result document of train has the metrics of the validation rows, among its facts."""
 
 
-def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
-    """Runs a trial and returns the exit code of its process: 0, 2 for bad input, 1 for a fault."""
-    environment = os.environ if environment is None else environment
+def main(argv: Sequence[str], plan_text: str) -> int:
+    """Runs a trial and returns the exit code of its process: 0, 2 for bad input, 1 for a fault.
+
+    Args:
+        argv: the command that Katib has made of the template.
+        plan_text: what the trial has to know, a `TrialPlan`.
+    """
     if (
         os.getppid()
     ):  # the shell around the command, which passes no signal on; there is none where Katib adds no collector
@@ -51,10 +54,10 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
     folder = ""
     try:
         with signals_raise_interrupt():
-            plan = read_plan(environment)
-            trial, settings = parse(plan, sys.argv[1:] if argv is None else argv)
+            plan = read_plan(plan_text)
+            trial, settings = parse(plan, argv)
             folder = f"{plan.trials_uri}/{trial}"
-            run_trial(plan, folder, settings, Settings.from_environment(environment))
+            run_trial(plan, folder, settings, Settings.from_environment())
     except KeyboardInterrupt:
         print("spark-kfp: the trial is cancelled", flush=True)
         return EXIT_INTERRUPTED
@@ -68,15 +71,15 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
     return 0
 
 
-def read_plan(environment: Mapping[str, str]) -> TrialPlan:
-    """Reads what the trial has to know from its environment.
+def read_plan(text: str) -> TrialPlan:
+    """Reads what the trial has to know.
 
     Raises:
         InputError: it is not there, so the program runs outside of an Experiment.
     """
     try:
-        return TrialPlan.from_variable(environment[PLAN_VARIABLE])
-    except (KeyError, TypeError, ValueError) as error:
+        return TrialPlan.from_variable(text)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"{PLAN_VARIABLE} holds no plan of a trial ({error!r}); this program is started by Katib: spark-kfp tune --tuner=katib"
         ) from error
@@ -181,4 +184,4 @@ def unexpected(error: Exception) -> Failure:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:], trial_plan()))

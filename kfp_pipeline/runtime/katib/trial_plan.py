@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PLAN_VARIABLE = "SPARK_KFP_TRIAL"
+from kfp_pipeline.settings import PREFIX, TRIAL
+
+PLAN_VARIABLE = f"{PREFIX}{TRIAL}"
 TRIAL_FLAG = "trial"
 """Flag of a trial's command: the name that Katib gave to the trial."""
 FAILURE_NAME = "failure.json"

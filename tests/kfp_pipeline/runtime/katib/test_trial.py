@@ -15,7 +15,6 @@ from kubernetes import client, config
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.katib import trial
 from kfp_pipeline.runtime.katib.experiment import plan_of
-from kfp_pipeline.runtime.katib.trial_plan import PLAN_VARIABLE
 from kfp_pipeline.runtime.kubernetes_api import Cluster
 from kfp_pipeline.settings import Settings
 from spark_jobs.contract import Step, TrainArgs
@@ -62,8 +61,7 @@ class Bench:
     def main(self, *argv: str, parts: list[int] | None = None, **settings: Any) -> int:
         args = tune(**settings)
         plan = plan_of(args, "random", "areaUnderROC", METRICS, parts or [], run="r1", overrides={"train": {}})
-        environment = {PLAN_VARIABLE: plan.to_variable().replace("$$", "$")}
-        return trial.main(["--trial=t-1", *argv], environment)
+        return trial.main(["--trial=t-1", *argv], plan.to_variable().replace("$$", "$"))
 
 
 @pytest.fixture
@@ -194,11 +192,9 @@ def test_a_wrong_command_is_bad_input(
     assert message in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("environment", [{}, {PLAN_VARIABLE: ""}, {PLAN_VARIABLE: "[]"}, {PLAN_VARIABLE: '{"a": 1}'}])
-def test_outside_of_an_experiment_it_says_so(
-    bench: Bench, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
-) -> None:
-    assert trial.main(["--trial=t"], environment) == 2
+@pytest.mark.parametrize("plan", ["", "[]", '{"a": 1}', "{"])
+def test_outside_of_an_experiment_it_says_so(bench: Bench, capsys: pytest.CaptureFixture[str], plan: str) -> None:
+    assert trial.main(["--trial=t"], plan) == 2
     assert "holds no plan of a trial" in capsys.readouterr().out
     assert not bench.trained
 

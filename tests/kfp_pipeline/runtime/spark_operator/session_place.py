@@ -120,7 +120,7 @@ class SessionPlace(Bench):
 
         termination_log = self.folder / "termination-log"
         termination_log.write_text("")
-        self.patch.setattr(failure_reasons, "TERMINATION_LOG", termination_log)
+        self.patch.setattr(result, "TERMINATION_LOG", termination_log)
         serving = cluster_session.ClusterSession(uri, session, self._run_step)
         look, driver = serving._next, f"{application['metadata']['name']}-driver"
 
