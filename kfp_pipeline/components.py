@@ -124,6 +124,7 @@ def train(
     layers: int = 1,
     units: int = 8,
     solver: str = "l-bfgs",
+    tune_uri: str = "",
     estimator: str = "logistic_regression",
     class_weights: str = "none",
     threshold_rule: str = "max_f1",
@@ -151,6 +152,7 @@ def train(
         units: number of units of each hidden layer, 1 to 512 (mlp).
         solver: optimiser: l-bfgs, or gd for gradient descent with step_size (mlp).
         preprocess_uri: output of preprocess.
+        tune_uri: output of tune; empty: the settings are those given; else they are the best of the search, and the fit takes the validation rows, too.
         estimator: kind of model.
         class_weights: balanced: rows are weighted so that all classes count the same in the fit.
         threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
@@ -215,6 +217,7 @@ def tune(
     resume_policy: str = "Never",
     estimators: str = "logistic_regression",
     search: str = "",
+    class_weights: str = "none",
     algorithm: str = "tpe",
     trials: int = 20,
     patience: int = 0,
@@ -235,6 +238,7 @@ def tune(
         preprocess_uri: output of preprocess.
         estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
         search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+        class_weights: balanced: rows are weighted so that all classes count the same in the fits.
         algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
         trials: number of trials of each algorithm, 1 to 10000.
         patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.

@@ -68,6 +68,7 @@ class Argument:
         allowed: the values that `check` or `choices` allow, in words, for the error message.
         choices: all allowed values, if they can be listed.
         search: the values that a hyperparameter search tries; None for settings that are not tuned.
+        chosen_by: the step that chooses the value instead of the user, in a pipeline that has this step; empty for most.
         step: for the role FROM_STEP, the step whose output it is.
         artifact: for the role OUTPUT, the name of the KFP output artifact.
         kind: for the role OUTPUT, the type of the KFP artifact, such as `Dataset`.
@@ -85,6 +86,7 @@ class Argument:
     allowed: str = ""
     choices: tuple[str, ...] = ()
     search: SearchRange | None = None
+    chosen_by: str = ""
     step: str = ""
     artifact: str = ""
     kind: str = ""
@@ -135,9 +137,10 @@ def given(about: str, default: str | None = None) -> Any:
     return _field(default, Argument(about=about, role=Role.GIVEN))
 
 
-def from_step(step: str) -> Any:
-    """Declares the URI of another step's main output as an input."""
-    return _field(None, Argument(about=f"output of {step}", role=Role.FROM_STEP, step=str(step)))
+def from_step(step: str, *, optional: str = "") -> Any:
+    """Declares the URI of another step's main output as an input; with `optional`, what an empty one means, it may be left out."""
+    about = f"output of {step}" + (f"; empty: {optional}" if optional else "")
+    return _field("" if optional else None, Argument(about=about, role=Role.FROM_STEP, step=str(step)))
 
 
 def output(

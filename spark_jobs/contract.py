@@ -43,6 +43,8 @@ class Step(StrEnum):
 
 DATA_URI, SPECIFICATION_URI = "data_uri", "specification_uri"
 """The two inputs from outside that the commands take as DATA and as --spec."""
+MASTER_VARIABLE = "SPARK_KFP_MASTER"
+"""Environment variable of a driver on the cluster: the master URL of the step's session, instead of that of spark-submit."""
 LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
@@ -403,6 +405,10 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
     REUSED_BY_KFP: ClassVar[bool] = True
 
     preprocess_uri: str = from_step(Step.PREPROCESS)
+    tune_uri: str = from_step(
+        Step.TUNE,
+        optional="the settings are those given; else they are the best of the search, and the fit takes the validation rows, too",
+    )
     estimator: str = setting("logistic_regression", "kind of model", choices=tuple(ESTIMATORS))
     class_weights: str = setting(
         "none", "balanced: rows are weighted so that all classes count the same in the fit", choices=CLASS_WEIGHTS
@@ -422,7 +428,7 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         "Model",
         "directory for model/, scorecard.json and result.json",
         artifact="model",
-        parts=("model", "model_without_known_afterwards", "scorecard.json"),
+        parts=("model", "model_untuned", "model_without_known_afterwards", "scorecard.json"),
     )
 
     @classmethod
@@ -430,13 +436,21 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         """Returns the arguments; the meaning of an estimator's setting names the estimators that have it."""
         found = super().arguments(*roles)
         owners = {item.name: estimators_with(item.name) for item in found}
-        return tuple(
+        named = tuple(
             replace(item, about=f"{item.about} ({', '.join(owners[item.name])})") if owners[item.name] else item
             for item in found
+        )
+        return tuple(
+            replace(item, chosen_by=Step.TUNE) if owners[item.name] or item.name == "estimator" else item
+            for item in named
         )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tune_uri:
+            for item in self.arguments(Role.SETTING):
+                if item.chosen_by == Step.TUNE and getattr(self, item.name) != item.default:
+                    raise InputError(f"{flag(item.name)}: {Step.TUNE} chooses it; leave it out, or {flag('tune_uri')}")
         for name, default in self.settings().items():
             owners = estimators_with(name)
             if owners and self.estimator not in owners and getattr(self, name) != default:
@@ -509,6 +523,9 @@ class TuneArgs(KatibArgs):
         "",
         "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
         "its default; a NAME alone keeps its range, and then no other settings are searched",
+    )
+    class_weights: str = setting(
+        "none", "balanced: rows are weighted so that all classes count the same in the fits", choices=CLASS_WEIGHTS
     )
     algorithm: str = setting(
         "tpe",
@@ -709,13 +726,21 @@ class Pipeline:
     def __post_init__(self) -> None:
         for place, step in enumerate(self.steps):
             for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
-                if item.step not in self.steps[:place]:
+                if item.step not in self.steps[:place] and (item.needed or item.step in self.steps):
                     raise TypeError(f"pipeline {self.name}: {step} reads {item.step}, which does not come before it")
 
     @property
     def kfp_name(self) -> str:
         """The pipeline's name on a KFP server, and the name of the folder that holds the outputs of its runs."""
-        return f"spark-kfp-{self.name}"
+        return f"spark-kfp-{self.name.replace('_', '-')}"
+
+    def arguments_of(self, step: Step, *roles: Role) -> list[Argument]:
+        """Returns the arguments of a step that are not chosen by another step of this pipeline, nor come from one that it lacks."""
+        return [
+            item
+            for item in ARGUMENTS[step].arguments(*roles)
+            if item.chosen_by not in self.steps and (not item.step or item.step in self.steps)
+        ]
 
     def inputs(self, *roles: Role) -> dict[str, Argument]:
         """Returns the inputs of a run by name: those from outside and the settings, or only those of the given roles.
@@ -725,7 +750,7 @@ class Pipeline:
         wanted = roles or (Role.GIVEN, Role.SETTING)
         found: dict[str, Argument] = {}
         for step in self.steps:
-            for item in ARGUMENTS[step].arguments(*wanted):
+            for item in self.arguments_of(step, *wanted):
                 found.setdefault(item.name, item)
         return found
 
@@ -741,7 +766,9 @@ class Pipeline:
         for step in self.steps:
             kind = ARGUMENTS[step]
             defaults = kind.settings()
-            kind(**{name: values.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
+            edges = {item.name: item.step for item in self.arguments_of(step, Role.FROM_STEP)}
+            given = {name: values.get(name, defaults[name]) for name in defaults}
+            kind(**{**dict.fromkeys(kind.names(), ""), **given, **edges})
 
     def arguments_below(self, root: str, step: Step, values: Mapping[str, Any]) -> Any:
         """Returns the arguments of a step in a run that keeps all outputs below one URI, in a folder for each step.
@@ -756,7 +783,7 @@ class Pipeline:
         """
         kind = ARGUMENTS[step]
         made: dict[str, Any] = {name: values[name] for name in kind.names(Role.GIVEN, Role.SETTING) if name in values}
-        made |= {item.name: f"{root}/{item.step}" for item in kind.arguments(Role.FROM_STEP)}
+        made |= {item.name: f"{root}/{item.step}" for item in self.arguments_of(step, Role.FROM_STEP)}
         made |= {item.name: f"{root}/{item.file or step}" for item in kind.arguments(Role.OUTPUT)}
         return kind(**made)
 
@@ -775,7 +802,16 @@ TUNING = Pipeline(
     group="Tuning, with the table of trials",
     steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE),
 )
-PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType({pipeline.name: pipeline for pipeline in (TRAINING, TUNING)})
+TUNED_TRAINING = Pipeline(
+    name="tuned_training",
+    title="Tune, then train a Spark ML model",
+    about="Searches the settings of a Spark ML model, trains it with the best ones, and evaluates it beside the untuned model.",
+    group="Tuned training, with curves and report",
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE, Step.TRAIN, Step.EVALUATE),
+)
+PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, TUNED_TRAINING)}
+)
 
 
 def outputs_of(step: str) -> list[str]:

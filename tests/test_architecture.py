@@ -34,6 +34,7 @@ GROUND = (
     "spark_jobs.dataset",
     "spark_jobs.dialect",
     "spark_jobs.errors",
+    "spark_jobs.paired",
     "spark_jobs.result",
     "spark_jobs.search",
     "spark_jobs.session_requests",

@@ -130,6 +130,24 @@ def metrics_table(evaluation: Mapping[str, Any]) -> Table:
     return table
 
 
+def tuning_table(tuning: Mapping[str, Any]) -> Table:
+    """Makes the table of the tuned and the untuned model on the same test rows; `tuning` is that part of evaluation.json."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("metric", "tuned", "untuned", "difference", "95 % interval"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    untuned = {item["name"]: item["value"] for item in tuning["metrics"]}
+    for item in tuning["differences"]:
+        name, ends = item["metric"], item["interval"]
+        table.add_row(
+            name,
+            number(untuned[name] + item["value"]),
+            number(untuned[name]),
+            f"{item['value']:+.4f}",
+            f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else "-",
+        )
+    return table
+
+
 def results_table(metrics: Mapping[str, float]) -> Table:
     """Makes a table of the metrics of a pipeline that evaluates no model; whole numbers, such as counts, have no decimals."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -148,7 +166,11 @@ def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
         most: the number of trials to show.
     """
     objective = document["objective"]
-    done = [trial for trial in document["trials"] if trial["metrics"] and not trial["stopped"]]
+    # Algorithms with one seed often try the same settings.
+    different = {
+        settings_text(trial) + trial["estimator"] + trial["stopped"]: trial for trial in document["trials"]
+    }.values()
+    done = [trial for trial in different if trial["metrics"] and not trial["stopped"]]
     done.sort(key=lambda trial: trial["metrics"][objective], reverse=objective not in LOWER_IS_BETTER)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (objective, "seconds"):
@@ -156,7 +178,7 @@ def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
     table.add_column("estimator")
     table.add_column("settings", overflow="fold")
     untuned = document["untuned"]
-    stopped = [trial for trial in document["trials"] if trial["stopped"]]
+    stopped = [trial for trial in different if trial["stopped"]]
     for trial in [*done[:most], *stopped[: max(0, most - len(done))], *([untuned] if untuned["metrics"] else [])]:
         table.add_row(
             number(trial["metrics"][objective]),

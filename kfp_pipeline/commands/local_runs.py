@@ -41,7 +41,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs a pipeline and shows its progress and what it found: its metrics, its trials, its report."""
-    console = Console(quiet=arguments.json)
+    # Without a terminal rich would squeeze tables into 80 columns.
+    console = Console(quiet=arguments.json, width=None if sys.stdout.isatty() else 200)
     try:
         run, evaluation = run_on_this_machine(arguments, settings, console)
     except KeyboardInterrupt:
@@ -52,8 +53,10 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return print_failure(run, settings)
     console.print()
     if Step.TUNE in run.steps:
-        print_trials(console, Path(run.steps[Step.TUNE]["uri"]))
-    else:
+        print_trials(console, Path(run.steps[Step.TUNE]["uri"]), trained=bool(evaluation))
+    if evaluation and evaluation.get("tuning"):
+        print_tuning(console, evaluation)
+    elif Step.TUNE not in run.steps:
         console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
     print_warnings(console, run.warnings)
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
@@ -62,19 +65,34 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def print_trials(console: Console, tuned: Path) -> None:
-    """Prints what the step tune found: each algorithm's result if there are several, the best trials, and how to train the winner."""
-    print_search(console, *(gate_commands.read_json(tuned / name) for name in ("trials.json", "best.json")))
+def print_trials(console: Console, tuned: Path, *, trained: bool) -> None:
+    """Prints what the step tune found: each algorithm's result if there are several, the best trials, and how to train the winner.
+
+    Args:
+        console: where to print.
+        tuned: the output of tune.
+        trained: whether the run has trained the winner itself.
+    """
+    print_search(console, gate_commands.read_json(tuned / "trials.json"))
+    if trained:
+        return
+    console.print("to train the best and judge it on the test rows, run the same table with these flags:")
+    console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
 
 
-def print_search(console: Console, document: Mapping[str, Any], best: Mapping[str, Any]) -> None:
-    """Prints a search as `print_trials` does, from its two documents."""
+def print_search(console: Console, document: Mapping[str, Any]) -> None:
+    """Prints a parsed trials.json: each algorithm's result if there are several, and the best trials."""
     if len(document["algorithms"]) > 1:
         console.print(display.algorithms_table(document))
         console.print()
     console.print(display.trials_table(document))
-    console.print("\nto train the best and judge it on the test rows, run the same table with these flags:")
-    console.print(Text(display.train_flags(best)), soft_wrap=True)
+    console.print()
+
+
+def print_tuning(console: Console, evaluation: Mapping[str, Any]) -> None:
+    """Prints the tuned and the untuned model of a parsed evaluation.json on the same test rows, and whether tuning paid."""
+    console.print(display.tuning_table(evaluation["tuning"]))
+    console.print(Text(f"\n{evaluation['tuning']['verdict']}"), soft_wrap=True)
 
 
 def run_on_this_machine(

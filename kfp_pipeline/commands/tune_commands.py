@@ -1,9 +1,10 @@
-"""The command `spark-kfp tune`: searches the settings of estimators, and compares algorithms of search with each other."""
+"""The command `spark-kfp tune`: the pipeline that tunes and then trains, on this machine, with one algorithm of search or several."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from kfp_pipeline.commands import local_runs
 from kfp_pipeline.commands.parser import add_external_inputs
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Argument, Role, add_arguments, flag
-from spark_jobs.contract import ALGORITHMS, ARGUMENTS, KATIB, TUNING, Step
+from spark_jobs.contract import ALGORITHMS, KATIB, TUNED_TRAINING, Step
 from spark_jobs.errors import InputError
 
 ON_CLUSTER = ("output", "namespace", "spark_settings")
@@ -23,18 +24,21 @@ def add_commands(commands: Any) -> None:
     """Adds the command to the parser of `spark-kfp`."""
     parser = commands.add_parser(
         "tune",
-        help="search the settings of estimators, and compare algorithms of search",
-        description=f"{TUNING.about} Several algorithms get the same number of trials and the same seed, in one Spark session.",
+        help="search the settings of estimators, train a model with the best ones, and compare it with the untuned one",
+        description=f"{TUNED_TRAINING.about} Several algorithms get the same number of trials and the same seed, in one Spark session.",
     )
-    add_external_inputs(parser, TUNING, data=local_runs.ABOUT_DATA, sample=True)
+    add_external_inputs(parser, TUNED_TRAINING, data=local_runs.ABOUT_DATA, sample=True)
     parser.add_argument(
         "--algorithms",
         dest="algorithm",
-        default=TUNING.inputs()["algorithm"].default,
+        default=TUNED_TRAINING.inputs()["algorithm"].default,
         help=f"how the next trial is chosen: one or more of {', '.join(ALGORITHMS)}, separated by commas (default %(default)s)",
     )
-    for step in TUNING.steps:
-        add_arguments(parser.add_argument_group(f"settings of {step}"), settings_of(step))
+    known: set[str] = set()
+    for step in TUNED_TRAINING.steps:
+        settings = [item for item in settings_of(step) if item.name not in known]  # two steps may share one
+        add_arguments(parser.add_argument_group(f"settings of {step}"), settings)
+        known |= {item.name for item in settings}
     parser.add_argument(
         "--spark", default="local[*]", help="where Spark runs (default %(default)s): also sc://HOST:PORT"
     )
@@ -45,7 +49,7 @@ def add_commands(commands: Any) -> None:
     cluster.add_argument(
         "--spark-settings", default="", help="YAML file: STEP or all to a partial SparkApplication spec, for resources"
     )
-    parser.set_defaults(command=tune_command, pipeline=TUNING)
+    parser.set_defaults(command=tune_command, pipeline=TUNED_TRAINING)
 
 
 def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -56,7 +60,9 @@ def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     if arguments.tuner != KATIB:
         if given := [name for name in ON_CLUSTER if getattr(arguments, name)]:
-            raise InputError(f"{flag(given[0])} is for a search by Katib: give {flag('tuner')}={KATIB} too, or leave it out")
+            raise InputError(
+                f"{flag(given[0])} is for a search by Katib: give {flag('tuner')}={KATIB} too, or leave it out"
+            )
         return local_runs.run_command(arguments, settings)
     if not (arguments.output and arguments.data_uri):
         raise InputError(
@@ -66,13 +72,19 @@ def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     from kfp_pipeline.runtime.object_store import read_text  # noqa: PLC0415
 
     arguments.spark = "operator"
-    uri = cluster_commands.submit_steps(arguments, settings)[-1].uris["output"]
-    documents = [json.loads(read_text(f"{uri}/{name}") or "") for name in ("trials.json", "best.json")]
-    local_runs.print_search(Console(), documents[0], documents[1])
-    print(f"output: {uri}")
+    results = {result.step: result for result in cluster_commands.submit_steps(arguments, settings)}
+    documents = {
+        name: json.loads(read_text(f"{results[step].uris['output']}/{name}") or "{}")
+        for step, name in ((Step.TUNE, "trials.json"), (Step.EVALUATE, "evaluation.json"))
+    }
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    local_runs.print_search(console, documents["trials.json"])
+    local_runs.print_tuning(console, documents["evaluation.json"])
+    local_runs.print_warnings(console, [warning for result in results.values() for warning in result.warnings])
+    print(f"report: {results[Step.EVALUATE].arguments['report_uri']}")
     return 0
 
 
 def settings_of(step: Step) -> list[Argument]:
     """Returns the settings of a step that have a flag of their own name: all but the algorithm."""
-    return [item for item in ARGUMENTS[step].arguments(Role.SETTING) if item.name != "algorithm"]
+    return [item for item in TUNED_TRAINING.arguments_of(step, Role.SETTING) if item.name != "algorithm"]

@@ -30,6 +30,7 @@ def evaluation_summary(evaluation: Mapping[str, Any]) -> str:
         ]
         rows.append([*row, _number(others.get(item["name"]))] if without else row)
     lines = [f"# {plain(evaluation['title'])}", "", *_table(head, rows)]
+    lines += ["", plain(evaluation["tuning"]["verdict"])] if evaluation.get("tuning") else []
     lines += ["", *(f"- warning: {plain(text)}" for text in evaluation["warnings"])] if evaluation["warnings"] else []
     return "\n".join(lines) + "\n"
 

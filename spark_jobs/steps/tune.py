@@ -24,7 +24,7 @@ from spark_jobs import storage
 from spark_jobs.arguments import flag
 from spark_jobs.contract import HYPERBAND, JOURNAL, NO_STOP, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Shape, find_estimator
+from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
 from spark_jobs.result import Result
 from spark_jobs.split import read_set
 from spark_jobs.trials import Trial, best_of, document_of, loss, objective_of, read_trials, warnings_of
@@ -72,13 +72,17 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     objective = objective_of(args, labels)
     check(args, features)
     uri = storage.join(args.preprocess_uri, "features")
-    train, validation = (read_set(session, uri, name, preprocessed.rows_in).cache() for name in ("train", "validation"))
-    shape = Shape(len(features["features"]), len(labels))
-    all_rows = whole(train, validation, shape) if args.folds == 1 else folds(train, validation, shape, args.folds)
+    weight = class_weight(features["split"]["counts"]["train"], labels)
+    train, validation = (
+        read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight).cache()
+        for name in ("train", "validation")
+    )
+    common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
+    all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
     journal = open_journal(args, objective, preprocessed.digest)
     for algorithm in args.algorithms():
         stops = algorithm == HYPERBAND or args.early_stopping != NO_STOP
-        rows = growing(train, validation, shape) if stops and args.folds == 1 else all_rows
+        rows = growing(*common) if stops and args.folds == 1 else all_rows
         search(args, algorithm, rows, journal)
     trials = journal.trials
     untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
@@ -87,7 +91,13 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     gain = loss(untuned, objective) - loss(best, objective)
     table = document_of(trials, objective, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
-    chosen = {"estimator": best.estimator, "settings": dict(best.settings), "metrics": dict(best.metrics)}
+    chosen = {
+        "estimator": best.estimator,
+        "settings": dict(best.settings),
+        "metrics": dict(best.metrics),
+        "objective": objective,
+        "untuned": {"estimator": untuned.estimator, "settings": {}},
+    }
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
     storage.remove(journal.uri)
     counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.contract import GROWTH, TRAIN_PARTS, TrainArgs
-from spark_jobs.estimator import Shape, find_estimator
+from spark_jobs.estimator import Shape, find_estimator, with_class_weights
 from spark_jobs.evaluation.judging import estimates
 from spark_jobs.features import FEATURES
 from spark_jobs.split import LABEL, ROW_HASH
@@ -42,11 +42,13 @@ class Rows:
     Attributes:
         portions: one or more.
         shape: number of features and of classes.
+        class_weights: whether rows are weighted, as for train.
         averaged: whether the metrics of a trial are the mean of its portions, as for folds, or those of the last one.
     """
 
     portions: Sequence[Portion]
     shape: Shape
+    class_weights: str = "none"
     averaged: bool = False
 
     @property
@@ -55,12 +57,12 @@ class Rows:
         return self.portions[-1].budget
 
 
-def whole(train: DataFrame, validation: DataFrame, shape: Shape) -> Rows:
+def whole(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str) -> Rows:
     """Returns the rows of trials that are fitted once, on all train rows."""
-    return Rows([Portion("", 1, train, validation)], shape)
+    return Rows([Portion("", 1, train, validation)], shape, class_weights)
 
 
-def folds(train: DataFrame, validation: DataFrame, shape: Shape, count: int) -> Rows:
+def folds(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str, count: int) -> Rows:
     """Returns the rows of trials that are fitted on all parts but one of the train and the validation rows, and judged on that part.
 
     Equal rows are in the same part, as a row's hash decides on it.
@@ -71,17 +73,17 @@ def folds(train: DataFrame, validation: DataFrame, shape: Shape, count: int) -> 
         Portion(f"fold {number + 1} of {count}", number + 1, both.where(part != number), both.where(part == number))
         for number in range(count)
     ]
-    return Rows(portions, shape, averaged=True)
+    return Rows(portions, shape, class_weights, averaged=True)
 
 
-def growing(train: DataFrame, validation: DataFrame, shape: Shape) -> Rows:
+def growing(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str) -> Rows:
     """Returns the rows of trials that are fitted on growing samples of the train rows; each sample holds the smaller ones."""
     part = F.pmod(F.col(ROW_HASH), F.lit(TRAIN_PARTS))
     portions = [
         Portion(f"{parts}/{TRAIN_PARTS} of the train rows", parts, train.where(part < parts), validation)
         for parts in GROWTH
     ]
-    return Rows(portions, shape)
+    return Rows(portions, shape, class_weights)
 
 
 def run_trial(
@@ -107,7 +109,7 @@ def run_trial(
     error = stopped = ""
     try:
         for portion in rows.portions:
-            found.append(judge_fit(portion, rows.shape, estimator, settings))
+            found.append(judge_fit(portion, rows, estimator, settings))
             metrics = mean_of(found) if rows.averaged else found[-1]
             reports.append((portion.budget, metrics[objective]))
             if portion is not rows.portions[-1] and should_stop(portion.budget, metrics[objective]):
@@ -122,11 +124,12 @@ def run_trial(
     )  # fmt: skip
 
 
-def judge_fit(portion: Portion, shape: Shape, estimator: str, settings: Mapping[str, Any]) -> dict[str, float]:
+def judge_fit(portion: Portion, rows: Rows, estimator: str, settings: Mapping[str, Any]) -> dict[str, float]:
     """Fits an estimator on the train rows of a portion and computes the metrics of its judged rows."""
     args = TrainArgs(preprocess_uri="", output_uri="", estimator=estimator, **settings)
-    model = find_estimator(estimator).build(args, shape).setFeaturesCol(FEATURES).setLabelCol(LABEL).fit(portion.train)
-    return estimates(model.transform(portion.judged), shape.classes)
+    kind = find_estimator(estimator).build(args, rows.shape).setFeaturesCol(FEATURES).setLabelCol(LABEL)
+    model = with_class_weights(kind, rows.class_weights, estimator).fit(portion.train)
+    return estimates(model.transform(portion.judged), rows.shape.classes)
 
 
 def mean_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

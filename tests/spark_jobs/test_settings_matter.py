@@ -204,8 +204,9 @@ CASES: dict[Step, dict[str, Case]] = {
     Step.TUNE: {
         "estimators": Case("decision_tree", tried("estimator"), is_now(["decision_tree"] * 3), FEW),
         "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
-        "algorithm": Case("random", tried("settings"), other, {"trials": 12}),  # tpe's first ten are random as well
+        "algorithm": Case("random", tried("settings"), other, {"trials": 7}),  # tpe's first five are random as well
         "trials": Case(2, lambda ended: len(tried("estimator")(ended)), is_now(2), {"search": "reg_param=0:1"}),
+        "class_weights": Case("balanced", tried("metrics"), other, FEW),
         "patience": Case(1, lambda ended: len(tried("estimator")(ended)), fewer, {"trials": 4, "search": "reg_param=0:1e-12"}),
         "folds": Case(2, tried("metrics"), other, FEW),
         "early_stopping": Case("medianstop", tried("reports"), other, FEW),
@@ -308,7 +309,7 @@ def ended_of(
         if step is Step.LOAD:
             label = {} if "specification_uri" in settings else {"label": "label"}
             arguments |= {"data_uri": tables / data, **label}
-        for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
+        for item in filter(lambda item: item.needed, ARGUMENTS[step].arguments(Role.FROM_STEP)):
             arguments[item.name] = run(Step(item.step), data, {}).directory
         if step is Step.EVALUATE:
             arguments["report_uri"] = directory / "report.html"

@@ -197,5 +197,6 @@ def plan_of(
         objective=objective,
         metrics=metrics,
         parts=parts,
+        class_weights=args.class_weights,
         **run,
     )

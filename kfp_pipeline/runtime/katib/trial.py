@@ -119,6 +119,7 @@ def run_trial(plan: TrialPlan, folder: str, settings: Mapping[str, Any], platfor
         args = TrainArgs(
             preprocess_uri=plan.preprocess_uri,
             output_uri=f"{folder}/{number}" if plan.parts else folder,
+            class_weights=plan.class_weights,
             threshold_rule="half",  # as a search without Katib judges: accuracy and f1 with the threshold 0.5
             **{**settings, BUDGET: number},
         )

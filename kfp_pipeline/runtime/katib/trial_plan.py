@@ -32,6 +32,7 @@ class TrialPlan:
         objective: the metric by which trials are compared.
         metrics: the metrics that a trial reports.
         parts: the numbers of parts of the train rows on which a trial is fitted, one after another; it reports the objective after each.
+        class_weights: see `TrainArgs`.
         run: id of the run.
         overrides: the run's Spark settings.
         task_config: what the pipeline's author set on the KFP task.
@@ -44,6 +45,7 @@ class TrialPlan:
     objective: str
     metrics: list[str]
     parts: list[int] = field(default_factory=list)
+    class_weights: str = "none"
     run: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     task_config: Mapping[str, Any] = field(default_factory=dict)

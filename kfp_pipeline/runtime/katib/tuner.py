@@ -245,6 +245,7 @@ class KatibTuner:
             preprocess_uri=args.preprocess_uri,
             output_uri=f"{args.output_uri}/trials/untuned",
             estimator=estimator,
+            class_weights=args.class_weights,
             threshold_rule="half",
         )
         result = self._run_train(wanted, log_path)
@@ -264,7 +265,13 @@ class KatibTuner:
         best = best_of(trials, objective)
         assert best, "a search without a finished trial has failed"
         gain = loss(untuned, objective) - loss(best, objective)
-        chosen = {"estimator": best.estimator, "settings": dict(best.settings), "metrics": dict(best.metrics)}
+        chosen = {
+            "estimator": best.estimator,
+            "settings": dict(best.settings),
+            "metrics": dict(best.metrics),
+            "objective": objective,
+            "untuned": {"estimator": untuned.estimator, "settings": {}},
+        }
         counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
         result = Result(
             step=Step.TUNE,

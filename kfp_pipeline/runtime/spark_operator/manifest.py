@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from kfp_pipeline.runtime.kubernetes_api import CONFIG_MAPS, Cluster
 from kfp_pipeline.runtime.spark_operator.task_config import apply_task_config
 from spark_jobs.arguments import StepArgs, to_argv
-from spark_jobs.contract import Step
+from spark_jobs.contract import MASTER_VARIABLE, Step
 from spark_jobs.errors import InputError
 from spark_jobs.session_requests import SESSION, request_name
 
@@ -52,6 +52,8 @@ RUN_MAY_SET_IN_SPARK_CONF = re.compile(
 )
 """The keys of sparkConf that a run may set: tuning, but no class to load and no address."""
 
+LOCAL_MASTER = "local[*]"
+"""Spark's master URL of a step without executors."""
 MEMORY = re.compile(r"[1-9][0-9]*([kmgtp]b?|b)?", re.IGNORECASE)
 """An amount of memory as Spark reads it; a bare number is MiB."""
 
@@ -179,7 +181,23 @@ def _merged_template(
         for path, change in _single_settings(overrides.get(name) or {}):
             _merge(spec, change)
             _validate(application, f"the run's Spark settings: {name}.{path}")
+    if (spec.get("executor") or {}).get("instances") == 0:
+        _run_in_driver(spec)
     return application
+
+
+def _run_in_driver(spec: Document) -> None:
+    """Lets Spark run in the driver's pod alone. The operator and its schema know no application without executors, so the step does it.
+
+    Raises:
+        InputError: the spec asks for executors elsewhere.
+    """
+    if (spec.get("dynamicAllocation") or {}).get("enabled"):
+        raise InputError(
+            "executor.instances is 0, so dynamicAllocation has nothing to allocate; set enabled: false there"
+        )
+    del spec["executor"]["instances"]
+    spec["sparkConf"] = {**(spec.get("sparkConf") or {}), f"spark.kubernetes.driverEnv.{MASTER_VARIABLE}": LOCAL_MASTER}
 
 
 def steps_with_settings(config: Mapping[str, str]) -> list[str]:

@@ -23,7 +23,7 @@ from kfp_pipeline.commands import parser as command_parser
 from kfp_pipeline.commands.main import main, make_parser
 from kfp_pipeline.component_settings import PLATFORM_INPUTS
 from spark_jobs.arguments import Role, flag
-from spark_jobs.contract import ARGUMENTS, TRAINING, TUNING, LoadArgs, Pipeline, Step
+from spark_jobs.contract import ARGUMENTS, TRAINING, TUNED_TRAINING, LoadArgs, Pipeline, Step
 
 SETTINGS = [(step, name) for step in TRAINING.steps for name in ARGUMENTS[step].settings()]
 
@@ -64,16 +64,17 @@ def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() ->
     assert set(flags("run")) - of_the_command == {flag(name) for _, name in SETTINGS if name != "specification_uri"}
 
 
-def test_every_setting_of_the_tuning_pipeline_is_a_flag_of_tune() -> None:
-    expected = {flag(name) for name in TUNING.inputs(Role.SETTING)} - {flag("algorithm")}
+def test_every_setting_of_tuned_training_is_a_flag_of_tune() -> None:
+    expected = {flag(name) for name in TUNED_TRAINING.inputs(Role.SETTING)} - {flag("algorithm")}
     assert expected | {"--algorithms", "--spec", "--spark", "--runs"} <= set(flags("tune"))
+    assert "--reg-param" not in flags("tune")  # the search chooses it
 
 
 @pytest.mark.usefixtures("empty")
-def test_tune_runs_the_tuning_pipeline_with_all_algorithms(given: Callable[..., dict[str, Any]]) -> None:
+def test_tune_runs_tuned_training_with_all_algorithms(given: Callable[..., dict[str, Any]]) -> None:
     Path("data.csv").write_text("x,label\n1,yes\n")
     inputs = given("data.csv", "--label=label", "--algorithms=random,tpe", "--trials=3", command="tune")
-    assert set(inputs) == {*TUNING.inputs(), *PLATFORM_INPUTS}
+    assert set(inputs) == {*TUNED_TRAINING.inputs(), *PLATFORM_INPUTS}
     assert (inputs["algorithm"], inputs["trials"]) == ("random,tpe", 3)
 
 

@@ -21,7 +21,7 @@ from test_operator_runner import Bench
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner
-from spark_jobs import cluster_session, failure_reasons, storage
+from spark_jobs import cluster_session, result, storage
 from spark_jobs import object_store as client
 from spark_jobs.arguments import from_argv
 from spark_jobs.contract import ARGUMENTS, Step
