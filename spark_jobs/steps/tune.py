@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
-from spark_jobs.contract import HYPERBAND, JOURNAL, NO_STOP, Step, TrainArgs, TuneArgs
+from spark_jobs.contract import HYPERBAND, JOURNAL, KATIB, NO_STOP, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
 from spark_jobs.result import Result
@@ -118,8 +118,12 @@ def check(args: TuneArgs, features: dict[str, Any]) -> None:
     """Checks the search against the table.
 
     Raises:
-        InputError: an estimator cannot be fitted to these classes, or folds would mix rows that have an order.
+        InputError: an estimator cannot be fitted to these classes, folds would mix rows that have an order, or the search is for Katib.
     """
+    if args.tuner == KATIB:
+        raise InputError(
+            f"{flag('tuner')}={KATIB} is carried out by a task or a command on a cluster, not by this step; leave it out"
+        )
     for estimator in args.space():
         find_estimator(estimator).check(
             TrainArgs(preprocess_uri="", output_uri="", estimator=estimator), features["labels"]

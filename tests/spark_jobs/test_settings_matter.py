@@ -19,7 +19,7 @@ import pytest
 
 from spark_jobs import storage
 from spark_jobs.arguments import Argument, Role
-from spark_jobs.contract import ARGUMENTS, ESTIMATORS, Step, estimators_with
+from spark_jobs.contract import ARGUMENTS, ESTIMATORS, KatibArgs, Step, estimators_with
 from spark_jobs.errors import InputError
 
 Outcome = Callable[["Ended"], Any]
@@ -186,6 +186,7 @@ CASES: dict[Step, dict[str, Case]] = {
     },
     Step.TRAIN: {
         "reg_param": Case(0.5, size, fewer),
+        "train_parts": Case(3, probabilities, other),
         "elastic_net_param": Case(1.0, zeros, more, PENALTY),
         "max_iter": Case(1, iterations, is_now(1)),
         "tol": Case(0.5, iterations, fewer),
@@ -202,6 +203,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "bootstrap_samples": Case(60, bounds, other),
     },
     Step.TUNE: {
+        "tuner": Case("katib", is_refused, is_now(True)),  # another program carries it out
         "estimators": Case("decision_tree", tried("estimator"), is_now(["decision_tree"] * 3), FEW),
         "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
         "algorithm": Case("random", tried("settings"), other, {"trials": 7}),  # tpe's first five are random as well
@@ -244,7 +246,9 @@ def case_of(step: Step, name: str) -> Case | None:
     return CASES.get(step, {}).get(name) or (hyperparameter_case(item) if step is Step.TRAIN else None)
 
 
-SETTABLE = [(step, name) for step in Step for name in settable(step)]
+FOR_KATIB = set(KatibArgs.settings()) - {"tuner"}
+"""Settings that show in the Experiment: tests/kfp_pipeline/runtime/katib/test_experiment.py."""
+SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in FOR_KATIB]
 
 
 @pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])
