@@ -128,6 +128,7 @@ def train(
     estimator: str = "logistic_regression",
     class_weights: str = "none",
     threshold_rule: str = "max_f1",
+    train_parts: int = 9,
 ) -> str:
     """Fits an estimator on the train rows and chooses the decision threshold on the validation rows.
 
@@ -155,6 +156,7 @@ def train(
         estimator: kind of model.
         class_weights: balanced: rows are weighted so that all classes count the same in the fit.
         threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
+        train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
@@ -251,6 +253,12 @@ def tune(
     task_config: dsl.TaskConfig,
     tuning: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    tuner: str = "optuna",
+    parallel_trials: int = 3,
+    max_failed_trials: int = 3,
+    goal: str = "",
+    retain_trials: bool = False,
+    resume_policy: str = "Never",
     estimators: str = "logistic_regression",
     search: str = "",
     class_weights: str = "none",
@@ -265,6 +273,12 @@ def tune(
     """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows.
 
     Args:
+        tuner: what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own.
+        parallel_trials: number of trials at one time (katib), 1 to 1000.
+        max_failed_trials: number of failed trials with which the search fails (katib), 1 to 10000.
+        goal: value of the objective with which the search ends (katib); empty: it ends after all trials.
+        retain_trials: keep the Jobs of ended trials (katib).
+        resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
         preprocess_uri: output of preprocess.
         estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
         search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.

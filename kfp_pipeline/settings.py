@@ -15,6 +15,8 @@ from pathlib import Path
 from spark_jobs.errors import InputError
 
 PREFIX = "SPARK_KFP_"
+TRIAL = "TRIAL"
+"""The variable, after the prefix, in which a trial's Job gets its plan; it is no setting."""
 OBJECT_STORE = "spark-kfp-object-store"
 """Name of the Secret with the object store's credentials and of the ConfigMap with its endpoint; see spark-operator/."""
 NODE_LOST_SECONDS = 350
@@ -141,6 +143,11 @@ class KfpSettings:
 def java_environment() -> dict[str, str]:
     """Returns JAVA_HOME and PATH, as far as they are set, for the search for Java."""
     return {name: os.environ[name] for name in ("JAVA_HOME", "PATH") if name in os.environ}
+
+
+def trial_plan() -> str:
+    """Returns what a trial of a search by Katib has to know, as its Job passes it on (`runtime.katib.trial_plan`); empty outside of one."""
+    return os.environ.get(PREFIX + TRIAL, "")
 
 
 def _parse(name: str, text: str, kind: type) -> object:

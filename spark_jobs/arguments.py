@@ -239,7 +239,7 @@ def from_argv(kind: type[Args], argv: Sequence[str], prog: str | None = None) ->
 
 def argument_parser(kind: type[StepArgs], prog: str | None = None) -> argparse.ArgumentParser:
     """Creates a parser for a step's command line; its help shows each field's meaning, range and default."""
-    parser = _Parser(prog=prog, description=(kind.__doc__ or "").strip(), allow_abbrev=False)
+    parser = RaisingParser(prog=prog, description=(kind.__doc__ or "").strip(), allow_abbrev=False)
     add_arguments(parser, kind.arguments())
     return parser
 
@@ -261,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[Argument]
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class RaisingParser(argparse.ArgumentParser):
     """Raises an InputError where argparse would end the process, so that the caller reports the error."""
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:

@@ -62,9 +62,16 @@ RANDOM, GRID, TPE, CMAES, BAYESIAN, HYPERBAND = ALGORITHMS = (
 )  # fmt: skip
 """The algorithms of a search, by the names that Katib has for them."""
 NO_STOP, MEDIAN = EARLY_STOPPING = ("none", "medianstop")
+OPTUNA, KATIB = TUNERS = ("optuna", "katib")
+RESUME_POLICIES = ("Never", "LongRunning", "FromVolume")
+"""Katib's words for whether a search that has ended may be given more trials."""
+TRAIN_PARTS, GROWTH = 9, (1, 3, 9)
+"""A search that judges its trials before they have all rows gives them so many of `TRAIN_PARTS` parts of the train rows."""
 JOURNAL = "journal.json"
 """The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
+MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
+"""The objectives for a label of more than two classes."""
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """The metrics of which a smaller value is better."""
 AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
@@ -108,6 +115,13 @@ def _positive(value: float) -> bool:
 
 def _not_negative(value: float) -> bool:
     return 0.0 <= value < float("inf")
+
+
+def _is_finite_number(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,6 +430,12 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         "what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5",
         choices=THRESHOLD_RULES,
     )
+    train_parts: int = setting(
+        TRAIN_PARTS,
+        f"number of parts, of {TRAIN_PARTS}, of the train rows on which the model is fitted, 1 to {TRAIN_PARTS}; for a search's trials",
+        check=lambda value: 1 <= value <= TRAIN_PARTS,
+        allowed=f"1 to {TRAIN_PARTS}",
+    )
     output_uri: str = output(
         "Model",
         "directory for model/, scorecard.json and result.json",
@@ -458,7 +478,50 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneArgs(StepArgs):
+class KatibArgs(StepArgs):
+    """Settings of a search that Katib carries out on a cluster."""
+
+    tuner: str = setting(
+        OPTUNA,
+        "what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own",
+        choices=TUNERS,
+    )
+    parallel_trials: int = setting(
+        3,
+        "number of trials at one time (katib), 1 to 1000",
+        check=lambda value: 1 <= value <= 1000,
+        allowed="1 to 1000",
+    )
+    max_failed_trials: int = setting(
+        3,
+        "number of failed trials with which the search fails (katib), 1 to 10000",
+        check=lambda value: 1 <= value <= 10_000,
+        allowed="1 to 10000",
+    )
+    goal: str = setting(
+        "",
+        "value of the objective with which the search ends (katib); empty: it ends after all trials",
+        check=lambda value: not value or _is_finite_number(value),
+        allowed="a number, or empty",
+    )
+    retain_trials: bool = setting(False, "keep the Jobs of ended trials (katib)")
+    resume_policy: str = setting(
+        RESUME_POLICIES[0],
+        "whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume",
+        choices=RESUME_POLICIES,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, default in KatibArgs.settings().items():
+            if self.tuner != KATIB and getattr(self, name) != default:
+                raise InputError(
+                    f"{flag(name)} is for {flag('tuner')}={KATIB}, and {flag('tuner')} is {self.tuner}: leave one of them out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneArgs(KatibArgs):
     """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows."""
 
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
@@ -531,9 +594,31 @@ class TuneArgs(StepArgs):
                 f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
                 "another algorithm"
             )
+        self._check_for_katib(algorithms)
         if HYPERBAND in algorithms and self.folds > 1:
             raise InputError(
                 f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+            )
+
+    def _check_for_katib(self, algorithms: list[str]) -> None:
+        """Refuses what Katib has not, and a hyperband that could not begin.
+
+        Raises:
+            InputError: the search is for Katib, and it cannot carry it out.
+        """
+        if self.tuner != KATIB:
+            return
+        for name, default in (("folds", 1), ("patience", 0)):
+            if getattr(self, name) != default:
+                raise InputError(
+                    f"{flag(name)}={getattr(self, name)} is for {flag('tuner')}={OPTUNA}; leave one of them out"
+                )
+        # Katib's default keeps a third of the trials in each round: as many begin at one time as there are parts of the rows.
+        if HYPERBAND in algorithms and min(self.parallel_trials, self.trials) < TRAIN_PARTS:
+            raise InputError(
+                f"{flag('parallel_trials')}={self.parallel_trials} {flag('trials')}={self.trials}: Katib's {HYPERBAND} compares "
+                f"{TRAIN_PARTS} trials at one time; make both at least {TRAIN_PARTS}, with room for them in the namespace's quota, or take "
+                "another algorithm"
             )
 
     def algorithms(self) -> list[str]:

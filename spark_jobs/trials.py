@@ -10,10 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from spark_jobs.contract import LOWER_IS_BETTER
+from spark_jobs.arguments import flag
+from spark_jobs.contract import LOWER_IS_BETTER, MULTICLASS_OBJECTIVES, TuneArgs
+from spark_jobs.errors import InputError
 
 CLOSE = 0.01
 """A trial is close to the best if its objective differs from it by at most this share."""
+
+WORTH = 0.001
+"""A gain in the objective below this is no gain, and a warning says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,3 +135,38 @@ def document_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> dict
         "trials": [asdict(trial) for trial in trials],
         "untuned": asdict(untuned),
     }
+
+
+def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
+    """Returns the metric by which trials are compared.
+
+    Raises:
+        InputError: it is for two classes, and the label has more.
+    """
+    if len(labels) == 2:
+        return "areaUnderROC" if args.objective == "auto" else args.objective
+    if args.objective == "auto":
+        return "logLoss"
+    if args.objective not in MULTICLASS_OBJECTIVES:
+        raise InputError(
+            f"{flag('objective')}={args.objective} is for two classes, the label has {len(labels)}; use {', '.join(MULTICLASS_OBJECTIVES)}"
+        )
+    return args.objective
+
+
+def warnings_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> tuple[str, ...]:
+    """Returns warnings about failed trials, and about a search that has gained nothing."""
+    failed = [trial for trial in trials if trial.error]
+    best = best_of(trials, objective)
+    found = []
+    if failed:
+        found.append(
+            f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
+        )
+    if best and untuned.finished and loss(untuned, objective) - loss(best, objective) < WORTH:
+        gain = max(loss(untuned, objective) - loss(best, objective), 0.0)
+        found.append(
+            f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
+            f"{untuned.estimator}, and the best trial is better by {gain:.4f}"
+        )
+    return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from kfp_pipeline.local.local_run import LOG_NAME, run_locally
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.arguments import Role
-from spark_jobs.contract import ARGUMENTS, DATA_URI, SPECIFICATION_URI, VERDICT_NAME, Pipeline, Step
+from spark_jobs.arguments import Role, flag
+from spark_jobs.contract import ARGUMENTS, DATA_URI, KATIB, SPECIFICATION_URI, VERDICT_NAME, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -55,8 +55,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if Step.TUNE in run.steps:
         print_trials(console, Path(run.steps[Step.TUNE]["uri"]), trained=bool(evaluation))
     if evaluation and evaluation.get("tuning"):
-        console.print(display.tuning_table(evaluation["tuning"]))
-        console.print(Text(f"\n{evaluation['tuning']['verdict']}"), soft_wrap=True)
+        print_tuning(console, evaluation)
     elif Step.TUNE not in run.steps:
         console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
     print_warnings(console, run.warnings)
@@ -76,16 +75,26 @@ def print_trials(console: Console, tuned: Path, *, trained: bool) -> None:
         tuned: the output of tune.
         trained: whether the run has trained the winner itself.
     """
-    document = gate_commands.read_json(tuned / "trials.json")
+    print_search(console, gate_commands.read_json(tuned / "trials.json"))
+    if trained:
+        return
+    console.print("to train the best and judge it on the test rows, run the same table with these flags:")
+    console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
+
+
+def print_search(console: Console, document: Mapping[str, Any]) -> None:
+    """Prints a parsed trials.json: each algorithm's result if there are several, and the best trials."""
     if len(document["algorithms"]) > 1:
         console.print(display.algorithms_table(document))
         console.print()
     console.print(display.trials_table(document))
-    if trained:
-        console.print()
-        return
-    console.print("\nto train the best and judge it on the test rows, run the same table with these flags:")
-    console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
+    console.print()
+
+
+def print_tuning(console: Console, evaluation: Mapping[str, Any]) -> None:
+    """Prints the tuned and the untuned model of a parsed evaluation.json on the same test rows, and whether tuning paid."""
+    console.print(display.tuning_table(evaluation["tuning"]))
+    console.print(Text(f"\n{evaluation['tuning']['verdict']}"), soft_wrap=True)
 
 
 def run_on_this_machine(
@@ -104,6 +113,10 @@ def run_on_this_machine(
     if not arguments.spark.startswith(("local", "sc://")):
         raise InputError(
             f"--spark={arguments.spark}: this command is for this machine; for a cluster use: spark-kfp submit pipeline"
+        )
+    if inputs.get("tuner") == KATIB:
+        raise InputError(
+            f"{flag('tuner')}={KATIB} needs a cluster: spark-kfp tune {flag('tuner')}={KATIB}, or spark-kfp submit pipeline"
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
     if inputs.get(ARGUMENTS[Step.PROMOTE].RUNS_IF):

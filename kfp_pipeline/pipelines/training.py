@@ -61,6 +61,7 @@ def make_pipeline(platform: Platform) -> Any:
         estimator: str = "logistic_regression",
         class_weights: str = "none",
         threshold_rule: str = "max_f1",
+        train_parts: int = 9,
         title: str = "",
         bootstrap_samples: int = 500,
         model_name: str = "",
@@ -116,6 +117,7 @@ def make_pipeline(platform: Platform) -> Any:
             estimator: kind of model.
             class_weights: balanced: rows are weighted so that all classes count the same in the fit.
             threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
+            train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
             title: title of the report; empty: made from the name of the label.
             bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
             model_name: name of the model in the registry; empty: the model is not promoted.
@@ -192,6 +194,7 @@ def make_pipeline(platform: Platform) -> Any:
                     estimator=estimator,
                     class_weights=class_weights,
                     threshold_rule=threshold_rule,
+                    train_parts=train_parts,
                     spark=spark,
                     spark_settings=spark_settings,
                     code_version=load.outputs["code_version"],

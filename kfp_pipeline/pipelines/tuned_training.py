@@ -40,6 +40,12 @@ def make_pipeline(platform: Platform) -> Any:
         max_categories: int = 100,
         numeric_form: str = "as_is",
         numeric_bins: int = 20,
+        tuner: str = "optuna",
+        parallel_trials: int = 3,
+        max_failed_trials: int = 3,
+        goal: str = "",
+        retain_trials: bool = False,
+        resume_policy: str = "Never",
         estimators: str = "logistic_regression",
         search: str = "",
         class_weights: str = "none",
@@ -51,6 +57,7 @@ def make_pipeline(platform: Platform) -> Any:
         objective: str = "auto",
         search_seed: int = 42,
         threshold_rule: str = "max_f1",
+        train_parts: int = 9,
         title: str = "",
         bootstrap_samples: int = 500,
         spark: str = "operator",
@@ -78,6 +85,12 @@ def make_pipeline(platform: Platform) -> Any:
             max_categories: largest number of values of a categorical column that become features, at least 2.
             numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
             numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
+            tuner: what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own.
+            parallel_trials: number of trials at one time (katib), 1 to 1000.
+            max_failed_trials: number of failed trials with which the search fails (katib), 1 to 10000.
+            goal: value of the objective with which the search ends (katib); empty: it ends after all trials.
+            retain_trials: keep the Jobs of ended trials (katib).
+            resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
             estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
             search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
             class_weights: balanced: rows are weighted so that all classes count the same in the fits.
@@ -89,6 +102,7 @@ def make_pipeline(platform: Platform) -> Any:
             objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
             search_seed: seed of the search, 0 to 2^32 - 1.
             threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
+            train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
             title: title of the report; empty: made from the name of the label.
             bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -136,6 +150,12 @@ def make_pipeline(platform: Platform) -> Any:
             )
             tune = configure_task(
                 components.tune(
+                    tuner=tuner,
+                    parallel_trials=parallel_trials,
+                    max_failed_trials=max_failed_trials,
+                    goal=goal,
+                    retain_trials=retain_trials,
+                    resume_policy=resume_policy,
                     preprocess_uri=preprocess.outputs["Output"],
                     estimators=estimators,
                     search=search,
@@ -161,6 +181,7 @@ def make_pipeline(platform: Platform) -> Any:
                     tune_uri=tune.outputs["Output"],
                     class_weights=class_weights,
                     threshold_rule=threshold_rule,
+                    train_parts=train_parts,
                     spark=spark,
                     spark_settings=spark_settings,
                     code_version=load.outputs["code_version"],

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.errors import StepError, exits_with_message
 from kfp_pipeline.runtime.events import emit
+from kfp_pipeline.runtime.katib.choice import runner_of
 from kfp_pipeline.runtime.object_store import is_object_store_uri, read_text
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise_interrupt
 from kfp_pipeline.runtime.run_folder import run_folder_of
-from kfp_pipeline.runtime.runner import Runner, runner_for
+from kfp_pipeline.runtime.runner import Runner
 from kfp_pipeline.runtime.summary import evaluation_summary, promotion_summary
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import OUTPUT_URI, TYPES, Role, StepArgs, flag
@@ -47,7 +48,8 @@ def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> s
     """
     args = step_arguments(step, inputs)
     check_paths(args, settings.run_id)
-    runner = runner_for(
+    runner = runner_of(
+        args,
         inputs["spark"],
         settings,
         run=settings.run_id,

@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import storage
 from spark_jobs.background import BackgroundWork
-from spark_jobs.contract import NEEDS_LIKE_SCALES, Step, TrainArgs
+from spark_jobs.contract import NEEDS_LIKE_SCALES, TRAIN_PARTS, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import (
@@ -38,6 +38,7 @@ from spark_jobs.estimator import (
     with_choice,
     with_class_weights,
 )
+from spark_jobs.evaluation.judging import estimates
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
@@ -49,7 +50,7 @@ from spark_jobs.features import (
 )
 from spark_jobs.result import Result
 from spark_jobs.scorecard import build_scorecard
-from spark_jobs.split import LABEL, is_small, read_set
+from spark_jobs.split import LABEL, ROW_HASH, is_small, read_set
 
 THRESHOLD_BINS = 1000
 """The decision threshold is one of k / THRESHOLD_BINS."""
@@ -174,6 +175,8 @@ def read_rows(session: SparkSession, args: TrainArgs, preprocessed: Result, feat
     train, validation = (
         read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight) for name in names
     )
+    if args.train_parts < TRAIN_PARTS:  # the row's hash decides, so a larger sample holds the smaller ones
+        train = train.where(F.pmod(F.col(ROW_HASH), F.lit(TRAIN_PARTS)) < args.train_parts)
     both = train.unionByName(validation) if args.tune_uri else None
     if both is not None and is_small(preprocessed.rows_in):
         both = both.coalesce(1)
@@ -293,6 +296,12 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         small=is_small(preprocessed.rows_in),
     )
     fitted = fit(rows.train, rows.validation, args, rows.shape, both=rows.both)
+    judge = None
+    if (
+        rows.both is None
+    ):  # else the model has seen the validation rows. Judged while it is saved, which is mostly waiting
+        work = partial(estimates, fitted.model.transform(rows.validation), rows.shape.classes)
+        judge = BackgroundWork(work, small=is_small(preprocessed.rows_in))
     encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
@@ -330,5 +339,6 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
             "model_columns": columns,
             "classifier": classifier,
         }
+        | ({"validation_metrics": judge.value()} if judge else {})
         | (tuning.facts if tuning else {}),
     )

@@ -22,13 +22,13 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
-from spark_jobs.contract import HYPERBAND, JOURNAL, NO_STOP, Step, TrainArgs, TuneArgs
+from spark_jobs.contract import HYPERBAND, JOURNAL, KATIB, NO_STOP, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
 from spark_jobs.result import Result
 from spark_jobs.split import read_set
-from spark_jobs.trials import Trial, best_of, document_of, loss, read_trials
-from spark_jobs.tuning.fitting import MULTICLASS, Rows, folds, growing, run_trial, whole
+from spark_jobs.trials import Trial, best_of, document_of, loss, objective_of, read_trials, warnings_of
+from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
 
 if TYPE_CHECKING:
     from spark_jobs.tuning.proposals import Proposals
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 TRIALS, BEST = "trials.json", "best.json"
 FAILURES_IN_A_ROW = 3
 """After so many failed trials in a row the step fails: the cause is then not a single choice of settings."""
-WORTH = 0.001
-"""A gain in the objective below this is no gain, and a warning says so."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         | ({"gain": gain} if math.isfinite(gain) else {}),
         inputs={"preprocess_uri": preprocessed.digest},
         digest=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
-        warnings=warnings_of(trials, objective, gain, untuned),
+        warnings=warnings_of(trials, objective, untuned),
     )
 
 
@@ -120,8 +118,12 @@ def check(args: TuneArgs, features: dict[str, Any]) -> None:
     """Checks the search against the table.
 
     Raises:
-        InputError: an estimator cannot be fitted to these classes, or folds would mix rows that have an order.
+        InputError: an estimator cannot be fitted to these classes, folds would mix rows that have an order, or the search is for Katib.
     """
+    if args.tuner == KATIB:
+        raise InputError(
+            f"{flag('tuner')}={KATIB} is carried out by a task or a command on a cluster, not by this step; leave it out"
+        )
     for estimator in args.space():
         find_estimator(estimator).check(
             TrainArgs(preprocess_uri="", output_uri="", estimator=estimator), features["labels"]
@@ -130,23 +132,6 @@ def check(args: TuneArgs, features: dict[str, Any]) -> None:
         raise InputError(
             f"{flag('folds')}={args.folds}: the rows are split in their order, and folds would judge rows by later ones; leave it out"
         )
-
-
-def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
-    """Returns the metric by which trials are compared.
-
-    Raises:
-        InputError: it is for two classes, and the label has more.
-    """
-    if len(labels) == 2:
-        return "areaUnderROC" if args.objective == "auto" else args.objective
-    if args.objective == "auto":
-        return "logLoss"
-    if args.objective not in MULTICLASS:
-        raise InputError(
-            f"{flag('objective')}={args.objective} is for two classes, the label has {len(labels)}; use {', '.join(MULTICLASS)}"
-        )
-    return args.objective
 
 
 def open_journal(args: TuneArgs, objective: str, data_digest: str) -> Journal:
@@ -230,19 +215,3 @@ def progress_line(algorithm: str, own: Sequence[Trial], left: int, objective: st
         f"{algorithm}, trial {len(own)} of {len(own) + left}: {trial.estimator} {dict(trial.settings)}: {value}, {trial.seconds:.1f} s; "
         f"{so_far}about {seconds:.0f} s left"
     )
-
-
-def warnings_of(trials: Sequence[Trial], objective: str, gain: float, untuned: Trial) -> tuple[str, ...]:
-    """Returns warnings about failed trials, and about a search that has gained nothing."""
-    failed = [trial for trial in trials if trial.error]
-    found = []
-    if failed:
-        found.append(
-            f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
-        )
-    if gain < WORTH:
-        found.append(
-            f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
-            f"{untuned.estimator}, and the best trial is better by {max(gain, 0.0):.4f}"
-        )
-    return tuple(found)

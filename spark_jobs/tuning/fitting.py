@@ -7,23 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.contract import TrainArgs
+from spark_jobs.contract import GROWTH, TRAIN_PARTS, TrainArgs
 from spark_jobs.estimator import Shape, find_estimator, with_class_weights
-from spark_jobs.evaluation.judging import count_predictions
-from spark_jobs.evaluation.metrics import binary_estimates
+from spark_jobs.evaluation.judging import estimates
 from spark_jobs.features import FEATURES
 from spark_jobs.split import LABEL, ROW_HASH
 from spark_jobs.trials import Trial
-
-MULTICLASS = ("logLoss", "accuracy", "f1")
-"""The objectives for a label of more than two classes."""
-PARTS = 9
-"""A growing sample has 1, 3 and all of so many parts of the train rows."""
-GROWTH = (1, 3, PARTS)
 
 
 @dataclass(frozen=True)
@@ -86,9 +78,10 @@ def folds(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: 
 
 def growing(train: DataFrame, validation: DataFrame, shape: Shape, class_weights: str) -> Rows:
     """Returns the rows of trials that are fitted on growing samples of the train rows; each sample holds the smaller ones."""
-    part = F.pmod(F.col(ROW_HASH), F.lit(PARTS))
+    part = F.pmod(F.col(ROW_HASH), F.lit(TRAIN_PARTS))
     portions = [
-        Portion(f"{parts}/{PARTS} of the train rows", parts, train.where(part < parts), validation) for parts in GROWTH
+        Portion(f"{parts}/{TRAIN_PARTS} of the train rows", parts, train.where(part < parts), validation)
+        for parts in GROWTH
     ]
     return Rows(portions, shape, class_weights)
 
@@ -136,15 +129,7 @@ def judge_fit(portion: Portion, rows: Rows, estimator: str, settings: Mapping[st
     args = TrainArgs(preprocess_uri="", output_uri="", estimator=estimator, **settings)
     kind = find_estimator(estimator).build(args, rows.shape).setFeaturesCol(FEATURES).setLabelCol(LABEL)
     model = with_class_weights(kind, rows.class_weights, estimator).fit(portion.train)
-    return metrics_of(model.transform(portion.judged), rows.shape.classes)
-
-
-def metrics_of(predictions: DataFrame, classes: int) -> dict[str, float]:
-    """Computes the metrics of predicted rows with the columns label, probability, prediction and row_hash."""
-    if classes == 2:
-        return binary_estimates(count_predictions(predictions)[0])
-    judge = MulticlassClassificationEvaluator(labelCol=LABEL)
-    return {name: float(judge.evaluate(predictions, {judge.metricName: name})) for name in MULTICLASS}
+    return estimates(model.transform(portion.judged), rows.shape.classes)
 
 
 def mean_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -21,7 +21,7 @@ import pytest
 
 from spark_jobs import storage
 from spark_jobs.arguments import Argument, Role
-from spark_jobs.contract import ARGUMENTS, ESTIMATORS, Step, estimators_with
+from spark_jobs.contract import ARGUMENTS, ESTIMATORS, KatibArgs, Step, estimators_with
 from spark_jobs.errors import InputError
 
 Outcome = Callable[["Ended"], Any]
@@ -199,6 +199,7 @@ CASES: dict[Step, dict[str, Case]] = {
     },
     Step.TRAIN: {
         "reg_param": Case(0.5, size, fewer),
+        "train_parts": Case(3, probabilities, other),
         "elastic_net_param": Case(1.0, zeros, more, PENALTY),
         "max_iter": Case(1, iterations, is_now(1)),
         "tol": Case(0.5, iterations, fewer),
@@ -224,6 +225,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "example_rows": Case(3, lambda ended: ended.document("verdict.json")["examples"], is_now(3), NAMED),
     },
     Step.TUNE: {
+        "tuner": Case("katib", is_refused, is_now(True)),  # another program carries it out
         "estimators": Case("decision_tree", tried("estimator"), is_now(["decision_tree"] * 3), FEW),
         "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
         "algorithm": Case("random", tried("settings"), other, {"trials": 7}),  # tpe's first five are random as well
@@ -266,7 +268,9 @@ def case_of(step: Step, name: str) -> Case | None:
     return CASES.get(step, {}).get(name) or (hyperparameter_case(item) if step is Step.TRAIN else None)
 
 
-SETTABLE = [(step, name) for step in Step for name in settable(step)]
+FOR_KATIB = set(KatibArgs.settings()) - {"tuner"}
+"""Settings that show in the Experiment: tests/kfp_pipeline/runtime/katib/test_experiment.py."""
+SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in FOR_KATIB]
 
 
 @pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])

@@ -325,7 +325,7 @@ def _single_settings(change: Mapping[str, Any], path: str = "") -> Iterator[tupl
 
 def _validate(application: Document, what: str) -> None:
     """Checks names and types of fields by the operator's schema, and amounts of memory by the JVM's syntax."""
-    if wrong := _not_json(application, ""):
+    if wrong := not_json(application, ""):
         raise InputError(f"{what} is not valid: {wrong}; put it in quotes")
     try:
         typed = SparkV1beta2SparkApplication.from_dict(application)
@@ -336,7 +336,7 @@ def _validate(application: Document, what: str) -> None:
     except (TypeError, AttributeError, ValueError) as error:  # a scalar where the schema wants a list or a mapping
         raise InputError(f"{what} is not valid: {error}") from error
     assert typed is not None
-    unknown = _unknown_field(application, typed.to_dict(), "")
+    unknown = unknown_field(application, typed.to_dict(), "")
     if unknown:
         raise InputError(f"{what} is not valid: unknown field {unknown}; check its spelling")
     for role in ("driver", "executor"):
@@ -346,31 +346,31 @@ def _validate(application: Document, what: str) -> None:
                 raise InputError(f"{what} is not valid: {role}.{name} is {amount!r}; write it like 512m or 4g")
 
 
-def _not_json(given: Any, path: str) -> str:
+def not_json(given: Any, path: str) -> str:
     """Describes the first key or value for which JSON has no type, such as a date, which YAML makes of 2026-01-31."""
     if isinstance(given, Mapping):
         odd = next((name for name in given if not isinstance(name, str)), None)
         if odd is not None:
             return f"{path}{odd} is a name that is no text"
-        return next((found for name, value in given.items() if (found := _not_json(value, f"{path}{name}."))), "")
+        return next((found for name, value in given.items() if (found := not_json(value, f"{path}{name}."))), "")
     if isinstance(given, list):
-        return next((found for n, value in enumerate(given) if (found := _not_json(value, f"{path}{n}."))), "")
+        return next((found for n, value in enumerate(given) if (found := not_json(value, f"{path}{n}."))), "")
     known = given is None or isinstance(given, str | int | float | bool)
     return "" if known else f"{path.rstrip('.')} is {given!r}"
 
 
-def _unknown_field(given: Any, known: Any, path: str) -> str:
+def unknown_field(given: Any, known: Any, path: str) -> str:
     """Finds the first field that the schema does not have: the typed model has dropped it from `known`."""
     if isinstance(given, dict) and isinstance(known, dict):
         for key, value in given.items():
             if key not in known and value not in (None, {}, []):
                 return f"{path}{key}"
-            found = _unknown_field(value, known.get(key), f"{path}{key}.")
+            found = unknown_field(value, known.get(key), f"{path}{key}.")
             if found:
                 return found
     if isinstance(given, list) and isinstance(known, list):
         for number, (left, right) in enumerate(zip(given, known, strict=False)):
-            found = _unknown_field(left, right, f"{path}{number}.")
+            found = unknown_field(left, right, f"{path}{number}.")
             if found:
                 return found
     return ""
