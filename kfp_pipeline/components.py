@@ -124,9 +124,11 @@ def train(
     layers: int = 1,
     units: int = 8,
     solver: str = "l-bfgs",
+    tune_uri: str = "",
     estimator: str = "logistic_regression",
     class_weights: str = "none",
     threshold_rule: str = "max_f1",
+    train_parts: int = 9,
 ) -> str:
     """Fits an estimator on the train rows and chooses the decision threshold on the validation rows.
 
@@ -150,9 +152,11 @@ def train(
         units: number of units of each hidden layer, 1 to 512 (mlp).
         solver: optimiser: l-bfgs, or gd for gradient descent with step_size (mlp).
         preprocess_uri: output of preprocess.
+        tune_uri: output of tune; empty: the settings are those given; else they are the best of the search, and the fit takes the validation rows, too.
         estimator: kind of model.
         class_weights: balanced: rows are weighted so that all classes count the same in the fit.
         threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
+        train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         code_version: version of the steps' code, so that KFP's cache knows it.
@@ -197,6 +201,50 @@ def evaluate(
 
 
 @dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
+def promote(
+    load_uri: str,
+    preprocess_uri: str,
+    train_uri: str,
+    evaluate_uri: str,
+    spark: str,
+    spark_settings: dict,
+    task_config: dsl.TaskConfig,
+    promotion: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    verdict: dsl.Output[dsl.Markdown],
+    model_name: str = "",
+    registry_uri: str = "",
+    rules_uri: str = "",
+    compare_by: str = "areaUnderROC",
+    min_test_rows: int = 30,
+    max_balance_shift: float = 0.1,
+    example_rows: int = 20,
+) -> str:
+    """Registers the model and makes it the champion if the gate lets it; a refusal is a normal end.
+
+    Args:
+        load_uri: output of load.
+        preprocess_uri: output of preprocess.
+        train_uri: output of train.
+        evaluate_uri: output of evaluate.
+        model_name: name of the model in the registry; empty: the model is not promoted.
+        registry_uri: directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY.
+        rules_uri: TOML file with the bounds of the metrics, as for the gate; empty: no bounds.
+        compare_by: metric in which the model must not be worse than the champion.
+        min_test_rows: smallest number of test rows of each class.
+        max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
+        example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("promote", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def tune(
     preprocess_uri: str,
     spark: str,
@@ -205,21 +253,41 @@ def tune(
     task_config: dsl.TaskConfig,
     tuning: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    tuner: str = "optuna",
+    parallel_trials: int = 3,
+    max_failed_trials: int = 3,
+    goal: str = "",
+    retain_trials: bool = False,
+    resume_policy: str = "Never",
     estimators: str = "logistic_regression",
     search: str = "",
+    class_weights: str = "none",
     algorithm: str = "tpe",
     trials: int = 20,
+    patience: int = 0,
+    folds: int = 1,
+    early_stopping: str = "none",
     objective: str = "auto",
     search_seed: int = 42,
 ) -> str:
     """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows.
 
     Args:
+        tuner: what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own.
+        parallel_trials: number of trials at one time (katib), 1 to 1000.
+        max_failed_trials: number of failed trials with which the search fails (katib), 1 to 10000.
+        goal: value of the objective with which the search ends (katib); empty: it ends after all trials.
+        retain_trials: keep the Jobs of ended trials (katib).
+        resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
         preprocess_uri: output of preprocess.
         estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
-        search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
-        algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random.
-        trials: number of trials, 1 to 10000.
+        search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+        class_weights: balanced: rows are weighted so that all classes count the same in the fits.
+        algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
+        trials: number of trials of each algorithm, 1 to 10000.
+        patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
+        folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
+        early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
         objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
         search_seed: seed of the search, 0 to 2^32 - 1.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -249,7 +317,7 @@ def predict(
     header: str = "auto",
     max_rejected_fraction: float = 0.01,
     predictions_uri: str = "",
-    keep: str = "*",
+    keep_columns: str = "*",
     all_probabilities: bool = False,
 ) -> str:
     """Scores a table with a trained model: batch scoring.
@@ -261,9 +329,9 @@ def predict(
         encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
         header: whether the first row holds the column names; auto: detected.
         max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
-        model_uri: the model: the output of train, or the folder of a version in a registry.
+        model_uri: the model: the output of train, or in a registry the folder of a version, or that of a model, which means its champion.
         predictions_uri: directory that keeps the predictions of all runs, where a file that is scored already is not scored again; empty: output_uri.
-        keep: columns of the table that the predictions keep, separated by commas, as they are in the table; *: all; empty: none.
+        keep_columns: columns of the table that the predictions keep, separated by commas, as they are in the table; *: all; empty: none.
         all_probabilities: write the probability of each class, not only of the positive one.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
@@ -305,7 +373,7 @@ def drift(
         encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
         header: whether the first row holds the column names; auto: detected.
         max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
-        model_uri: the model: the output of train, or the folder of a version in a registry.
+        model_uri: the model: the output of train, or in a registry the folder of a version, or that of a model, which means its champion.
         psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
         share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
         significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.

@@ -15,6 +15,8 @@ from pathlib import Path
 from spark_jobs.errors import InputError
 
 PREFIX = "SPARK_KFP_"
+TRIAL = "TRIAL"
+"""The variable, after the prefix, in which a trial's Job gets its plan; it is no setting."""
 OBJECT_STORE = "spark-kfp-object-store"
 """Name of the Secret with the object store's credentials and of the ConfigMap with its endpoint; see spark-operator/."""
 NODE_LOST_SECONDS = 350
@@ -46,6 +48,7 @@ class Settings:
         run: folder of the run on this machine that this process belongs to; empty if it belongs to none.
         share_session: whether the steps of a run share one Spark session, if the data are small; if not, each step starts its own.
         run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
+        registry: directory or object store URI of the model registry.
         cache: directory of the class-data archive; it may be deleted at any time.
         reuse: whether a step is reused instead of executed if its inputs, data and code are the same as before.
         driver_memory_mib: heap of the driver; 2 GiB is enough for ten million rows of the bank data.
@@ -62,6 +65,7 @@ class Settings:
     run: str = ""
     share_session: bool = True
     run_id: str = ""
+    registry: str = "models"
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True
     driver_memory_mib: int = 2048
@@ -139,6 +143,11 @@ class KfpSettings:
 def java_environment() -> dict[str, str]:
     """Returns JAVA_HOME and PATH, as far as they are set, for the search for Java."""
     return {name: os.environ[name] for name in ("JAVA_HOME", "PATH") if name in os.environ}
+
+
+def trial_plan() -> str:
+    """Returns what a trial of a search by Katib has to know, as its Job passes it on (`runtime.katib.trial_plan`); empty outside of one."""
+    return os.environ.get(PREFIX + TRIAL, "")
 
 
 def _parse(name: str, text: str, kind: type) -> object:

@@ -68,11 +68,13 @@ class Argument:
         allowed: the values that `check` or `choices` allow, in words, for the error message.
         choices: all allowed values, if they can be listed.
         search: the values that a hyperparameter search tries; None for settings that are not tuned.
+        chosen_by: the step that chooses the value instead of the user, in a pipeline that has this step; empty for most.
         step: for the role FROM_STEP, the step whose output it is.
         artifact: for the role OUTPUT, the name of the KFP output artifact.
         kind: for the role OUTPUT, the type of the KFP artifact, such as `Dataset`.
         parts: for an output directory, the files and folders that the step writes there beside the result document; it removes no others.
         file: for an output file, its default name.
+        unfinished: for an output directory, the file that keeps what the step has done until it ends; a repeated one goes on from it.
     """
 
     name: str = ""
@@ -84,11 +86,13 @@ class Argument:
     allowed: str = ""
     choices: tuple[str, ...] = ()
     search: SearchRange | None = None
+    chosen_by: str = ""
     step: str = ""
     artifact: str = ""
     kind: str = ""
     parts: tuple[str, ...] = ()
     file: str = ""
+    unfinished: str = ""
 
     @property
     def needed(self) -> bool:
@@ -133,16 +137,27 @@ def given(about: str, default: str | None = None) -> Any:
     return _field(default, Argument(about=about, role=Role.GIVEN))
 
 
-def from_step(step: str) -> Any:
-    """Declares the URI of another step's main output as an input."""
-    return _field(None, Argument(about=f"output of {step}", role=Role.FROM_STEP, step=str(step)))
+def from_step(step: str, *, optional: str = "") -> Any:
+    """Declares the URI of another step's main output as an input; with `optional`, what an empty one means, it may be left out."""
+    about = f"output of {step}" + (f"; empty: {optional}" if optional else "")
+    return _field("" if optional else None, Argument(about=about, role=Role.FROM_STEP, step=str(step)))
 
 
-def output(kind: str, about: str, *, artifact: str, parts: Sequence[str] = (), file: str = "") -> Any:
+def output(
+    kind: str, about: str, *, artifact: str, parts: Sequence[str] = (), file: str = "", unfinished: str = ""
+) -> Any:
     """Declares the URI of an output: a directory that gets `parts`, or a `file`; for the parameters see `Argument`."""
     return _field(
         None,
-        Argument(about=about, role=Role.OUTPUT, kind=kind, artifact=artifact, parts=tuple(parts), file=file),
+        Argument(
+            about=about,
+            role=Role.OUTPUT,
+            kind=kind,
+            artifact=artifact,
+            parts=tuple(parts),
+            file=file,
+            unfinished=unfinished,
+        ),
     )
 
 
@@ -161,6 +176,10 @@ class StepArgs:
     REUSED_BY_DATA: ClassVar[bool] = False
     """Whether the step's task looks up the version of the data, takes over what an earlier run made of the same data with the same code,
     and tells the later tasks the version of the code."""
+    REUSABLE: ClassVar[bool] = True
+    """Whether a run on one machine may reuse the output of an earlier run of the step, if inputs, data and code are the same."""
+    RUNS_IF: ClassVar[str] = ""
+    """Name of the setting without which a pipeline leaves the step out; empty: it always runs."""
 
     def __init_subclass__(cls) -> None:
         for name, kind in inspect.get_annotations(cls).items():
@@ -223,7 +242,7 @@ def from_argv(kind: type[Args], argv: Sequence[str], prog: str | None = None) ->
 
 def argument_parser(kind: type[StepArgs], prog: str | None = None) -> argparse.ArgumentParser:
     """Creates a parser for a step's command line; its help shows each field's meaning, range and default."""
-    parser = _Parser(prog=prog, description=(kind.__doc__ or "").strip(), allow_abbrev=False)
+    parser = RaisingParser(prog=prog, description=(kind.__doc__ or "").strip(), allow_abbrev=False)
     add_arguments(parser, kind.arguments())
     return parser
 
@@ -245,7 +264,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[Argument]
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class RaisingParser(argparse.ArgumentParser):
     """Raises an InputError where argparse would end the process, so that the caller reports the error."""
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:

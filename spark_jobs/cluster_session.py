@@ -20,9 +20,9 @@ from typing import Any
 
 from spark_jobs import object_store, storage
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
-from spark_jobs.failure_reasons import describe_failure, write_termination_message
+from spark_jobs.failure_reasons import describe_failure
 from spark_jobs.object_names import is_object_store_uri
-from spark_jobs.result import Failure
+from spark_jobs.result import Failure, write_termination_message
 from spark_jobs.session import build_session, local_checkpoints
 from spark_jobs.session_requests import (
     ENDED,

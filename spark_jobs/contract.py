@@ -9,6 +9,7 @@ To add a hyperparameter, add one `setting` here, use it in its estimator, and ru
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ class Step(StrEnum):
     PREPROCESS = "preprocess"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    PROMOTE = "promote"
     TUNE = "tune"
     PREDICT = "predict"
     DRIFT = "drift"
@@ -47,16 +49,33 @@ REPORT_URI = "report_uri"
 """The output of a step that writes an HTML report for people."""
 DATA_URI, SPECIFICATION_URI, MODEL_URI = "data_uri", "specification_uri", "model_uri"
 """The inputs from outside that the commands take as DATA, as --spec and as --model-uri, which may also name a run on this machine."""
+MASTER_VARIABLE = "SPARK_KFP_MASTER"
+"""Environment variable of a driver on the cluster: the master URL of the step's session, instead of that of spark-submit."""
 LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
 """URI schemes of the object store. All three mean the same store: S3's own, that of Hadoop's S3A, and that of KFP's artifacts."""
+VERDICT_NAME = "verdict.json"
+"""What the gate said to a candidate, written by the step promote."""
 SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
 CLASS_WEIGHTS = ("none", "balanced")
-ALGORITHMS = ("tpe", "random")
+RANDOM, GRID, TPE, CMAES, BAYESIAN, HYPERBAND = ALGORITHMS = (
+    "random", "grid", "tpe", "cmaes", "bayesianoptimization", "hyperband",
+)  # fmt: skip
+"""The algorithms of a search, by the names that Katib has for them."""
+NO_STOP, MEDIAN = EARLY_STOPPING = ("none", "medianstop")
+OPTUNA, KATIB = TUNERS = ("optuna", "katib")
+RESUME_POLICIES = ("Never", "LongRunning", "FromVolume")
+"""Katib's words for whether a search that has ended may be given more trials."""
+TRAIN_PARTS, GROWTH = 9, (1, 3, 9)
+"""A search that judges its trials before they have all rows gives them so many of `TRAIN_PARTS` parts of the train rows."""
+JOURNAL = "journal.json"
+"""The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
+MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
+"""The objectives for a label of more than two classes."""
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """The metrics of which a smaller value is better."""
 AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
@@ -64,6 +83,14 @@ FEATURE_SUBSETS = ("auto", "all", "sqrt", "log2", "onethird")
 SOLVERS = ("l-bfgs", "gd")
 HEADERS = ("auto", "yes", "no")
 SMALL_CLASSES = ("merge", "drop")
+
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""A model's name is a folder of the registry and a part of the server's URLs."""
+
+
+def _model_name(value: str) -> bool:
+    return not value or bool(MODEL_NAME.fullmatch(value))
 
 
 def _character(value: str) -> bool:
@@ -92,6 +119,13 @@ def _positive(value: float) -> bool:
 
 def _not_negative(value: float) -> bool:
     return 0.0 <= value < float("inf")
+
+
+def _is_finite_number(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,6 +429,10 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
     REUSED_BY_KFP: ClassVar[bool] = True
 
     preprocess_uri: str = from_step(Step.PREPROCESS)
+    tune_uri: str = from_step(
+        Step.TUNE,
+        optional="the settings are those given; else they are the best of the search, and the fit takes the validation rows, too",
+    )
     estimator: str = setting("logistic_regression", "kind of model", choices=tuple(ESTIMATORS))
     class_weights: str = setting(
         "none", "balanced: rows are weighted so that all classes count the same in the fit", choices=CLASS_WEIGHTS
@@ -404,11 +442,17 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         "what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5",
         choices=THRESHOLD_RULES,
     )
+    train_parts: int = setting(
+        TRAIN_PARTS,
+        f"number of parts, of {TRAIN_PARTS}, of the train rows on which the model is fitted, 1 to {TRAIN_PARTS}; for a search's trials",
+        check=lambda value: 1 <= value <= TRAIN_PARTS,
+        allowed=f"1 to {TRAIN_PARTS}",
+    )
     output_uri: str = output(
         "Model",
         "directory for model/, scorecard.json, reference.json and result.json",
         artifact="model",
-        parts=("model", "model_without_known_afterwards", "scorecard.json", "reference.json"),
+        parts=("model", "model_untuned", "model_without_known_afterwards", "scorecard.json", "reference.json"),
     )
 
     @classmethod
@@ -416,13 +460,21 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
         """Returns the arguments; the meaning of an estimator's setting names the estimators that have it."""
         found = super().arguments(*roles)
         owners = {item.name: estimators_with(item.name) for item in found}
-        return tuple(
+        named = tuple(
             replace(item, about=f"{item.about} ({', '.join(owners[item.name])})") if owners[item.name] else item
             for item in found
+        )
+        return tuple(
+            replace(item, chosen_by=Step.TUNE) if owners[item.name] or item.name == "estimator" else item
+            for item in named
         )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tune_uri:
+            for item in self.arguments(Role.SETTING):
+                if item.chosen_by == Step.TUNE and getattr(self, item.name) != item.default:
+                    raise InputError(f"{flag(item.name)}: {Step.TUNE} chooses it; leave it out, or {flag('tune_uri')}")
         for name, default in self.settings().items():
             owners = estimators_with(name)
             if owners and self.estimator not in owners and getattr(self, name) != default:
@@ -438,7 +490,50 @@ class TrainArgs(MlpArgs, GbtArgs, LogisticRegressionArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneArgs(StepArgs):
+class KatibArgs(StepArgs):
+    """Settings of a search that Katib carries out on a cluster."""
+
+    tuner: str = setting(
+        OPTUNA,
+        "what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own",
+        choices=TUNERS,
+    )
+    parallel_trials: int = setting(
+        3,
+        "number of trials at one time (katib), 1 to 1000",
+        check=lambda value: 1 <= value <= 1000,
+        allowed="1 to 1000",
+    )
+    max_failed_trials: int = setting(
+        3,
+        "number of failed trials with which the search fails (katib), 1 to 10000",
+        check=lambda value: 1 <= value <= 10_000,
+        allowed="1 to 10000",
+    )
+    goal: str = setting(
+        "",
+        "value of the objective with which the search ends (katib); empty: it ends after all trials",
+        check=lambda value: not value or _is_finite_number(value),
+        allowed="a number, or empty",
+    )
+    retain_trials: bool = setting(False, "keep the Jobs of ended trials (katib)")
+    resume_policy: str = setting(
+        RESUME_POLICIES[0],
+        "whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume",
+        choices=RESUME_POLICIES,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, default in KatibArgs.settings().items():
+            if self.tuner != KATIB and getattr(self, name) != default:
+                raise InputError(
+                    f"{flag(name)} is for {flag('tuner')}={KATIB}, and {flag('tuner')} is {self.tuner}: leave one of them out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneArgs(KatibArgs):
     """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows."""
 
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
@@ -451,16 +546,40 @@ class TuneArgs(StepArgs):
     search: str = setting(
         "",
         "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
-        "its default",
+        "its default; a NAME alone keeps its range, and then no other settings are searched",
+    )
+    class_weights: str = setting(
+        "none", "balanced: rows are weighted so that all classes count the same in the fits", choices=CLASS_WEIGHTS
     )
     algorithm: str = setting(
-        "tpe", "how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random", choices=ALGORITHMS
+        "tpe",
+        "how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or "
+        "hyperband (on growing samples of the train rows); several, separated by commas, are compared",
     )
     trials: int = setting(
         20,
-        "number of trials, 1 to 10000",
+        "number of trials of each algorithm, 1 to 10000",
         check=lambda value: 1 <= value <= 10_000,
         allowed="1 to 10000",
+    )
+    patience: int = setting(
+        0,
+        "the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials",
+        check=lambda value: 0 <= value <= 10_000,
+        allowed="0 to 10000",
+    )
+    folds: int = setting(
+        1,
+        "1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged "
+        "by a fit on the others",
+        check=lambda value: 1 <= value <= 20,
+        allowed="1 to 20",
+    )
+    early_stopping: str = setting(
+        NO_STOP,
+        "medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier "
+        "trials there, ends",
+        choices=EARLY_STOPPING,
     )
     objective: str = setting(
         "auto",
@@ -475,11 +594,60 @@ class TuneArgs(StepArgs):
         "directory for trials.json, best.json and result.json",
         artifact="tuning",
         parts=("trials.json", "best.json"),
+        unfinished=JOURNAL,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.space()
+        space = self.space()
+        algorithms = self.algorithms()
+        if CMAES in algorithms and (len(space) > 1 or len(space[next(iter(space))]) < 2):
+            raise InputError(
+                f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
+                "another algorithm"
+            )
+        self._check_for_katib(algorithms)
+        if HYPERBAND in algorithms and self.folds > 1:
+            raise InputError(
+                f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+            )
+
+    def _check_for_katib(self, algorithms: list[str]) -> None:
+        """Refuses what Katib has not, and a hyperband that could not begin.
+
+        Raises:
+            InputError: the search is for Katib, and it cannot carry it out.
+        """
+        if self.tuner != KATIB:
+            return
+        for name, default in (("folds", 1), ("patience", 0)):
+            if getattr(self, name) != default:
+                raise InputError(
+                    f"{flag(name)}={getattr(self, name)} is for {flag('tuner')}={OPTUNA}; leave one of them out"
+                )
+        # Katib's default keeps a third of the trials in each round: as many begin at one time as there are parts of the rows.
+        if HYPERBAND in algorithms and min(self.parallel_trials, self.trials) < TRAIN_PARTS:
+            raise InputError(
+                f"{flag('parallel_trials')}={self.parallel_trials} {flag('trials')}={self.trials}: Katib's {HYPERBAND} compares "
+                f"{TRAIN_PARTS} trials at one time; make both at least {TRAIN_PARTS}, with room for them in the namespace's quota, or take "
+                "another algorithm"
+            )
+
+    def algorithms(self) -> list[str]:
+        """Returns the algorithms of the search, in the order in which they are named.
+
+        Raises:
+            InputError: there is no such algorithm, or one is named twice.
+        """
+        names = [name.strip() for name in self.algorithm.split(",")]
+        for place, name in enumerate(names):
+            if name not in ALGORITHMS:
+                raise InputError(
+                    f"{flag('algorithm')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
+                )
+            if name in names[:place]:
+                raise InputError(f"{flag('algorithm')}: {name} is named twice")
+        return names
 
     def space(self) -> dict[str, dict[str, tuple[str, SearchRange]]]:
         """Returns what is searched: by estimator and name of a setting its type, `int` or `float`, and its range.
@@ -493,6 +661,7 @@ class TuneArgs(StepArgs):
                 f"{flag('estimators')}: there is no estimator {unknown[0]!r}; choose among {', '.join(ESTIMATORS)}"
             )
         given = parse_search(self.search)
+        only = None in given.values()
         settings = {name: {item.name: item for item in ESTIMATORS[name].arguments(Role.SETTING)} for name in names}
         for name, wanted in given.items():
             owners = [
@@ -500,12 +669,18 @@ class TuneArgs(StepArgs):
             ]
             if not owners:
                 raise InputError(f"{flag('search')}: {name} is no number among the settings of {' or '.join(names)}")
-            for value in (wanted.low, wanted.high):
+            if wanted is None and not any(found[name].search for found in settings.values() if name in found):
+                raise InputError(f"{flag('search')}: {name} has no range of its own; write {name}=LOW:HIGH")
+            for value in (wanted.low, wanted.high) if wanted else ():
                 if owners[0].type == "int" and not value.is_integer():
                     raise InputError(f"{flag('search')}: {name} is a whole number, and {value} is none")
                 owners[0].validate(int(value) if owners[0].type == "int" else value)
         ranges = {
-            name: {item.name: given.get(item.name) or item.search for item in found.values()}
+            name: {
+                item.name: given.get(item.name) or item.search
+                for item in found.values()
+                if not only or item.name in given
+            }
             for name, found in settings.items()
         }
         return {
@@ -544,17 +719,75 @@ class EvaluateArgs(StepArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromoteArgs(StepArgs):
+    """Registers the model and makes it the champion if the gate lets it; a refusal is a normal end."""
+
+    # Neither KFP's cache nor an earlier run replaces this step: the pointer may have moved since.
+    REUSABLE: ClassVar[bool] = False
+    RUNS_IF: ClassVar[str] = "model_name"
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics", "verdict": "Markdown"}
+
+    load_uri: str = from_step(Step.LOAD)
+    preprocess_uri: str = from_step(Step.PREPROCESS)
+    train_uri: str = from_step(Step.TRAIN)
+    evaluate_uri: str = from_step(Step.EVALUATE)
+    model_name: str = setting(
+        "",
+        "name of the model in the registry; empty: the model is not promoted",
+        check=_model_name,
+        allowed="up to 63 letters, digits, _, - and ., the first a letter or digit",
+    )
+    registry_uri: str = setting(
+        "", "directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY"
+    )
+    rules_uri: str = setting("", "TOML file with the bounds of the metrics, as for the gate; empty: no bounds")
+    compare_by: str = setting(
+        "areaUnderROC", "metric in which the model must not be worse than the champion", choices=OBJECTIVES[1:]
+    )
+    min_test_rows: int = setting(
+        30,
+        "smallest number of test rows of each class",
+        check=lambda value: value >= 1,
+        allowed="a whole number of rows, at least 1",
+    )
+    max_balance_shift: float = setting(
+        0.1,
+        "largest change, 0 to 1, of the share of a class in the train rows since the champion",
+        check=_fraction,
+        allowed="0 to 1",
+    )
+    example_rows: int = setting(
+        20,
+        "number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000",
+        check=lambda value: 0 <= value <= 1000,
+        allowed="0 to 1000",
+    )
+    output_uri: str = output(
+        "Artifact", "directory for verdict.json and result.json", artifact="promotion", parts=(VERDICT_NAME,)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model_name and not self.registry_uri:
+            raise InputError(
+                f"--model-name={self.model_name} needs a registry: give --registry-uri, such as s3://BUCKET/models"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictArgs(TableArgs):
     """Scores a table with a trained model: batch scoring."""
 
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
 
-    model_uri: str = given("the model: the output of train, or the folder of a version in a registry")
+    model_uri: str = given(
+        "the model: the output of train, or in a registry the folder of a version, or that of a model, which means its champion"
+    )
     predictions_uri: str = given(
         "directory that keeps the predictions of all runs, where a file that is scored already is not scored again; empty: output_uri",
         "",
     )
-    keep: str = setting(
+    keep_columns: str = setting(
         "*",
         "columns of the table that the predictions keep, separated by commas, as they are in the table; *: all; empty: none",
     )
@@ -568,7 +801,9 @@ class DriftArgs(TableArgs):
 
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
 
-    model_uri: str = given("the model: the output of train, or the folder of a version in a registry")
+    model_uri: str = given(
+        "the model: the output of train, or in a registry the folder of a version, or that of a model, which means its champion"
+    )
     psi_limit: float = setting(
         0.2,
         "population stability index of a column or of the scores beyond which a significant change is an alarm, above 0",
@@ -599,6 +834,7 @@ ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
         Step.PREPROCESS: PreprocessArgs,
         Step.TRAIN: TrainArgs,
         Step.EVALUATE: EvaluateArgs,
+        Step.PROMOTE: PromoteArgs,
         Step.TUNE: TuneArgs,
         Step.PREDICT: PredictArgs,
         Step.DRIFT: DriftArgs,
@@ -628,7 +864,7 @@ class Pipeline:
         for place, step in enumerate(self.steps):
             before = self.steps[:place]
             for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
-                if item.step not in before:
+                if item.step not in before and (item.needed or item.step in self.steps):
                     raise TypeError(f"pipeline {self.name}: {step} reads {item.step}, which does not come before it")
             if ARGUMENTS[step].REUSED_BY_KFP and not any(ARGUMENTS[each].REUSED_BY_DATA for each in before):
                 raise TypeError(
@@ -638,7 +874,15 @@ class Pipeline:
     @property
     def kfp_name(self) -> str:
         """The pipeline's name on a KFP server, and the name of the folder that holds the outputs of its runs."""
-        return f"spark-kfp-{self.name}"
+        return f"spark-kfp-{self.name.replace('_', '-')}"
+
+    def arguments_of(self, step: Step, *roles: Role) -> list[Argument]:
+        """Returns the arguments of a step that are not chosen by another step of this pipeline, nor come from one that it lacks."""
+        return [
+            item
+            for item in ARGUMENTS[step].arguments(*roles)
+            if item.chosen_by not in self.steps and (not item.step or item.step in self.steps)
+        ]
 
     def inputs(self, *roles: Role) -> dict[str, Argument]:
         """Returns the inputs of a run by name: those from outside and the settings, or only those of the given roles.
@@ -648,9 +892,14 @@ class Pipeline:
         wanted = roles or (Role.GIVEN, Role.SETTING)
         found: dict[str, Argument] = {}
         for step in self.steps:
-            for item in ARGUMENTS[step].arguments(*wanted):
+            for item in self.arguments_of(step, *wanted):
                 found.setdefault(item.name, item)
         return found
+
+    def steps_of(self, values: Mapping[str, Any]) -> tuple[Step, ...]:
+        """Returns the steps that a run with these inputs has: a step with `RUNS_IF` only if that setting is given."""
+        conditions = {step: ARGUMENTS[step].RUNS_IF for step in self.steps}
+        return tuple(step for step, name in conditions.items() if not name or values.get(name))
 
     def check_settings(self, values: Mapping[str, Any]) -> None:
         """Checks the settings of all steps before the run starts, when the URIs of the outputs are not known yet.
@@ -661,10 +910,12 @@ class Pipeline:
         Raises:
             InputError: a setting is out of range, or two settings contradict each other.
         """
-        for step in self.steps:
+        for step in self.steps_of(values):
             kind = ARGUMENTS[step]
             defaults = kind.settings()
-            kind(**{name: values.get(name, defaults[name]) if name in defaults else "" for name in kind.names()})
+            edges = {item.name: item.step for item in self.arguments_of(step, Role.FROM_STEP)}
+            given = {name: values.get(name, defaults[name]) for name in defaults}
+            kind(**{**dict.fromkeys(kind.names(), ""), **given, **edges})
 
     def arguments_below(self, root: str, step: Step, values: Mapping[str, Any]) -> Any:
         """Returns the arguments of a step in a run that keeps all outputs below one URI, in a folder for each step.
@@ -679,7 +930,7 @@ class Pipeline:
         """
         kind = ARGUMENTS[step]
         made: dict[str, Any] = {name: values[name] for name in kind.names(Role.GIVEN, Role.SETTING) if name in values}
-        made |= {item.name: f"{root}/{item.step}" for item in kind.arguments(Role.FROM_STEP)}
+        made |= {item.name: f"{root}/{item.step}" for item in self.arguments_of(step, Role.FROM_STEP)}
         made |= {item.name: f"{root}/{item.file or step}" for item in kind.arguments(Role.OUTPUT)}
         return kind(**made)
 
@@ -687,9 +938,9 @@ class Pipeline:
 TRAINING = Pipeline(
     name="training",
     title="Train a Spark ML model",
-    about="Trains and evaluates a Spark ML model.",
+    about="Trains and evaluates a Spark ML model, and promotes it if a model name is given.",
     group="Training, with curves and report",  # a person opens it to see the report
-    steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE),
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE, Step.PROMOTE),
 )
 TUNING = Pipeline(
     name="tuning",
@@ -712,8 +963,15 @@ MONITORING = Pipeline(
     group="Monitoring, with report",
     steps=(Step.DRIFT,),
 )
+TUNED_TRAINING = Pipeline(
+    name="tuned_training",
+    title="Tune, then train a Spark ML model",
+    about="Searches the settings of a Spark ML model, trains it with the best ones, and evaluates it beside the untuned model.",
+    group="Tuned training, with curves and report",
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE, Step.TRAIN, Step.EVALUATE),
+)
 PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
-    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, SCORING, MONITORING)}
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING)}
 )
 
 

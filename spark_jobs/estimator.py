@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
 from pyspark.ml.classification import ProbabilisticClassificationModel, ProbabilisticClassifier
+from pyspark.sql import Column
+from pyspark.sql import functions as F
 
+from spark_jobs.arguments import flag
 from spark_jobs.contract import TrainArgs
+from spark_jobs.errors import InputError
+from spark_jobs.result import Result
+from spark_jobs.split import LABEL
+
+WEIGHT = "weight"
+"""Column with the weight of a row in the fit."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,37 @@ class Estimator(Protocol):
 def find_estimator(name: str) -> Estimator:
     """Returns the estimator with a name from the contract's `ESTIMATORS`."""
     return cast(Estimator, importlib.import_module(f"spark_jobs.estimators.{name}"))
+
+
+def with_class_weights(estimator: Any, class_weights: str, name: str) -> Any:
+    """Lets the estimator use the column of weights if `class_weights` asks for it.
+
+    Raises:
+        InputError: this kind of model takes no weights.
+    """
+    if class_weights == "none":
+        return estimator
+    if not estimator.hasParam("weightCol"):
+        raise InputError(f"{flag('class_weights')}={class_weights}: {name} takes no weights; leave it out")
+    return estimator.setWeightCol(WEIGHT)
+
+
+def class_weight(counts: dict[str, int], labels: list[str]) -> Column:
+    """Returns the weight of a row with which all classes count the same: rows / (classes * rows of the class)."""
+    rows = sum(counts.values())
+    weights = [rows / (len(labels) * counts[label]) for label in labels]
+    return F.array(*map(F.lit, weights))[F.col(LABEL).cast("int")]
+
+
+def fitted_args(fitted: Result) -> TrainArgs:
+    """Returns the arguments with which the model of a step train was fitted: its own, and the settings that tune has chosen."""
+    args = TrainArgs(**fitted.arguments)
+    return with_choice(args, fitted.facts["chosen"]) if fitted.facts.get("chosen") else args
+
+
+def with_choice(args: TrainArgs, choice: Mapping[str, Any]) -> TrainArgs:
+    """Returns the arguments with an estimator and its settings, such as those of best.json."""
+    return replace(args, tune_uri="", estimator=choice["estimator"], **choice["settings"])
 
 
 def coefficient_rows(

@@ -6,13 +6,11 @@ in one sentence, and the caller must know whether the input is wrong (exit code 
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,8 +19,6 @@ from spark_jobs.result import Failure
 
 log = logging.getLogger(__name__)
 
-TERMINATION_LOG = Path("/dev/termination-log")
-"""The file whose content Kubernetes shows as the container's termination message; it keeps at most 4,096 bytes."""
 STORAGE_ADVICE = {
     "No space left on device": "the disk{places} is full; free some space, then run again",
     "Disk quota exceeded": "the disk quota{places} is used up; free some space, then run again",
@@ -131,13 +127,3 @@ def java_cause(text: str) -> str:
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     first = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
     return ", caused by ".join(dict.fromkeys((*first[:1], *causes[-1:])))
-
-
-def write_termination_message(failure: Failure) -> None:
-    """Writes the failure to the container's termination log, where the runner finds it even if the object store is away."""
-    try:
-        with TERMINATION_LOG.open("r+", encoding="utf-8") as file:
-            file.write(json.dumps({**asdict(failure), "message": failure.message[:1000], "frames": []}))
-            file.truncate()  # of an earlier, longer message
-    except OSError:  # not in a container
-        log.debug("no %s", TERMINATION_LOG)

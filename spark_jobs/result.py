@@ -7,13 +7,19 @@ an exit code or the state of a SparkApplication alone does not prove that.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 CONTRACT_VERSION = 1
 """Is raised when the code can no longer read the documents of the version before."""
 RESULT_NAME = "result.json"
+TERMINATION_LOG = Path("/dev/termination-log")
+"""The file whose content Kubernetes shows as the container's termination message; it keeps at most 4,096 bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,16 @@ class Failure:
     type: str
     message: str
     frames: tuple[str, ...] = ()
+
+
+def write_termination_message(failure: Failure) -> None:
+    """Writes the failure to the container's termination log, where the runner finds it even if the object store is away."""
+    try:
+        with TERMINATION_LOG.open("r+", encoding="utf-8") as file:
+            file.write(json.dumps({**asdict(failure), "message": failure.message[:1000], "frames": []}))
+            file.truncate()  # of an earlier, longer message
+    except OSError:  # not in a container
+        log.debug("no %s", TERMINATION_LOG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +70,7 @@ class Result:
         facts: further plain values for later steps and for KFP's UI.
         failure: why the step failed; set if and only if `status` is `failed`.
         reused_from: URI of the earlier output, if that was reused and the step was not run.
+        made_by: when and by which code the step ran; see `spark_jobs.provenance`.
     """
 
     step: str
@@ -72,6 +89,7 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     reused_from: str = ""
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False) + "\n"

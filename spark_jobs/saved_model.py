@@ -15,6 +15,9 @@ from spark_jobs.arguments import flag
 from spark_jobs.contract import MODEL_URI, Step
 from spark_jobs.dataset import Specification, read_specification
 from spark_jobs.errors import InputError
+from spark_jobs.registry import pointer
+from spark_jobs.registry.places import place_of
+from spark_jobs.registry.pointer import POINTER_NAME
 from spark_jobs.result import RESULT_NAME
 
 MODEL = "model"
@@ -60,11 +63,15 @@ def find_model(uri: str) -> SavedModel:
     """Reads what the documents of a model say.
 
     Args:
-        uri: the output of train, or the folder of a version in a registry.
+        uri: the output of train, or in a registry the folder of a version, or that of a model, which means its champion.
 
     Raises:
         InputError: there is no whole model.
     """
+    registry, _, name = uri.rstrip("/").rpartition("/")
+    if storage.read_text_if_there(storage.join(uri, POINTER_NAME)) is not None:
+        champion = pointer.read(place_of(registry), name)
+        uri = storage.join(uri, "versions", champion.version)
     described, version = "", ""
     if storage.read_text_if_there(storage.join(uri, VERSION_NAME)) is not None:
         described, version = storage.join(uri, FEATURES_NAME), uri.rstrip("/").rsplit("/", 1)[-1]

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from pyspark.sql import SparkSession, is_remote
 
+from spark_jobs.contract import MASTER_VARIABLE
+
 SEMANTICS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",  # `Age` and `age` are two columns of a CSV
@@ -41,7 +43,7 @@ def build_session(
     Args:
         name: what runs in it, such as the step; part of the application's name in Spark's UI.
         storage_settings: Spark settings with the address of the object store and the credentials, see `storage.session_settings`.
-        master: Spark's master URL; empty: that of spark-submit.
+        master: Spark's master URL; empty: that of the variable `MASTER_VARIABLE`, else that of spark-submit.
         checkpoints: URI of a folder for Spark's checkpoints, to which all executors can write; empty: none are made.
     """
     if "SPARK_REMOTE" in os.environ:  # a Spark Connect server, which has started with settings of its own
@@ -54,6 +56,7 @@ def build_session(
         folder = {"spark.checkpoint.dir": checkpoints} if checkpoints else {}
         for key, value in {**START, **folder, **(storage_settings or {})}.items():
             builder = builder.config(key, value)
+        master = master or os.environ.get(MASTER_VARIABLE, "")
         session = (builder.master(master) if master else builder).getOrCreate()
     for key, value in {**SEMANTICS, **PLANNING}.items():
         session.conf.set(key, value)

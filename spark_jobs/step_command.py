@@ -15,7 +15,8 @@ from typing import Any
 from spark_jobs.arguments import StepArgs, from_argv
 from spark_jobs.contract import ARGUMENTS, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError, UnavailableError
-from spark_jobs.failure_reasons import describe_failure, write_termination_message
+from spark_jobs.failure_reasons import describe_failure
+from spark_jobs.result import write_termination_message
 
 log = logging.getLogger("spark_jobs")
 

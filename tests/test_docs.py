@@ -48,6 +48,7 @@ KNOWN: Mapping[str, Sequence[str]] = {
         "diff",
         "get",
         "kustomize",
+        "label namespace",
         "logs",
         "port-forward",
         "rollout status",
@@ -63,7 +64,7 @@ KNOWN: Mapping[str, Sequence[str]] = {
 }
 """Other projects' programs, and which of their commands the pages may show."""
 FLAGS: Mapping[str, str] = {
-    "kubectl": "-n --namespace -k -f --all --as --dry-run --for --from-file --from-literal -l -o --sort-by --timeout",
+    "kubectl": "-n --namespace -k -f --all --as --dry-run --for --from-file --from-literal -l -o --overwrite --sort-by --timeout",
     "helm": "--create-namespace --force-update --namespace --set --set-json --version --wait",
     "kind": "",
     "minikube": "--cni --cpus --memory",

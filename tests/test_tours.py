@@ -213,7 +213,8 @@ def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path:
     )
     copy.generate()
     by_hand = {"spark_jobs/estimators/entropy_tree.py", "spark_jobs/contract.py"}
-    assert copy.changed() == by_hand | MADE | {"kfp_pipeline/pipelines/tuning.py"}  # it names the estimators
+    names_the_estimators = {f"kfp_pipeline/pipelines/{name}.py" for name in ("tuning", "tuned_training")}
+    assert copy.changed() == by_hand | MADE | names_the_estimators
     copy.test(*QUICK, "-k", SKIP_PLANTED_FAULTS)
     copy.test(CASES, "-k", "min_info_gain or train-estimator or every_setting or every_case")
     copy.run("-m", "mypy")
@@ -252,7 +253,10 @@ def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(
             "        Step.EVALUATE: EvaluateArgs,\n        Step.COUNT: CountArgs,\n",
         ),
         ("PIPELINES: Mapping", f"{pipeline}PIPELINES: Mapping"),
-        ("(TRAINING, TUNING, SCORING, MONITORING)", "(TRAINING, TUNING, SCORING, MONITORING, COUNTING)"),
+        (
+            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING)",
+            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, COUNTING)",
+        ),
     )
     training = (copy.folder / "kfp_pipeline/pipelines/training.py").read_text()
     copy.generate()

@@ -145,7 +145,8 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
     """Returns the statement that makes a step's task. Its inputs are inputs of the pipeline or outputs of earlier tasks."""
     kind = ARGUMENTS[step]
     sources = {item.name: uri_expression(item.step) for item in kind.arguments(Role.FROM_STEP)}
-    given = {name: sources.get(name, name) for name in [item.name for item in inputs_of(kind)]}
+    taken = pipeline.arguments_of(step, Role.GIVEN, Role.FROM_STEP, Role.SETTING)
+    given = {item.name: sources.get(item.name, item.name) for item in taken}
     given |= {name: name for name in PLATFORM_INPUTS}
     if reads_external_data(kind):
         given[SCHEDULED_TIME] = "platform.scheduled_time"
@@ -154,8 +155,14 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
         given[CODE_VERSION] = f'{finder}.outputs["{CODE_VERSION}"]'
     call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
     cached = ", cached=True" if kind.REUSED_BY_KFP else ""
-    read = any(item.step == step for each in pipeline.steps for item in ARGUMENTS[each].arguments(Role.FROM_STEP))
-    return [f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})']
+    read = any(item.step == step for each in pipeline.steps for item in pipeline.arguments_of(each, Role.FROM_STEP))
+    statement = f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})'
+    if not kind.RUNS_IF:
+        return [statement]
+    return [
+        f'with dsl.If({kind.RUNS_IF} != "", name="if {kind.RUNS_IF.replace("_", " ")} is given"):',
+        f"    {statement}",
+    ]
 
 
 def uri_expression(step: str) -> str:

@@ -51,6 +51,7 @@ from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs, flag
 from spark_jobs.contract import ARGUMENTS, DATA_URI, REPORT_URI, LoadArgs, Pipeline
 from spark_jobs.errors import EXIT_FAULT, InputError
+from spark_jobs.result import Result
 
 SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 
@@ -69,7 +70,16 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
 
 
 def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Submits the steps of a pipeline one after another and waits for their results."""
+    """Submits the steps of a pipeline one after another, waits for their results, and prints the metrics."""
+    results = submit_steps(arguments, settings)
+    print(json.dumps(dict(results[-1].metrics), indent=1))
+    if report := next((uri for result in results if (uri := result.arguments.get(REPORT_URI))), ""):
+        print(f"report: {report}")
+    return 0
+
+
+def submit_steps(arguments: argparse.Namespace, settings: Settings) -> list[Result]:
+    """Submits the steps of the pipeline of a parsed command line one after another, and returns their results."""
     pipeline: Pipeline = arguments.pipeline
     given = {name: getattr(arguments, name) for name in pipeline.inputs()}
     if DATA_URI in given:
@@ -79,7 +89,7 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
     runs.check_id(run)
     overrides = read_overrides(arguments.spark_settings)
     with signals_raise_interrupt():
-        results = submit_pipeline(
+        return submit_pipeline(
             _cluster(arguments, settings),
             pipeline,
             given,
@@ -90,10 +100,6 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
             shared=arguments.spark == "shared",
             print_line=print,
         )
-    print(json.dumps(dict(results[-1].metrics), indent=1))
-    if report := next((uri for result in results if (uri := result.arguments.get(REPORT_URI))), ""):
-        print(f"report: {report}")
-    return 0
 
 
 def status_command(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,10 +15,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from kfp_pipeline.local.comparison import Comparison
 from kfp_pipeline.local.runs import Run
 from spark_jobs.arguments import flag
-from spark_jobs.contract import LOWER_IS_BETTER
+from spark_jobs.comparison import Comparison
+from spark_jobs.contract import JOURNAL, LOWER_IS_BETTER
+from spark_jobs.trials import progress
 
 MARKS = {"done": ("✔", "green"), "reused": ("↺", "cyan"), "failed": ("✘", "red"), "running": ("…", "yellow")}
 MARKS |= {"skipped": ("-", "dim"), "cancelled": ("✘", "yellow")}  # states of tasks on a KFP server only
@@ -72,8 +74,9 @@ class Progress:
             if not event:
                 table.add_row(Text(" "), Text(step, style="dim"), Text(""))
             elif event["state"] == "running":
-                seconds = time.monotonic() - self._began[step]
-                table.add_row(Spinner("dots", style="yellow"), Text(step), Text(f"{seconds:.0f} s", style="dim"))
+                seconds = f"{time.monotonic() - self._began[step]:.0f} s"
+                about = "; ".join(filter(None, (seconds, search_progress(event))))
+                table.add_row(Spinner("dots", style="yellow"), Text(step), Text(about, style="dim"))
             else:
                 mark, style = MARKS[event["state"]]
                 table.add_row(Text(mark, style=style), Text(step), Text(describe(event), style="dim"))
@@ -92,6 +95,14 @@ def describe(event: Mapping[str, Any]) -> str:
         if event["state"] == "reused"
         else f"{rows}; {event['seconds']:.1f} s"
     )
+
+
+def search_progress(event: Mapping[str, Any]) -> str:
+    """Describes how far a running search is; empty for another step, and before the first trial has ended."""
+    try:
+        return progress(json.loads((Path(event["uri"]) / JOURNAL).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def metrics_table(evaluation: Mapping[str, Any]) -> Table:
@@ -119,6 +130,24 @@ def metrics_table(evaluation: Mapping[str, Any]) -> Table:
     return table
 
 
+def tuning_table(tuning: Mapping[str, Any]) -> Table:
+    """Makes the table of the tuned and the untuned model on the same test rows; `tuning` is that part of evaluation.json."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("metric", "tuned", "untuned", "difference", "95 % interval"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    untuned = {item["name"]: item["value"] for item in tuning["metrics"]}
+    for item in tuning["differences"]:
+        name, ends = item["metric"], item["interval"]
+        table.add_row(
+            name,
+            number(untuned[name] + item["value"]),
+            number(untuned[name]),
+            f"{item['value']:+.4f}",
+            f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else "-",
+        )
+    return table
+
+
 def results_table(metrics: Mapping[str, float]) -> Table:
     """Makes a table of the metrics of a pipeline that evaluates no model; whole numbers, such as counts, have no decimals."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -130,14 +159,18 @@ def results_table(metrics: Mapping[str, float]) -> Table:
 
 
 def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
-    """Makes a table of the best trials of a search, the best first, and of the defaults.
+    """Makes a table of the best trials of a search, the best first, of the stopped ones with what they had reached, and of the defaults.
 
     Args:
         document: the parsed trials.json.
         most: the number of trials to show.
     """
     objective = document["objective"]
-    done = [trial for trial in document["trials"] if trial["metrics"]]
+    # Algorithms with one seed often try the same settings.
+    different = {
+        settings_text(trial) + trial["estimator"] + trial["stopped"]: trial for trial in document["trials"]
+    }.values()
+    done = [trial for trial in different if trial["metrics"] and not trial["stopped"]]
     done.sort(key=lambda trial: trial["metrics"][objective], reverse=objective not in LOWER_IS_BETTER)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (objective, "seconds"):
@@ -145,10 +178,45 @@ def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
     table.add_column("estimator")
     table.add_column("settings", overflow="fold")
     untuned = document["untuned"]
-    for trial in [*done[:most], *([untuned] if untuned["metrics"] else [])]:
-        settings = ", ".join(f"{name} {value:.4g}" for name, value in trial["settings"].items()) or "the defaults"
-        table.add_row(number(trial["metrics"][objective]), f"{trial['seconds']:.1f}", trial["estimator"], settings)
+    stopped = [trial for trial in different if trial["stopped"]]
+    for trial in [*done[:most], *stopped[: max(0, most - len(done))], *([untuned] if untuned["metrics"] else [])]:
+        table.add_row(
+            number(trial["metrics"][objective]),
+            f"{trial['seconds']:.1f}",
+            trial["estimator"],
+            settings_text(trial) + (f" (stopped after {trial['stopped']})" if trial["stopped"] else ""),
+        )
     return table
+
+
+def algorithms_table(document: Mapping[str, Any]) -> Table:
+    """Makes a table with one line for each algorithm of a search.
+
+    Args:
+        document: the parsed trials.json.
+    """
+    objective = document["objective"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("algorithm", f"best {objective}", "trials", "stopped", "to within 1 %", "seconds", "best settings"):
+        left = name in ("algorithm", "best settings")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for item in document["algorithms"]:
+        best = item["best"]
+        table.add_row(
+            item["algorithm"],
+            number(best["metrics"][objective] if best else None),
+            str(item["trials"]),
+            str(item["stopped"]),
+            str(item["trials_to_close"] or "-"),
+            f"{item['seconds']:.1f}",
+            f"{best['estimator']}: {settings_text(best)}" if best else "-",
+        )
+    return table
+
+
+def settings_text(trial: Mapping[str, Any]) -> str:
+    """Formats the settings of a trial."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in trial["settings"].items()) or "the defaults"
 
 
 def train_flags(best: Mapping[str, Any]) -> str:

@@ -14,10 +14,20 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline.commands import cluster_parser, data_commands, display, gate_commands, server_parser, session_commands
-from kfp_pipeline.commands.bundled import bundled, write_manifests
+from kfp_pipeline.commands import (
+    cluster_parser,
+    data_commands,
+    display,
+    gate_commands,
+    local_runs,
+    models_commands,
+    server_parser,
+    serving_commands,
+    session_commands,
+    tune_commands,
+)
+from kfp_pipeline.commands.bundled import write_manifests
 from kfp_pipeline.commands.exit_codes import report_error
-from kfp_pipeline.commands.input_checks import check_run_inputs
 from kfp_pipeline.commands.parser import (
     Parser,
     add_external_inputs,
@@ -25,18 +35,12 @@ from kfp_pipeline.commands.parser import (
     add_settings,
     chosen_pipeline,
 )
-from kfp_pipeline.local import kept_session, runs
-from kfp_pipeline.local.comparison import compare
-from kfp_pipeline.local.local_run import LOG_NAME, run_locally
-from kfp_pipeline.runtime.data_version import fill_date
+from kfp_pipeline.local import runs
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
-from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
-from spark_jobs.arguments import Role
-from spark_jobs.contract import DATA_URI, MODEL_URI, SPECIFICATION_URI, TRAINING, Pipeline, Step
-from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
-
-SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
+from spark_jobs.comparison import compare
+from spark_jobs.contract import TRAINING, Pipeline, Step
+from spark_jobs.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,9 +77,12 @@ def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
     data_commands.add_commands(commands)
     _add_runs(commands)
     gate_commands.add_commands(commands)
+    models_commands.add_commands(commands)
     cluster_parser.add_commands(commands, pipeline)
     server_parser.add_commands(commands, pipeline)
     session_commands.add_commands(commands)
+    tune_commands.add_commands(commands)
+    serving_commands.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )
@@ -95,20 +102,14 @@ def _add_run(commands: Any, pipeline: Pipeline) -> None:
         help="run a pipeline on this machine, or with --kfp on a KFP server",
         description=f"{pipeline.about} Steps: {', '.join(pipeline.steps)}. Another --pipeline has other steps and inputs.",
     )
-    about = f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
-    add_external_inputs(parser, pipeline, data=about, sample=True)
+    add_external_inputs(parser, pipeline, data=local_runs.ABOUT_DATA, sample=True)
     add_pipeline_flag(parser)
     parser.add_argument(
         "--spark",
         default="local[*]",
         help="where Spark runs (default %(default)s): also sc://HOST:PORT; with --kfp operator, or shared: one session for the run",
     )
-    parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
-    parser.add_argument("--run-id", default="", help="name of the run (default: made from the time)")
-    parser.add_argument(
-        "--no-cache", action="store_true", help="run every step, even if its inputs, data and code are as before"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    local_runs.add_run_flags(parser)
     server_parser.add_run_flags(parser)
     add_settings(parser, pipeline, grouped=True)
     parser.set_defaults(command=run_command)
@@ -138,106 +139,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Runs a pipeline and shows its progress and what it found: its metrics and, if it evaluates a model, its report."""
     if server_parser.is_server_run(arguments):
         return server_parser.run_command(arguments, settings)
-    pipeline: Pipeline = arguments.pipeline
-    inputs = {name: getattr(arguments, name) for name in pipeline.inputs(Role.SETTING)} | external_inputs(
-        arguments, settings
-    )
-    if not arguments.spark.startswith(("local", "sc://")):
-        raise InputError(
-            f"--spark={arguments.spark}: `run` is for this machine; for a cluster use: spark-kfp submit pipeline"
-        )
-    inputs |= {"spark": arguments.spark, "spark_settings": {}}
-    check_run_inputs(pipeline, inputs)
-    settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
-    console = Console(quiet=arguments.json)
-    submit = SparkSubmitRunner(arguments.spark, settings)
-    shares = submit.may_share_session([inputs[name] for name in pipeline.inputs(Role.GIVEN)])
-    session, about_session = kept_session.find(settings, arguments.spark) if shares else (None, "")
-    if about_session:
-        console.print(Text(about_session), soft_wrap=True)
-    with display.Progress(console, pipeline.steps) as progress:
-        run, evaluation = run_locally(
-            pipeline, arguments.run_id or runs.new_id(), inputs, settings, progress.show, session
-        )
-    if arguments.json:
-        print(json.dumps({**asdict(run), "evaluation": evaluation}, ensure_ascii=False))
-    if run.status != "succeeded":
-        return print_failure(run, settings)
-    console.print()
-    tuned = Path(run.steps[Step.TUNE]["uri"]) if Step.TUNE in run.steps else None
-    if tuned:
-        console.print(display.trials_table(gate_commands.read_json(tuned / "trials.json")))
-        console.print("\nto train the best and judge it on the test rows, run the same table with these flags:")
-        console.print(Text(display.train_flags(gate_commands.read_json(tuned / "best.json"))), soft_wrap=True)
-    else:
-        console.print(display.metrics_table(evaluation) if evaluation else display.results_table(run.metrics))
-    print_warnings(console, run.warnings)
-    console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
-    where = f"report: {run.report}" if run.report else f"output: {run.steps[pipeline.steps[-1]]['uri']}"
-    console.print(Text(where), soft_wrap=True)
-    return 0
-
-
-def model_of_run(name: str, settings: Settings) -> str:
-    """Returns the URI of the model that a run on this machine has trained; a URI or a path of a model as it is.
-
-    Args:
-        name: a URI, a path, the name of a run or its beginning, or `last`: the last run that has trained a model.
-        settings: of this machine.
-
-    Raises:
-        InputError: there is neither such a folder nor such a run, or the run has trained no model.
-    """
-    if "/" in name or ":" in name or Path(name).exists():
-        return name
-    trained = [run for run in runs.list_runs(settings.runs) if run.status == "succeeded" and Step.TRAIN in run.steps]
-    if name == "last" and trained:
-        return str(trained[-1].steps[Step.TRAIN]["uri"])
-    run = runs.find(settings.runs, name)
-    if Step.TRAIN not in run.steps or run.status != "succeeded":
-        raise InputError(f"run {run.id} has trained no model; name another, or the folder of a model")
-    return str(run.steps[Step.TRAIN]["uri"])
-
-
-def external_inputs(arguments: argparse.Namespace, settings: Settings) -> dict[str, str]:
-    """Returns the inputs of the pipeline that come from outside; without data those of the bundled sample.
-
-    Raises:
-        InputError: the user names no data, and this installation has no sample.
-    """
-    given = {name: str(getattr(arguments, name)) for name in arguments.pipeline.inputs(Role.GIVEN)}
-    if given.get(DATA_URI):
-        given[DATA_URI] = fill_date(given[DATA_URI], "")
-    elif SPECIFICATION_URI in given:
-        given |= sample_inputs(arguments)
-    elif DATA_URI in given:
-        raise InputError(f"name the table: spark-kfp run DATA --pipeline {arguments.pipeline.name}")
-    if MODEL_URI in given:
-        given[MODEL_URI] = model_of_run(given[MODEL_URI], settings)
-    return {name: data_commands.absolute(value) for name, value in given.items()}
-
-
-def sample_inputs(arguments: argparse.Namespace) -> dict[str, str]:
-    """Returns the paths of the bundled sample and of its specification, unless the user names another or a label."""
-    sample, specification = (
-        path if (path := Path(name)).exists() else bundled(name) for name in (SAMPLE, SAMPLE_SPECIFICATION)
-    )
-    if not Path(SAMPLE).exists():
-        print(f"no data is named: the synthetic sample is taken, {sample}", file=sys.stderr)
-    chosen = arguments.specification_uri or ("" if arguments.label else str(specification))
-    return {DATA_URI: str(sample), SPECIFICATION_URI: chosen}
-
-
-def print_failure(run: runs.Run, settings: Settings) -> int:
-    """Prints why a run failed, and for a fault also the driver's last lines and the path of the log; returns the exit code."""
-    failed: dict[str, Any] = next((event for event in run.steps.values() if event["state"] == "failed"), {})
-    if failed.get("log"):
-        print(failed["log"], file=sys.stderr)
-    print(f"spark-kfp: error: {run.message}", file=sys.stderr)
-    if failed.get("kind") == "input":
-        return EXIT_INPUT
-    print(f"the whole log: {failed.get('log_path') or settings.runs / run.id / LOG_NAME}", file=sys.stderr)
-    return EXIT_FAULT
+    return local_runs.run_command(arguments, settings)
 
 
 def compile_command(arguments: argparse.Namespace, _: Settings) -> int:
@@ -292,13 +194,7 @@ def show_run(run: runs.Run, settings: Settings) -> None:
     console.print(display.run_lines(replace(run, metrics={})))
     console.print()
     console.print(display.metrics_table(evaluation))
-    print_warnings(console, evaluation["warnings"])
-
-
-def print_warnings(console: Console, warnings: Sequence[str]) -> None:
-    """Prints the warnings of a run, one line each."""
-    for warning in warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    local_runs.print_warnings(console, evaluation["warnings"])
 
 
 def wide_console() -> Console:

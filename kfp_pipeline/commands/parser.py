@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from spark_jobs.arguments import Role, add_arguments
-from spark_jobs.contract import ARGUMENTS, DATA_URI, PIPELINES, SPECIFICATION_URI, TRAINING, Pipeline
+from spark_jobs.contract import DATA_URI, PIPELINES, SPECIFICATION_URI, TRAINING, Pipeline
 from spark_jobs.dataset import did_you_mean, similar_names
 from spark_jobs.errors import EXIT_INPUT, InputError
 
@@ -112,7 +112,11 @@ def add_external_inputs(
 
 def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped: bool = False) -> None:
     """Adds a flag for each setting of a pipeline's steps; in the help they can be grouped by step."""
+    known: set[str] = set()
     for step in pipeline.steps:
-        settings = ARGUMENTS[step].arguments(Role.SETTING)
+        settings = [item for item in pipeline.arguments_of(step, Role.SETTING) if item.name not in known]
+        known |= {
+            item.name for item in settings
+        }  # if two steps have a setting of one name, the run passes one value to both
         group: Any = parser.add_argument_group(f"settings of {step}") if grouped and settings else parser
         add_arguments(group, settings)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kfp_pipeline.runtime import object_store
+from kfp_pipeline.runtime.katib.choice import is_for_katib
+from kfp_pipeline.runtime.katib.tuner import KatibTuner
 from kfp_pipeline.runtime.kubernetes_api import Cluster
+from kfp_pipeline.runtime.runner import Runner
 from kfp_pipeline.runtime.spark_operator.runner import SparkOperatorRunner
 from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner, end_session
 from kfp_pipeline.settings import Settings
@@ -50,16 +54,18 @@ def submit_step(
     overrides: Mapping[str, Any],
     shared: bool = False,
 ) -> Result:
-    """Submits one step as a SparkApplication, or to the session of its run, and waits for its result; see `Runner.run`.
+    """Submits one step as a SparkApplication, to the session of its run, or a search to Katib, and waits for its result; see `Runner.run`.
 
     Raises:
         InputError: the bucket of the output does not exist or cannot be read from this machine, which must read the result there.
     """
     check_bucket(str(vars(args)["output_uri"]))
     kind = SharedSessionRunner if shared else SparkOperatorRunner
-    runner = kind(
+    runner: Runner = kind(
         cluster, config_name=settings.config_map, lease_seconds=settings.lease_seconds, run=run, overrides=overrides
     )
+    if is_for_katib(args):
+        runner = KatibTuner(cluster, partial(runner.run, Step.TRAIN), run=run, overrides=overrides)
     return runner.run(step, args, settings.runs / (run or "submitted") / "logs" / f"{step}.log")
 
 
@@ -111,7 +117,7 @@ def submit_pipeline(
         given[SPECIFICATION_URI] = _upload_specification(str(given[SPECIFICATION_URI]), f"{place}/specification.toml")
     results = []
     try:
-        for step in pipeline.steps:
+        for step in pipeline.steps_of(given):
             args = pipeline.arguments_below(place, step, given)
             result = submit_step(cluster, step, args, settings, run=run, overrides=overrides, shared=shared)
             print_line(

@@ -38,7 +38,7 @@ def make_pipeline(platform: Platform) -> Any:
 
         Args:
             data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
-            model_uri: the model: the output of train, or the folder of a version in a registry.
+            model_uri: the model: the output of train, or in a registry the folder of a version, or that of a model, which means its champion.
             delimiter: column delimiter; empty: detected from the data.
             quote: quote character; empty: detected from the data.
             encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.

@@ -40,10 +40,20 @@ def make_pipeline(platform: Platform) -> Any:
         max_categories: int = 100,
         numeric_form: str = "as_is",
         numeric_bins: int = 20,
+        tuner: str = "optuna",
+        parallel_trials: int = 3,
+        max_failed_trials: int = 3,
+        goal: str = "",
+        retain_trials: bool = False,
+        resume_policy: str = "Never",
         estimators: str = "logistic_regression",
         search: str = "",
+        class_weights: str = "none",
         algorithm: str = "tpe",
         trials: int = 20,
+        patience: int = 0,
+        folds: int = 1,
+        early_stopping: str = "none",
         objective: str = "auto",
         search_seed: int = 42,
         spark: str = "operator",
@@ -71,10 +81,20 @@ def make_pipeline(platform: Platform) -> Any:
             max_categories: largest number of values of a categorical column that become features, at least 2.
             numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
             numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
+            tuner: what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own.
+            parallel_trials: number of trials at one time (katib), 1 to 1000.
+            max_failed_trials: number of failed trials with which the search fails (katib), 1 to 10000.
+            goal: value of the objective with which the search ends (katib); empty: it ends after all trials.
+            retain_trials: keep the Jobs of ended trials (katib).
+            resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
             estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
-            search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default.
-            algorithm: how the next trial is chosen: tpe (Optuna's tree of Parzen estimators) or random.
-            trials: number of trials, 1 to 10000.
+            search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+            class_weights: balanced: rows are weighted so that all classes count the same in the fits.
+            algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
+            trials: number of trials of each algorithm, 1 to 10000.
+            patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
+            folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
+            early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
             objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
             search_seed: seed of the search, 0 to 2^32 - 1.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -122,11 +142,21 @@ def make_pipeline(platform: Platform) -> Any:
             )
             configure_task(
                 components.tune(
+                    tuner=tuner,
+                    parallel_trials=parallel_trials,
+                    max_failed_trials=max_failed_trials,
+                    goal=goal,
+                    retain_trials=retain_trials,
+                    resume_policy=resume_policy,
                     preprocess_uri=preprocess.outputs["Output"],
                     estimators=estimators,
                     search=search,
+                    class_weights=class_weights,
                     algorithm=algorithm,
                     trials=trials,
+                    patience=patience,
+                    folds=folds,
+                    early_stopping=early_stopping,
                     objective=objective,
                     search_seed=search_seed,
                     spark=spark,

@@ -91,6 +91,26 @@ def record_finished_step(runs: Path, key: str, result: Result) -> None:
     )
 
 
+def take_over_unfinished(runs: Path, key: str, args: StepArgs) -> None:
+    """Copies what an earlier attempt of the same step, which was killed or interrupted, has kept of its work into this attempt's output.
+
+    Args:
+        runs: the directory of all runs.
+        key: the step's fingerprint.
+        args: the step's arguments, which name the output paths.
+    """
+    for item in args.arguments(Role.OUTPUT):
+        if not item.unfinished:
+            continue
+        record, output = runs / FINISHED_STEPS / f"{key}.unfinished", str(getattr(args, item.name))
+        try:
+            kept = (local_path(record.read_text(encoding="utf-8")) / item.unfinished).read_text(encoding="utf-8")
+            write_atomically(local_path(output) / item.unfinished, kept)
+        except OSError:  # there was none, it was removed, or the step has ended
+            pass
+        write_atomically(record, output)
+
+
 def reuse_finished_step(runs: Path, key: str, args: StepArgs) -> Result | None:
     """Reuses the outputs of an earlier step with the same fingerprint.
 

@@ -27,10 +27,13 @@ from spark_jobs.result import Failure
 Document = dict[str, Any]
 Response = TypeVar("Response")
 APPLICATIONS = "/apis/sparkoperator.k8s.io/v1beta2/namespaces/{namespace}/sparkapplications"
+EXPERIMENTS = "/apis/kubeflow.org/v1beta1/namespaces/{namespace}/experiments"
+TRIALS = "/apis/kubeflow.org/v1beta1/namespaces/{namespace}/trials"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 PODS = "/api/v1/namespaces/{namespace}/pods"
 EVENTS = "/api/v1/namespaces/{namespace}/events"
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
+NAMESPACES = "/api/v1/namespaces"
 IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0
 LONGEST_SILENCE_SECONDS = 90.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ def runner_for(
     run: str = "",
     overrides: Mapping[str, Any] | None = None,
     task_config: Mapping[str, Any] | None = None,
+    owners: Sequence[Mapping[str, str]] | None = None,
 ) -> Runner:
     """Makes the runner that a `--spark` value names.
 
@@ -56,6 +57,7 @@ def runner_for(
         run: id of the run, for the labels of its SparkApplications.
         overrides: the run's Spark settings: for each step a partial SparkApplication spec.
         task_config: resources and placement that the pipeline's author set on the KFP task, as fields of `dsl.TaskConfig`.
+        owners: owner references of the SparkApplications; None: those of the task's pod.
 
     Raises:
         InputError: no runner has that name, the runner is not supported yet, or no cluster is configured.
@@ -78,6 +80,7 @@ def runner_for(
                 run=run,
                 overrides=overrides,
                 task_config=task_config,
+                owners=owners,
             )
         )
     if spark.startswith("sc://"):

@@ -17,11 +17,12 @@ from kfp_pipeline.runtime import failures, fingerprint
 from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.errors import StepError, exits_with_message
 from kfp_pipeline.runtime.events import emit
+from kfp_pipeline.runtime.katib.choice import runner_of
 from kfp_pipeline.runtime.object_store import is_object_store_uri, read_text
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise_interrupt
 from kfp_pipeline.runtime.run_folder import run_folder_of
-from kfp_pipeline.runtime.runner import Runner, runner_for
-from kfp_pipeline.runtime.summary import evaluation_summary
+from kfp_pipeline.runtime.runner import Runner
+from kfp_pipeline.runtime.summary import evaluation_summary, promotion_summary
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import OUTPUT_URI, TYPES, Role, StepArgs, flag
 from spark_jobs.contract import ARGUMENTS, Step
@@ -48,7 +49,8 @@ def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> s
     """
     args = step_arguments(step, inputs)
     check_paths(args, settings.run_id)
-    runner = runner_for(
+    runner = runner_of(
+        args,
         inputs["spark"],
         settings,
         run=settings.run_id,
@@ -153,10 +155,12 @@ def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Sett
         InputError: Spark cannot be started with these settings.
     """
     began = time.perf_counter()
-    key = fingerprint.fingerprint(step, args) if settings.run else ""
-    emit(settings.run, step, "running")
+    key = fingerprint.fingerprint(step, args) if settings.run and args.REUSABLE else ""
+    emit(settings.run, step, "running", uri=vars(args)["output_uri"])
     result = fingerprint.reuse_finished_step(settings.runs, key, args) if key and settings.reuse else None
     if not result:
+        if key:
+            fingerprint.take_over_unfinished(settings.runs, key, args)
         log_path = Path(settings.run or tempfile.gettempdir()) / "logs" / f"{step}.log"
         result = runner.run(step, args, log_path)
     if key:
@@ -197,6 +201,8 @@ def record_result(result: Result, artifacts: Mapping[str, Any]) -> None:
         assert text is not None, "evaluate has written it"
         record_curves(json.loads(text), artifacts["curves"])
         write_local(artifacts["summary"], evaluation_summary(json.loads(text)))
+    if "verdict" in artifacts:
+        write_local(artifacts["verdict"], promotion_summary(result.facts))
 
 
 def record_curves(document: Mapping[str, Any], curves: Any) -> None:

@@ -30,8 +30,19 @@ def evaluation_summary(evaluation: Mapping[str, Any]) -> str:
         ]
         rows.append([*row, _number(others.get(item["name"]))] if without else row)
     lines = [f"# {plain(evaluation['title'])}", "", *_table(head, rows)]
+    lines += ["", plain(evaluation["tuning"]["verdict"])] if evaluation.get("tuning") else []
     lines += ["", *(f"- warning: {plain(text)}" for text in evaluation["warnings"])] if evaluation["warnings"] else []
     return "\n".join(lines) + "\n"
+
+
+def promotion_summary(facts: Mapping[str, Any]) -> str:
+    """Formats whether a model became the champion, and what each rule of the gate said.
+
+    Args:
+        facts: of the result of the step promote: `name`, `version`, `outcome`, and `verdicts` with `rule`, `passed` and `sentence`.
+    """
+    rows = [[item["rule"], "yes" if item["passed"] else "no", item["sentence"]] for item in facts["verdicts"]]
+    return "\n".join([f"# {plain(facts['outcome'])}", "", *_table(["rule", "passes", "numbers"], rows)]) + "\n"
 
 
 def run_summary(document: Mapping[str, Any]) -> str:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from spark_jobs.contract import TrainArgs
+from spark_jobs.contract import MULTICLASS_OBJECTIVES, TrainArgs
 from spark_jobs.dataset import Specification
 from spark_jobs.evaluation import intervals, metrics
 from spark_jobs.evaluation.intervals import Interval
@@ -53,6 +54,19 @@ class Training:
         """Number of rows by set and label value."""
         counts: dict[str, dict[str, int]] = self.features["split"]["counts"]
         return counts
+
+
+def estimates(predictions: DataFrame, classes: int) -> dict[str, float]:
+    """Computes metrics without intervals; for more than two classes those by which a search compares trials.
+
+    Args:
+        predictions: the predicted rows, with the columns label, probability and prediction.
+        classes: number of classes of the label.
+    """
+    if classes == 2:
+        return metrics.binary_estimates(count_predictions(predictions)[0])
+    judge = MulticlassClassificationEvaluator(labelCol=LABEL)
+    return {name: float(judge.evaluate(predictions, {judge.metricName: name})) for name in MULTICLASS_OBJECTIVES}
 
 
 def count_predictions(predictions: DataFrame, groups: int = 1) -> list[metrics.PredictionCounts]:

@@ -22,6 +22,7 @@ from spark_jobs.table.source import array_of, quoted_name
 BINS = 10
 """A numeric column has at most so many bins, with about equally many train rows in each: fewer if many rows share a value."""
 QUANTILE_ACCURACY = 10_000
+"""A quantile is exact to one row in so many."""
 REFERENCE_ROWS = 100_000
 """About so many train rows are counted at most: more would not change a comparison with some thousand rows."""
 SCORE_GRID = 1024

@@ -55,8 +55,8 @@ class Histogram:
             return list(self.values)
         if not self.edges:
             return ["any number"]
-        ends = [f"{low:g} to below {high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        return [f"below {self.edges[0]:g}", *ends, f"{self.edges[-1]:g} and more"]
+        ends = [f"{low:.4g} to below {high:.4g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
+        return [f"below {self.edges[0]:.4g}", *ends, f"{self.edges[-1]:.4g} and more"]
 
     @property
     def empty(self) -> Histogram:

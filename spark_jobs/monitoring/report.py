@@ -12,7 +12,7 @@ from markupsafe import Markup
 from spark_jobs.evaluation.cautions import percentage
 from spark_jobs.evaluation.charts import shares_chart
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = "drift.html.j2"
 MOST_BARS = 14
 """Largest number of bins in a picture: the others are one bar."""
 MOST_PICTURES = 12

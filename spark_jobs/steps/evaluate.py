@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,15 +20,16 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_jobs import storage
 from spark_jobs.background import BackgroundWork
-from spark_jobs.contract import EvaluateArgs, Step, TrainArgs
+from spark_jobs.contract import LOWER_IS_BETTER, EvaluateArgs, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import find_estimator
+from spark_jobs.estimator import find_estimator, fitted_args, with_choice
 from spark_jobs.evaluation.cautions import cautions
 from spark_jobs.evaluation.judging import Training, judge, judge_without
 from spark_jobs.evaluation.permutation import permutation_importance
 from spark_jobs.evaluation.report import effect, render_report
 from spark_jobs.features import set_column_names, slicer_without
+from spark_jobs.paired import Difference, differences
 from spark_jobs.result import Result
 from spark_jobs.split import is_small, read_set
 
@@ -36,7 +38,7 @@ def read_training(args: EvaluateArgs, fitted: Result) -> Training:
     """Reads how the model was trained: features.json of preprocess and the arguments of train."""
     where = storage.join(args.preprocess_uri, "features.json")
     features = json.loads(storage.read_text(where))
-    return Training(features, TrainArgs(**fitted.arguments), read_specification(features["specification"], where))
+    return Training(features, fitted_args(fitted), read_specification(features["specification"], where))
 
 
 def describe(training: Training, fitted: Result) -> dict[str, Any]:
@@ -103,6 +105,54 @@ def judge_second_model(test: DataFrame, training: Training, args: EvaluateArgs, 
     return judge_without(classifier.transform(slicer.transform(test)), training, args.bootstrap_samples)
 
 
+def judge_untuned(test: DataFrame, training: Training, args: EvaluateArgs, fitted: Result) -> dict[str, Any] | None:
+    """Evaluates the model with the default settings on the same rows; None if the settings were not tuned."""
+    if "untuned" not in fitted.uris:
+        return None
+    untuned = replace(training, args=with_choice(TrainArgs(**fitted.arguments), fitted.facts["untuned"]))
+    uri = storage.join(args.train_uri, "model_untuned")
+    classifier = storage.read_classifier(find_estimator(untuned.args.estimator).MODEL, uri)
+    judged = judge(classifier.transform(test), untuned, args.bootstrap_samples)
+    return {name: judged[name] for name in ("metrics", "left_out")}
+
+
+def compare_with_untuned(
+    judged: Mapping[str, Any], untuned: Mapping[str, Any] | None, fitted: Result
+) -> dict[str, Any] | None:
+    """Compares the tuned model with the untuned one on the same test rows; None if the settings were not tuned."""
+    if not untuned:
+        return None
+    changes = differences(untuned, judged)
+    objective = fitted.facts["objective"] or "areaUnderROC"
+    return {
+        "objective": objective,
+        "chosen": fitted.facts["chosen"],
+        "untuned": fitted.facts["untuned"],
+        "metrics": untuned["metrics"],
+        "differences": [asdict(change) for change in changes],
+        "verdict": tuning_verdict(
+            next(change for change in changes if change.metric == objective), fitted.facts["untuned"]["estimator"]
+        ),
+    }
+
+
+def tuning_verdict(change: Difference, estimator: str) -> str:
+    """Returns the sentence that says whether tuning paid.
+
+    Args:
+        change: the tuned model's objective less the untuned one's.
+        estimator: the untuned model's kind.
+    """
+    better = -change.value if change.metric in LOWER_IS_BETTER else change.value
+    told = f"{change.metric} of the test rows differs by {change.value:+.4f} from that of {estimator} with its defaults"
+    if change.interval is None:
+        return f"Whether tuning paid is not certain: {told}, without an interval."
+    told += f" (95 % interval {change.interval[0]:+.4f} to {change.interval[1]:+.4f})"
+    if change.interval[0] <= 0 <= change.interval[1]:
+        return f"Tuning is not shown to pay: {told}, which may be chance."
+    return f"Tuning paid: {told}." if better > 0 else f"Tuning did harm: {told}."
+
+
 def run(session: SparkSession, args: EvaluateArgs) -> Result:
     """Evaluates the model and writes evaluation.json and the report; for the arguments see `EvaluateArgs`."""
     preprocessed, fitted = storage.read_result(args.preprocess_uri), storage.read_result(args.train_uri)
@@ -116,6 +166,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         partial(judge_second_model, test, training, args, "without" in fitted.uris),
         small=is_small(preprocessed.rows_in),
     )
+    untuned = BackgroundWork(partial(judge_untuned, test, training, args, fitted), small=is_small(preprocessed.rows_in))
     kind = find_estimator(training.args.estimator)
     classifier = storage.read_classifier(kind.MODEL, storage.join(args.train_uri, "model", fitted.facts["classifier"]))
     classifier = set_column_names(classifier, {})
@@ -145,6 +196,7 @@ def run(session: SparkSession, args: EvaluateArgs) -> Result:
         **describe(training, fitted),
         **judged,
         "without_known_afterwards": without,
+        "tuning": compare_with_untuned(judged, untuned.value(), fitted),
         "explanation": explanation,
         "permutation_importance": permuted.value(),
         "reference_categories": reference_categories(training.features),

@@ -123,7 +123,7 @@ def kept_columns(keep: str, source: Source) -> list[str]:
     names = [name.strip() for name in keep.split(",") if name.strip()]
     for name in names:
         if name not in source.columns:
-            raise InputError(f"{flag('keep')}: there is no column {name!r}{did_you_mean(name, source.columns)}")
+            raise InputError(f"{flag('keep_columns')}: there is no column {name!r}{did_you_mean(name, source.columns)}")
     return list(dict.fromkeys(names))
 
 
@@ -194,7 +194,7 @@ def score_file(
         storage.remove(uri)  # the record goes first or with the rest: what is left of a killed run has none
     source = open_source(session, args, model.specification.features[0], [file.uri])
     cells = CellArrays(source, scoring_specification(model.specification, source, file.uri))
-    kept = kept_columns(args.keep, source)
+    kept = kept_columns(args.keep_columns, source)
     observation, reason = Observation(), F.col(cells.reason)
     typed = type_rows(cells, [kept_struct(kept, source.prefix)])
     counts = F.count(F.lit(1)).alias("read"), F.count(reason).alias("rejected")

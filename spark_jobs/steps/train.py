@@ -2,7 +2,9 @@
 
     spark-submit spark_jobs/__main__.py train --preprocess-uri=out/preprocess --output-uri=out/train
 
-The setting `estimator` selects a module of `spark_jobs.estimators`. The step never reads the test rows. If the data have columns that are
+The setting `estimator` selects a module of `spark_jobs.estimators`. With `tune_uri` the estimator and its settings are those that the step
+tune found best, the model is fitted on the train and the validation rows, and a model with the default settings is fitted beside it. The
+step never reads the test rows. If the data have columns that are
 known only after the outcome, a second model without them is fitted, with which evaluate compares the first.
 """
 
@@ -19,16 +21,24 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.classification import ProbabilisticClassificationModel
 from pyspark.ml.feature import IndexToString, VectorSlicer
 from pyspark.ml.functions import vector_to_array
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import storage
-from spark_jobs.arguments import flag
 from spark_jobs.background import BackgroundWork
-from spark_jobs.contract import NEEDS_LIKE_SCALES, Step, TrainArgs
+from spark_jobs.contract import NEEDS_LIKE_SCALES, TRAIN_PARTS, Step, TrainArgs
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Convergence, Shape, find_estimator
+from spark_jobs.estimator import (
+    WEIGHT,
+    Convergence,
+    Shape,
+    class_weight,
+    find_estimator,
+    with_choice,
+    with_class_weights,
+)
+from spark_jobs.evaluation.judging import estimates
 from spark_jobs.evaluation.metrics import choose_threshold
 from spark_jobs.features import (
     FEATURES,
@@ -43,10 +53,8 @@ from spark_jobs.monitoring.histograms import Histogram, Reference, read_histogra
 from spark_jobs.result import Result
 from spark_jobs.saved_model import FEATURES_NAME, REFERENCE_NAME
 from spark_jobs.scorecard import build_scorecard
-from spark_jobs.split import LABEL, is_small, read_set
+from spark_jobs.split import LABEL, ROW_HASH, is_small, read_set
 
-WEIGHT = "weight"
-"""Column with the weight of a train row."""
 THRESHOLD_BINS = 1000
 """The decision threshold is one of k / THRESHOLD_BINS."""
 
@@ -67,9 +75,17 @@ class FittedModel:
 
 
 def fit(
-    train: DataFrame, validation: DataFrame, args: TrainArgs, shape: Shape, features: str = FEATURES
+    train: DataFrame,
+    validation: DataFrame,
+    args: TrainArgs,
+    shape: Shape,
+    features: str = FEATURES,
+    both: DataFrame | None = None,
 ) -> FittedModel:
     """Fits the estimator on the train rows, then chooses the threshold on the validation rows.
+
+    With `both` the model is fitted once more, on these rows. Its threshold is that of the first fit, as a threshold must be chosen on rows
+    that the fit has not seen.
 
     Args:
         train: the train rows, with the columns `label`, `weight` and the features.
@@ -77,32 +93,21 @@ def fit(
         args: the arguments of train.
         shape: number of features and of classes.
         features: name of the column of feature vectors.
+        both: the train and the validation rows, if the model is to be fitted on them.
     """
     kind = find_estimator(args.estimator)
     estimator = kind.build(args, shape).setFeaturesCol(features).setLabelCol(LABEL)
-    model = with_class_weights(estimator, args).fit(train)
+    estimator = with_class_weights(estimator, args.class_weights, args.estimator)
+    model = estimator.fit(train)
+    threshold = None
+    if shape.classes == 2:
+        threshold = choose_threshold(count_probabilities(model.transform(validation)), args.threshold_rule)
+    if both is not None:
+        model = estimator.fit(both)
     convergence = kind.convergence(
         model, args
     )  # before the threshold is set, as that returns a model without a summary
-    if model.numClasses > 2:
-        return FittedModel(model, None, convergence)
-    threshold = choose_threshold(count_probabilities(model.transform(validation)), args.threshold_rule)
-    return FittedModel(set_threshold(model, threshold), threshold, convergence)
-
-
-def with_class_weights(estimator: Any, args: TrainArgs) -> Any:
-    """Lets the estimator use the column of weights if `class_weights` asks for it.
-
-    Raises:
-        InputError: this kind of model takes no weights.
-    """
-    if args.class_weights == "none":
-        return estimator
-    if not estimator.hasParam("weightCol"):
-        raise InputError(
-            f"{flag('class_weights')}={args.class_weights}: {args.estimator} takes no weights; leave it out"
-        )
-    return estimator.setWeightCol(WEIGHT)
+    return FittedModel(model if threshold is None else set_threshold(model, threshold), threshold, convergence)
 
 
 def set_threshold(model: Any, threshold: float) -> Any:
@@ -132,13 +137,6 @@ def count_probabilities(predictions: DataFrame) -> np.ndarray[Any, Any]:
     return counts
 
 
-def class_weight(counts: dict[str, int], labels: list[str]) -> Column:
-    """Returns the weight of a row with which all classes count the same: rows / (classes * rows of the class)."""
-    rows = sum(counts.values())
-    weights = [rows / (len(labels) * counts[label]) for label in labels]
-    return F.array(*map(F.lit, weights))[F.col(LABEL).cast("int")]
-
-
 def renamed_column_warnings(columns: dict[str, str]) -> list[str]:
     """Returns a warning for each prediction column that got another name, as the user's table has a column of its usual name."""
     return [
@@ -157,12 +155,83 @@ def scale_warnings(args: TrainArgs, features: list[dict[str, Any]]) -> list[str]
     ]
 
 
-def fit_and_save_without(
-    train: DataFrame, validation: DataFrame, args: TrainArgs, shape: Shape, slicer: VectorSlicer, uri: str
-) -> None:
+@dataclass(frozen=True)
+class Rows:
+    """The rows of the fits, and their shape; see `fit`."""
+
+    train: DataFrame
+    validation: DataFrame
+    both: DataFrame | None
+    shape: Shape
+
+
+def read_rows(session: SparkSession, args: TrainArgs, preprocessed: Result, features: dict[str, Any]) -> Rows:
+    """Reads the rows of the fits, with the column `weight`."""
+    labels, counts = features["labels"], features["split"]["counts"]
+    uri = storage.join(args.preprocess_uri, "features")
+    names = ("train", "validation")
+    # With weights, a row of either set counts as it does in the rows that the model is fitted on.
+    weighed = {
+        label: sum(counts[name].get(label, 0) for name in (names if args.tune_uri else names[:1])) for label in labels
+    }
+    weight = class_weight(weighed, labels)
+    train, validation = (
+        read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight) for name in names
+    )
+    if args.train_parts < TRAIN_PARTS:  # the row's hash decides, so a larger sample holds the smaller ones
+        train = train.where(F.pmod(F.col(ROW_HASH), F.lit(TRAIN_PARTS)) < args.train_parts)
+    both = train.unionByName(validation) if args.tune_uri else None
+    if both is not None and is_small(preprocessed.rows_in):
+        both = both.coalesce(1)
+    return Rows(train, validation, both, Shape(len(features["features"]), len(labels)))
+
+
+def fit_and_save_without(rows: Rows, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:
     """Fits and saves a second classifier of the same kind, on the features that the slicer keeps."""
-    kept = replace(shape, features=len(slicer.getIndices()))
-    fitted = fit(slicer.transform(train), slicer.transform(validation), args, kept, KEPT_FEATURES)
+    kept = replace(rows.shape, features=len(slicer.getIndices()))
+    train, validation = slicer.transform(rows.train), slicer.transform(rows.validation)
+    both = None if rows.both is None else slicer.transform(rows.both)
+    storage.write_model(fit(train, validation, args, kept, KEPT_FEATURES, both).model, uri)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the step tune has chosen.
+
+    Attributes:
+        chosen: the arguments with the best settings.
+        untuned: the arguments with the defaults of the first estimator of the search.
+        facts: what evaluate needs to know of it.
+        digest: the digest of tune.
+    """
+
+    chosen: TrainArgs
+    untuned: TrainArgs
+    facts: dict[str, Any]
+    digest: str
+
+
+def read_tuning(args: TrainArgs, preprocessed: Result) -> Tuning:
+    """Reads the best settings.
+
+    Raises:
+        InputError: the search was made on other rows.
+    """
+    tuned = storage.read_result(args.tune_uri)
+    if tuned.inputs.get("preprocess_uri") != preprocessed.digest:
+        raise InputError(
+            f"the search in {args.tune_uri} was not made on {args.preprocess_uri}; name the two that belong together"
+        )
+    best = json.loads(storage.read_text(storage.join(args.tune_uri, "best.json")))
+    untuned = best.get("untuned") or {"estimator": best["estimator"], "settings": {}}
+    choice = {name: best[name] for name in ("estimator", "settings")}
+    facts = {"chosen": choice, "untuned": untuned, "objective": best.get("objective", "")}
+    return Tuning(with_choice(args, choice), with_choice(args, untuned), facts, tuned.digest)
+
+
+def fit_and_save_untuned(rows: Rows, tuning: Tuning, uri: str) -> None:
+    """Fits and saves the model with the default settings, on the same rows, with which evaluate compares the tuned one."""
+    fitted = fit(rows.train, rows.validation, tuning.untuned, rows.shape, both=rows.both)
     storage.write_model(fitted.model, uri)
 
 
@@ -219,36 +288,39 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     preprocessed = storage.read_result(args.preprocess_uri)
     where = storage.join(args.preprocess_uri, "features.json")
     features: dict[str, Any] = json.loads(storage.read_text(where))
-    labels, counts = features["labels"], features["split"]["counts"]
+    labels = features["labels"]
+    tuning = read_tuning(args, preprocessed) if args.tune_uri else None
+    rows = read_rows(session, args, preprocessed, features)
+    args = tuning.chosen if tuning else args
     find_estimator(args.estimator).check(args, labels)
-    uri = storage.join(args.preprocess_uri, "features")
-    weight = class_weight(counts["train"], labels)
-    train, validation = (
-        read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight)
-        for name in ("train", "validation")
-    )
     afterwards = read_specification(features["specification"], where).known_afterwards
     slicer = slicer_without(features["features"], afterwards)
     uris = {
         name: storage.join(args.output_uri, path)
         for name, path in (("model", "model"), ("scorecard", "scorecard.json"), ("reference", REFERENCE_NAME))
     }
-    shape = Shape(len(features["features"]), len(labels))
-    without = None
+    beside = []
     if slicer:
         uris["without"] = storage.join(args.output_uri, "model_without_known_afterwards")
-        without = BackgroundWork(
-            partial(fit_and_save_without, train, validation, args, shape, slicer, uris["without"]),
-            small=is_small(preprocessed.rows_in),
-        )
+        beside.append(partial(fit_and_save_without, rows, args, slicer, uris["without"]))
+    if tuning:
+        uris["untuned"] = storage.join(args.output_uri, "model_untuned")
+        beside.append(partial(fit_and_save_untuned, rows, tuning, uris["untuned"]))
+    others = [BackgroundWork(work, small=is_small(preprocessed.rows_in)) for work in beside]
     # Reading a model is one small Spark job after another, which leaves a core to the fit.
     read_encoder = BackgroundWork(
         partial(storage.read_model, storage.join(args.preprocess_uri, "features_model")),
         small=is_small(preprocessed.rows_in),
     )
-    fitted = fit(train, validation, args, shape)
+    fitted = fit(rows.train, rows.validation, args, rows.shape, both=rows.both)
     # Before the columns of the model get their final names.
-    score = reference_scores(fitted.model.transform(validation), {name: name for name in PREDICTIONS}, labels)
+    score = reference_scores(fitted.model.transform(rows.validation), {name: name for name in PREDICTIONS}, labels)
+    judge = None
+    if (
+        rows.both is None
+    ):  # else the model has seen the validation rows. Judged while it is saved, which is mostly waiting
+        work = partial(estimates, fitted.model.transform(rows.validation), rows.shape.classes)
+        judge = BackgroundWork(work, small=is_small(preprocessed.rows_in))
     encoder = read_encoder.value()
     columns = features["model_columns"]
     to_label = IndexToString(inputCol=columns["prediction"], outputCol=columns[PREDICTED_LABEL], labels=labels)
@@ -258,9 +330,9 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     saved_uri = storage.join(uris["model"], classifier)
     digest = write_scorecard(fitted, features, args, preprocessed.digest, saved_uri, uris["scorecard"])
     write_reference(features, score, digest, uris["reference"])
-    if without:
-        without.value()
-    rows = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
+    for other in others:
+        other.value()
+    counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
     metrics, warnings = {}, [*scale_warnings(args, features["features"]), *renamed_column_warnings(columns)]
     if fitted.convergence:
         metrics["iterations"] = float(fitted.convergence.iterations)
@@ -273,11 +345,11 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     return Result(
         step=Step.TRAIN,
         status="succeeded",
-        rows_in=sum(rows.values()),
-        rows_out=rows,
+        rows_in=sum(counts.values()),
+        rows_out=counts,
         metrics=metrics,
         columns=tuple((feature["name"], "double") for feature in features["features"]),
-        inputs={"preprocess_uri": preprocessed.digest},
+        inputs={"preprocess_uri": preprocessed.digest} | ({"tune_uri": tuning.digest} if tuning else {}),
         digest=digest,
         uris=uris,
         warnings=tuple(warnings),
@@ -286,5 +358,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
             "labels": labels,
             "model_columns": columns,
             "classifier": classifier,
-        },
+        }
+        | ({"validation_metrics": judge.value()} if judge else {})
+        | (tuning.facts if tuning else {}),
     )

@@ -2,9 +2,9 @@
 
     spark-submit spark_jobs/__main__.py tune --preprocess-uri=out/preprocess --estimators=logistic_regression,gbt --output-uri=out/tune
 
-A trial fits one estimator with one choice of its settings on the train rows, and judges it on the validation rows; test rows are never
-read. All trials run in one session on rows that are kept in memory. Optuna chooses the settings of the next trial. Each finished trial is
-written at once, so that the step, if it is killed and repeated, goes on after the last one.
+A trial fits one estimator with one choice of its settings on the train rows, and judges it on the validation rows, or by folds of both;
+test rows are never read. All trials run in one session on rows that are kept in memory. Each finished trial is written at once, so that
+the step, if it is killed and repeated, goes on after the last one.
 """
 
 from __future__ import annotations
@@ -14,63 +14,54 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from pyspark.ml.evaluation import MulticlassClassificationEvaluator
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from spark_jobs import storage
-from spark_jobs.arguments import SearchRange, flag
-from spark_jobs.contract import LOWER_IS_BETTER, Step, TrainArgs, TuneArgs
+from spark_jobs.arguments import flag
+from spark_jobs.contract import HYPERBAND, JOURNAL, KATIB, NO_STOP, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
-from spark_jobs.estimator import Shape, find_estimator
-from spark_jobs.evaluation.judging import count_predictions
-from spark_jobs.evaluation.metrics import binary_estimates
-from spark_jobs.features import FEATURES
+from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
 from spark_jobs.result import Result
-from spark_jobs.split import LABEL, read_set
+from spark_jobs.split import read_set
+from spark_jobs.trials import Trial, best_of, document_of, loss, objective_of, read_trials, warnings_of
+from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
+
+if TYPE_CHECKING:
+    from spark_jobs.tuning.proposals import Proposals
 
 log = logging.getLogger(__name__)
-JOURNAL = "journal.json"
-"""The finished trials of a search that has not ended; it is not an output, so a repeated step does not remove it."""
 TRIALS, BEST = "trials.json", "best.json"
-MULTICLASS = ("logLoss", "accuracy", "f1")
-"""The objectives for a label of more than two classes."""
 FAILURES_IN_A_ROW = 3
 """After so many failed trials in a row the step fails: the cause is then not a single choice of settings."""
-WORTH = 0.001
-"""A gain in the objective below this is no gain, and a warning says so."""
-Space = Mapping[str, Mapping[str, tuple[str, SearchRange]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One trial.
-
-    Attributes:
-        estimator: the kind of model.
-        settings: the settings that were chosen; those that were not searched have their defaults.
-        metrics: metrics of the validation rows; empty if the fit failed.
-        seconds: for fit and judgement.
-        error: why the fit failed; empty if it did not.
-    """
-
-    estimator: str
-    settings: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    error: str = ""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows that all trials use, and their shape."""
+class Journal:
+    """The trials of all algorithms so far, in the file that a repeated step goes on from.
 
-    train: DataFrame
-    validation: DataFrame
-    shape: Shape
+    Attributes:
+        uri: the file.
+        key: digest of what the search depends on; trials of another one are not taken over.
+        objective: the metric by which trials are compared.
+        wanted: number of trials of all algorithms.
+        trials: the trials.
+    """
+
+    uri: str
+    key: str
+    objective: str
+    wanted: int
+    trials: list[Trial]
+
+    def add(self, trial: Trial) -> None:
+        """Adds a trial and writes the file."""
+        self.trials.append(trial)
+        document = {"key": self.key, "objective": self.objective, "wanted": self.wanted}
+        storage.write_text(self.uri, json.dumps({**document, "trials": [vars(each) for each in self.trials]}))
 
 
 def run(session: SparkSession, args: TuneArgs) -> Result:
@@ -79,23 +70,36 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     features = json.loads(storage.read_text(storage.join(args.preprocess_uri, "features.json")))
     labels = features["labels"]
     objective = objective_of(args, labels)
-    for estimator in args.space():
-        find_estimator(estimator).check(TrainArgs(preprocess_uri="", output_uri="", estimator=estimator), labels)
+    check(args, features)
     uri = storage.join(args.preprocess_uri, "features")
-    train, validation = (read_set(session, uri, name, preprocessed.rows_in).cache() for name in ("train", "validation"))
-    rows = Rows(train, validation, Shape(len(features["features"]), len(labels)))
-    key = hashlib.sha256(json.dumps([preprocessed.digest, asdict(args)], sort_keys=True).encode()).hexdigest()
-    journal = storage.join(args.output_uri, JOURNAL)
-    trials = search(args, objective, rows, read_journal(journal, key), lambda found: write_journal(journal, key, found))
-    untuned = run_trial(rows, next(iter(args.space())), {})
-    done = [trial for trial in trials if trial.metrics]
-    best = min(done, key=lambda trial: loss(trial, objective))
+    weight = class_weight(features["split"]["counts"]["train"], labels)
+    train, validation = (
+        read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight).cache()
+        for name in ("train", "validation")
+    )
+    common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
+    all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
+    journal = open_journal(args, objective, preprocessed.digest)
+    for algorithm in args.algorithms():
+        stops = algorithm == HYPERBAND or args.early_stopping != NO_STOP
+        rows = growing(*common) if stops and args.folds == 1 else all_rows
+        search(args, algorithm, rows, journal)
+    trials = journal.trials
+    untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
+    best = best_of(trials, objective)
+    assert best, "a search fails when no trial is finished"
     gain = loss(untuned, objective) - loss(best, objective)
-    table = {"objective": objective, "trials": [asdict(trial) for trial in trials], "untuned": asdict(untuned)}
+    table = document_of(trials, objective, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
-    chosen = {"estimator": best.estimator, "settings": dict(best.settings), "metrics": dict(best.metrics)}
+    chosen = {
+        "estimator": best.estimator,
+        "settings": dict(best.settings),
+        "metrics": dict(best.metrics),
+        "objective": objective,
+        "untuned": {"estimator": untuned.estimator, "settings": {}},
+    }
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
-    storage.remove(journal)
+    storage.remove(journal.uri)
     counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
     return Result(
         step=Step.TUNE,
@@ -106,155 +110,108 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         | ({"gain": gain} if math.isfinite(gain) else {}),
         inputs={"preprocess_uri": preprocessed.digest},
         digest=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
-        warnings=warnings_of(trials, objective, gain, untuned),
+        warnings=warnings_of(trials, objective, untuned),
     )
 
 
-def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
-    """Returns the metric by which trials are compared.
+def check(args: TuneArgs, features: dict[str, Any]) -> None:
+    """Checks the search against the table.
 
     Raises:
-        InputError: it is for two classes, and the label has more.
+        InputError: an estimator cannot be fitted to these classes, folds would mix rows that have an order, or the search is for Katib.
     """
-    if len(labels) == 2:
-        return "areaUnderROC" if args.objective == "auto" else args.objective
-    if args.objective == "auto":
-        return "logLoss"
-    if args.objective not in MULTICLASS:
+    if args.tuner == KATIB:
         raise InputError(
-            f"{flag('objective')}={args.objective} is for two classes, the label has {len(labels)}; use {', '.join(MULTICLASS)}"
+            f"{flag('tuner')}={KATIB} is carried out by a task or a command on a cluster, not by this step; leave it out"
         )
-    return args.objective
+    for estimator in args.space():
+        find_estimator(estimator).check(
+            TrainArgs(preprocess_uri="", output_uri="", estimator=estimator), features["labels"]
+        )
+    if args.folds > 1 and features["split"]["method"] != "hash":
+        raise InputError(
+            f"{flag('folds')}={args.folds}: the rows are split in their order, and folds would judge rows by later ones; leave it out"
+        )
 
 
-def search(args: TuneArgs, objective: str, rows: Rows, finished: Sequence[Trial], on_trial: Any) -> list[Trial]:
-    """Runs trials until there are as many as wanted.
+def open_journal(args: TuneArgs, objective: str, data_digest: str) -> Journal:
+    """Reads the trials of an earlier attempt of the same search; there are none if it was another one."""
+    depends = [data_digest, {name: getattr(args, name) for name in args.settings()}]
+    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    uri = storage.join(args.output_uri, JOURNAL)
+    try:
+        found = json.loads(storage.read_text(uri))
+        trials = read_trials(found["trials"]) if found["key"] == key else []
+    except (InputError, ValueError, KeyError, TypeError):
+        trials = []
+    return Journal(uri, key, objective, args.trials * len(args.algorithms()), trials)
 
-    Args:
-        args: the arguments of tune.
-        objective: the metric by which trials are compared.
-        rows: the rows to fit and judge on.
-        finished: the trials of an earlier attempt of this step; Optuna learns from them, too.
-        on_trial: called with all trials after each one.
+
+def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None:
+    """Runs the trials of one algorithm until there are as many as wanted, and adds them to the journal.
 
     Raises:
         RuntimeError: several trials in a row failed.
     """
-    import optuna  # noqa: PLC0415 - takes half a second, and the module is imported by every run
+    from spark_jobs.tuning.proposals import Proposals  # noqa: PLC0415 - Optuna takes half a second; every run imports this module
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    # Another seed after each interruption, or the random numbers of the first attempt would come again.
-    study = optuna.create_study(sampler=samplers[args.algorithm](seed=args.search_seed + len(finished)))
-    space = args.space()
-    for trial in finished:
-        study.add_trial(as_optuna_trial(optuna, space, trial, objective))
-    trials, failures = list(finished), 0
-    while len(trials) < args.trials:
-        asked = study.ask()
-        estimator = asked.suggest_categorical("estimator", list(space))
-        settings = {name: suggest(asked, f"{estimator}.{name}", *what) for name, what in space[estimator].items()}
-        trial = run_trial(rows, estimator, settings)
-        failures = 0 if trial.metrics else failures + 1
+    own = [trial for trial in journal.trials if trial.algorithm == algorithm]
+    proposals = Proposals(args, algorithm, journal.objective, own, rows.largest_budget)
+    began, before, failures = time.perf_counter(), len(own), 0
+    while proposals.left and not (args.patience and without_gain(own, journal.objective) >= args.patience):
+        trial = next_trial(args, rows, proposals, algorithm, journal)
+        own.append(trial)
+        journal.add(trial)
+        failures = failures + 1 if trial.error else 0
         if failures == FAILURES_IN_A_ROW:
             raise RuntimeError(
-                f"{failures} trials in a row failed, the last one: {estimator} {settings}: {trial.error}"
+                f"{failures} trials in a row failed, the last one: {trial.estimator} {trial.settings}: {trial.error}"
             )
-        trials.append(trial)
-        if trial.metrics:
-            study.tell(asked, loss(trial, objective))
-        else:
-            study.tell(asked, state=optuna.trial.TrialState.FAIL)
-        on_trial(trials)
-        value = f"{objective} {trial.metrics[objective]:.4f}" if trial.metrics else f"failed: {trial.error}"
-        log.info(
-            "trial %d of %d: %s %s: %s, %.1f s", len(trials), args.trials, estimator, settings, value, trial.seconds
+        left = (time.perf_counter() - began) / (len(own) - before) * proposals.left
+        log.info("%s", progress_line(algorithm, own, proposals.left, journal.objective, left))
+
+
+def next_trial(args: TuneArgs, rows: Rows, proposals: Proposals, algorithm: str, journal: Journal) -> Trial:
+    """Runs the trial that the algorithm chooses, unless the same one has run already: then its result is taken."""
+    proposal = proposals.ask()
+    trial = None
+    if algorithm != HYPERBAND and args.early_stopping == NO_STOP:  # else the trial may end before it has had all rows
+        trial = same_trial(journal.trials, proposal.estimator, proposal.settings)
+    if trial is None:
+        trial = run_trial(
+            rows,
+            proposal.estimator,
+            proposal.settings,
+            journal.objective,
+            lambda budget, value: proposals.should_stop(proposal, budget, value),
         )
-    return trials
+    trial = replace(trial, algorithm=algorithm)
+    proposals.tell(proposal, trial)
+    return trial
 
 
-def suggest(asked: Any, name: str, kind: str, wanted: SearchRange) -> float | int:
-    """Lets Optuna choose the value of a setting."""
-    if kind == "int":
-        return int(asked.suggest_int(name, int(wanted.low), int(wanted.high), log=wanted.log))
-    return float(asked.suggest_float(name, wanted.low, wanted.high, log=wanted.log))
+def same_trial(trials: Sequence[Trial], estimator: str, settings: dict[str, Any]) -> Trial | None:
+    """Returns a finished trial of all rows with these settings; algorithms with one seed often begin alike."""
+    for trial in trials:
+        if trial.finished and trial.estimator == estimator and trial.settings == settings:
+            return trial
+    return None
 
 
-def as_optuna_trial(optuna: Any, space: Space, trial: Trial, objective: str) -> Any:
-    """Describes a finished trial to Optuna."""
-    distributions = {"estimator": optuna.distributions.CategoricalDistribution(list(space))}
-    for name, (kind, wanted) in space[trial.estimator].items():
-        made = optuna.distributions.IntDistribution if kind == "int" else optuna.distributions.FloatDistribution
-        limits = (int(wanted.low), int(wanted.high)) if kind == "int" else (wanted.low, wanted.high)
-        distributions[f"{trial.estimator}.{name}"] = made(*limits, log=wanted.log)
-    params = {f"{trial.estimator}.{name}": value for name, value in trial.settings.items()}
-    state = optuna.trial.TrialState.COMPLETE if trial.metrics else optuna.trial.TrialState.FAIL
-    return optuna.trial.create_trial(
-        params={"estimator": trial.estimator, **params},
-        distributions=distributions,
-        value=loss(trial, objective) if trial.metrics else None,
-        state=state,
+def without_gain(trials: Sequence[Trial], objective: str) -> int:
+    """Returns the number of trials since the best one."""
+    best = best_of(trials, objective)
+    return len(trials) - 1 - trials.index(best) if best else 0
+
+
+def progress_line(algorithm: str, own: Sequence[Trial], left: int, objective: str, seconds: float) -> str:
+    """Returns the line about the last trial, the best so far, and the time that is left."""
+    trial, best = own[-1], best_of(own, objective)
+    value = f"failed: {trial.error}" if trial.error else f"{objective} {trial.metrics[objective]:.4f}"
+    if trial.stopped:
+        value += f", stopped after {trial.stopped}"
+    so_far = f"best {best.metrics[objective]:.4f}, " if best else ""
+    return (
+        f"{algorithm}, trial {len(own)} of {len(own) + left}: {trial.estimator} {dict(trial.settings)}: {value}, {trial.seconds:.1f} s; "
+        f"{so_far}about {seconds:.0f} s left"
     )
-
-
-def run_trial(rows: Rows, estimator: str, settings: Mapping[str, Any]) -> Trial:
-    """Fits an estimator on the train rows and judges it on the validation rows; a fit that fails is a trial without metrics."""
-    began = time.perf_counter()
-    kind = find_estimator(estimator)
-    args = TrainArgs(preprocess_uri="", output_uri="", estimator=estimator, **settings)
-    try:
-        model = kind.build(args, rows.shape).setFeaturesCol(FEATURES).setLabelCol(LABEL).fit(rows.train)
-        found = metrics_of(model.transform(rows.validation), rows.shape.classes)
-    except Exception as error:  # whatever Spark raises for these settings
-        return Trial(
-            estimator=estimator,
-            settings=settings,
-            seconds=time.perf_counter() - began,
-            error=str(error).split("\n")[0][:300],
-        )
-    return Trial(estimator=estimator, settings=settings, metrics=found, seconds=time.perf_counter() - began)
-
-
-def metrics_of(predictions: DataFrame, classes: int) -> dict[str, float]:
-    """Computes the metrics of predicted rows with the columns label, probability, prediction and row_hash."""
-    if classes == 2:
-        return binary_estimates(count_predictions(predictions)[0])
-    judge = MulticlassClassificationEvaluator(labelCol=LABEL)
-    return {name: float(judge.evaluate(predictions, {judge.metricName: name})) for name in MULTICLASS}
-
-
-def loss(trial: Trial, objective: str) -> float:
-    """Returns the objective of a trial as a number of which a smaller one is better; infinity if the fit failed."""
-    if not trial.metrics:
-        return math.inf
-    return trial.metrics[objective] if objective in LOWER_IS_BETTER else -trial.metrics[objective]
-
-
-def warnings_of(trials: Sequence[Trial], objective: str, gain: float, untuned: Trial) -> tuple[str, ...]:
-    """Returns warnings about failed trials, and about a search that has gained nothing."""
-    failed = [trial for trial in trials if not trial.metrics]
-    found = []
-    if failed:
-        found.append(
-            f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
-        )
-    if gain < WORTH:
-        found.append(
-            f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
-            f"{untuned.estimator}, and the best trial is better by {max(gain, 0.0):.4f}"
-        )
-    return tuple(found)
-
-
-def read_journal(uri: str, key: str) -> list[Trial]:
-    """Reads the trials of an earlier attempt of the same search; empty if there is none."""
-    try:
-        found = json.loads(storage.read_text(uri))
-    except (InputError, ValueError):
-        return []
-    return [Trial(**trial) for trial in found["trials"]] if found.get("key") == key else []
-
-
-def write_journal(uri: str, key: str, trials: Sequence[Trial]) -> None:
-    """Writes the trials that are finished."""
-    storage.write_text(uri, json.dumps({"key": key, "trials": [asdict(trial) for trial in trials]}))

@@ -110,6 +110,15 @@ def test_ports_in_use_do_not_matter(tmp_path: Path) -> None:
     assert result.rows_out["rows"] == 4000
 
 
+def test_a_step_without_executors_takes_no_notice_of_the_master_of_spark_submit(tmp_path: Path) -> None:
+    nobody = "--master spark://127.0.0.1:1 pyspark-shell"
+    process = environment(PYSPARK_SUBMIT_ARGS=nobody, SPARK_KFP_MASTER="local[1]")
+    done = subprocess.run(
+        command(tmp_path / "out"), env=process, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_such_step_and_wrong_arguments_end_with_code_2() -> None:
     for words in (
         ["nope"],

@@ -9,6 +9,8 @@ A field without a case fails here. So does a case that would pass on a step that
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +21,16 @@ import pytest
 
 from spark_jobs import storage
 from spark_jobs.arguments import Argument, Role
-from spark_jobs.contract import ARGUMENTS, ESTIMATORS, Step, estimators_with
+from spark_jobs.contract import ARGUMENTS, ESTIMATORS, KatibArgs, Step, estimators_with
 from spark_jobs.errors import InputError
 
 Outcome = Callable[["Ended"], Any]
 """What is looked at, as a plain value."""
 Difference = Callable[[Any, Any], bool]
 """Whether two outcomes, of the default and of the other value, stand to each other as they must."""
+
+
+GATE = Path(__file__).parents[2] / "data" / "gate.toml"
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,14 @@ def kinds_never_seen(ended: Ended) -> bool:
     return bool(sum(item["current"]["other"] for item in found))
 
 
+def verdict(place: int, name: str) -> Outcome:
+    """A number of the rule at this place."""
+    return lambda ended: ended.document("verdict.json")["verdicts"][place]["numbers"].get(name)
+
+
+REGISTRY = str(Path(tempfile.gettempdir()) / f"spark-kfp-registry-{os.getpid()}")
+NAMED = {"model_name": "bank", "registry_uri": REGISTRY, "min_test_rows": 1}
+"""Of a model that the first run with them makes the champion, so that the second compares itself with it."""
 FEW = {"trials": 3}
 PENALTY = {"reg_param": 0.05}
 QUICK_AND_VISIBLE = {**PENALTY, "num_trees": 5}
@@ -208,6 +221,7 @@ CASES: dict[Step, dict[str, Case]] = {
     },
     Step.TRAIN: {
         "reg_param": Case(0.5, size, fewer),
+        "train_parts": Case(3, probabilities, other),
         "elastic_net_param": Case(1.0, zeros, more, PENALTY),
         "max_iter": Case(1, iterations, is_now(1)),
         "tol": Case(0.5, iterations, fewer),
@@ -223,11 +237,25 @@ CASES: dict[Step, dict[str, Case]] = {
         "title": Case("Who answers", lambda ended: ended.document("evaluation.json")["title"], is_now("Who answers")),
         "bootstrap_samples": Case(60, bounds, other),
     },
+    Step.PROMOTE: {
+        "model_name": Case("bank", is_refused, is_now(False), {"registry_uri": REGISTRY}),
+        "registry_uri": Case(REGISTRY, is_refused, is_now(False), {"model_name": "bank"}),
+        "rules_uri": Case(str(GATE), verdict(0, "areaUnderROC"), other, NAMED),
+        "compare_by": Case("logLoss", verdict(4, "metric"), is_now("logLoss"), NAMED),
+        "min_test_rows": Case(2, verdict(2, "limit"), is_now(2), {"model_name": "bank", "registry_uri": REGISTRY}),
+        "max_balance_shift": Case(0.5, verdict(3, "limit"), is_now(0.5), NAMED),
+        "example_rows": Case(3, lambda ended: ended.document("verdict.json")["examples"], is_now(3), NAMED),
+    },
     Step.TUNE: {
+        "tuner": Case("katib", is_refused, is_now(True)),  # another program carries it out
         "estimators": Case("decision_tree", tried("estimator"), is_now(["decision_tree"] * 3), FEW),
         "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
-        "algorithm": Case("random", tried("settings"), other, {"trials": 12}),  # tpe's first ten are random as well
+        "algorithm": Case("random", tried("settings"), other, {"trials": 7}),  # tpe's first five are random as well
         "trials": Case(2, lambda ended: len(tried("estimator")(ended)), is_now(2), {"search": "reg_param=0:1"}),
+        "class_weights": Case("balanced", tried("metrics"), other, FEW),
+        "patience": Case(1, lambda ended: len(tried("estimator")(ended)), fewer, {"trials": 4, "search": "reg_param=0:1e-12"}),
+        "folds": Case(2, tried("metrics"), other, FEW),
+        "early_stopping": Case("medianstop", tried("reports"), other, FEW),
         "objective": Case("logLoss", lambda ended: ended.document("trials.json")["objective"], is_now("logLoss"), FEW),
         "search_seed": Case(7, tried("settings"), other, FEW),
     },
@@ -238,7 +266,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "header": Case("no", is_refused, is_now(True)),
         "max_rejected_fraction": Case(0.5, is_refused, is_now(False), data="bad_rows.csv"),
         "predictions_uri": Case("kept", own_predictions, is_now(False)),
-        "keep": Case("x", columns, fewer),
+        "keep_columns": Case("x", columns, fewer),
         "all_probabilities": Case(True, columns, more),
     },
     Step.DRIFT: {
@@ -282,7 +310,9 @@ def case_of(step: Step, name: str) -> Case | None:
     return CASES.get(step, {}).get(name) or (hyperparameter_case(item) if step is Step.TRAIN else None)
 
 
-SETTABLE = [(step, name) for step in Step for name in settable(step)]
+FOR_KATIB = set(KatibArgs.settings()) - {"tuner"}
+"""Settings that show in the Experiment: tests/kfp_pipeline/runtime/katib/test_experiment.py."""
+SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in FOR_KATIB]
 
 
 @pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])
@@ -368,7 +398,7 @@ def ended_of(
         arguments: dict[str, Any] = {"output_uri": directory, **data_arguments(step, tables / data, settings)}
         if step in (Step.PREDICT, Step.DRIFT):
             arguments["model_uri"] = run(Step.TRAIN, "plain.csv", {}).directory
-        for item in ARGUMENTS[step].arguments(Role.FROM_STEP):
+        for item in filter(lambda item: item.needed, ARGUMENTS[step].arguments(Role.FROM_STEP)):
             arguments[item.name] = run(Step(item.step), data, {}).directory
         if "report_uri" in ARGUMENTS[step].names():
             arguments["report_uri"] = directory / "report.html"

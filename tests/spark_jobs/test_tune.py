@@ -15,6 +15,8 @@ from spark_jobs.contract import TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.search import parse_search
 from spark_jobs.steps import tune
+from spark_jobs.trials import Trial
+from spark_jobs.tuning import fitting
 
 Run = Callable[..., Any]
 
@@ -24,17 +26,18 @@ Run = Callable[..., Any]
     [
         ("", {}),
         ("reg_param=1e-4:1:log", {"reg_param": SearchRange(1e-4, 1.0, log=True)}),
+        ("layers, reg_param=1:2", {"layers": None, "reg_param": SearchRange(1, 2)}),
         (" max_depth=3:8 , x=-1:0.5,", {"max_depth": SearchRange(3, 8), "x": SearchRange(-1, 0.5)}),
     ],
 )
-def test_ranges_are_read_as_written(text: str, found: dict[str, SearchRange]) -> None:
+def test_ranges_are_read_as_written(text: str, found: dict[str, SearchRange | None]) -> None:
     assert parse_search(text) == found
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("reg_param", "is no range"),
+        ("reg-param", "is no range"),
         ("reg_param=1", "is no range"),
         ("reg_param=1:0", "is no range"),
         ("reg_param=a:b", "is no range"),
@@ -42,6 +45,8 @@ def test_ranges_are_read_as_written(text: str, found: dict[str, SearchRange]) ->
         ("reg_param=nan:1", "is no range"),
         ("reg_param=0:1:log", "must begin above 0"),
         ("reg_param=0:1,reg_param=0:2", "named twice"),
+        ("reg_param,reg_param=0:2", "named twice"),
+        ("reg_param,reg_param", "named twice"),
     ],
 )
 def test_what_is_no_range_is_told(text: str, told: str) -> None:
@@ -52,6 +57,16 @@ def test_what_is_no_range_is_told(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ({"algorithm": "tpe,magic"}, "there is no algorithm 'magic'; choose among random, grid"),
+        ({"algorithm": ""}, "there is no algorithm ''"),
+        ({"algorithm": "tpe, tpe"}, "--algorithm: tpe is named twice"),
+        ({"algorithm": "cmaes", "estimators": "gbt,mlp"}, "cmaes searches two or more numbers of a single estimator"),
+        ({"algorithm": "cmaes", "search": "reg_param"}, "cmaes searches two or more numbers"),
+        (
+            {"algorithm": "hyperband", "folds": 3},
+            "hyperband judges trials on growing samples, not by folds; leave --folds",
+        ),
+        ({"search": "max_iter"}, "max_iter has no range of its own; write max_iter=LOW:HIGH"),
         ({"estimators": "forest"}, "there is no estimator 'forest'; choose among logistic_regression"),
         ({"search": "max_depth=2:4"}, "max_depth is no number among the settings of logistic_regression"),
         ({"search": "elastic_net_param=0:2"}, "--elastic-net-param is 2.0; allowed: 0 to 1"),
@@ -70,6 +85,11 @@ def test_a_range_replaces_that_of_a_setting_and_the_others_stay() -> None:
     assert space["logistic_regression"]["reg_param"] == ("float", SearchRange(1e-6, 10.0, log=True))
     assert space["gbt"]["max_depth"] == ("int", SearchRange(3, 4))
     assert "max_depth" not in space["logistic_regression"]
+
+
+def test_a_name_alone_keeps_its_range_and_no_other_setting_is_searched() -> None:
+    args = TuneArgs(preprocess_uri="p", output_uri="o", estimators="mlp", search="layers,units=2:4")
+    assert args.space() == {"mlp": {"layers": ("int", SearchRange(1, 3)), "units": ("int", SearchRange(2, 4))}}
 
 
 @pytest.fixture(scope="module")
@@ -124,27 +144,29 @@ def test_no_test_row_is_read(
 def test_a_search_that_was_killed_goes_on_after_its_last_trial(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, fits = tune.run_trial, [0]
+    fit, fits, algorithms = tune.run_trial, [0], "random,grid"
 
     def killed(*args: Any) -> Any:
         fits[0] += 1
-        if fits[0] == 3:
+        if fits[0] == 4:
             raise KeyboardInterrupt
         return fit(*args)
 
     monkeypatch.setattr(tune, "run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
-        run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=4)
+        run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm=algorithms)
     kept = json.loads((tmp_path / "journal.json").read_text())["trials"]
-    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=4)
-    assert len(kept) == 2
-    assert table(tmp_path)["trials"][:2] == kept
-    assert fits[0] == 3 + 2 + 1  # two more trials, and the defaults
-    assert len({json.dumps(trial["settings"]) for trial in table(tmp_path)["trials"]}) == 4
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm=algorithms)
+    assert len(kept) == 3
+    assert table(tmp_path)["trials"][:3] == kept
+    assert fits[0] == 4 + 1 + 1  # one more trial, and the defaults
+    own = [trial["settings"] for trial in table(tmp_path)["trials"][2:]]
+    assert own[0] != own[1]
 
 
 def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
-    tune.write_journal(str(tmp_path / "journal.json"), "another", [tune.Trial(estimator="gbt", settings={})])
+    other = tune.Journal(str(tmp_path / "journal.json"), "another", "areaUnderROC", 1, [])
+    other.add(Trial(estimator="gbt", settings={}))
     run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1)
     assert [trial["estimator"] for trial in table(tmp_path)["trials"]] == ["logistic_regression"]
 
@@ -152,7 +174,7 @@ def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run
 def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, calls = tune.metrics_of, [0]
+    measure, calls = fitting.metrics_of, [0]
 
     def fails_once(*args: Any) -> Any:
         calls[0] += 1
@@ -160,10 +182,20 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
             raise ArithmeticError("no such luck")
         return measure(*args)
 
-    monkeypatch.setattr(tune, "metrics_of", fails_once)
+    monkeypatch.setattr(fitting, "metrics_of", fails_once)
     result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3)
     assert [trial["error"] for trial in table(tmp_path)["trials"]] == ["", "no such luck", ""]
     assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
+
+
+def test_several_algorithms_get_as_many_trials_each_and_the_best_of_all_wins(
+    preprocessed: Path, run_step: Run, tmp_path: Path
+) -> None:
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm="random, tpe")
+    found, best = table(tmp_path), json.loads((tmp_path / "best.json").read_text())
+    assert [trial["algorithm"] for trial in found["trials"]] == ["random", "random", "tpe", "tpe"]
+    assert [item["algorithm"] for item in found["algorithms"]] == ["random", "tpe"]
+    assert best["metrics"]["areaUnderROC"] == max(trial["metrics"]["areaUnderROC"] for trial in found["trials"])
 
 
 def test_several_failures_in_a_row_end_the_search(
@@ -172,7 +204,7 @@ def test_several_failures_in_a_row_end_the_search(
     def fails(*_: Any) -> Any:
         raise ArithmeticError("no such luck")
 
-    monkeypatch.setattr(tune, "metrics_of", fails)
+    monkeypatch.setattr(fitting, "metrics_of", fails)
     with pytest.raises(RuntimeError, match=r"3 trials in a row failed, the last one: .* no such luck"):
         run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=9)
 
@@ -189,3 +221,92 @@ def test_more_than_two_classes(run_steps: Run, run_step: Run, tmp_path: Path) ->
     result = run_step("tune", **made)
     losses = [trial["metrics"]["logLoss"] for trial in table(tmp_path / "tune")["trials"]]
     assert result.metrics["logLoss"] == min(losses)
+
+
+def test_folds_judge_every_row_once_by_a_fit_on_the_others(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, seen = fitting.judge_fit, []
+
+    def noted(portion: fitting.Portion, *more: Any) -> Any:
+        seen.append([{row["row_hash"] for row in rows.collect()} for rows in (portion.train, portion.judged)])
+        return judge(portion, *more)
+
+    monkeypatch.setattr(fitting, "judge_fit", noted)
+    result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1, folds=3)
+    trial = table(tmp_path)["trials"][0]
+    assert [budget for budget, _ in trial["reports"]] == [1, 2, 3]
+    judged = [rows for _, rows in seen[:3]]
+    every = set().union(*judged)
+    assert sum(map(len, judged)) == len(every)
+    assert all(train == every - rows for train, rows in seen[:3])
+    counts = json.loads((preprocessed / "features.json").read_text())["split"]["counts"]
+    rows = sum(sum(counts[name].values()) for name in ("train", "validation"))
+    assert len(every) <= rows == sum(result.rows_out.values())
+
+
+def test_a_trial_that_is_stopped_costs_fewer_fits_and_does_not_win(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, calls = fitting.metrics_of, [0]
+
+    def falls(*args: Any) -> Any:
+        calls[0] += 1  # four trials of three fits with 0.9 to 0.6, then one of 0.1, and the defaults
+        return {**measure(*args), "areaUnderROC": 0.1 if calls[0] > 12 else 0.9 - 0.1 * ((calls[0] - 1) // 3)}
+
+    monkeypatch.setattr(fitting, "metrics_of", falls)
+    settings = {"trials": 5, "folds": 3, "early_stopping": "medianstop", "algorithm": "random"}
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, **settings)
+    last = table(tmp_path)["trials"][-1]
+    assert (last["stopped"], last["metrics"]["areaUnderROC"]) == ("fold 1 of 3", 0.1)
+    assert calls[0] == 12 + 1 + 3
+    assert json.loads((tmp_path / "best.json").read_text())["metrics"]["areaUnderROC"] == pytest.approx(0.9)
+    assert table(tmp_path)["algorithms"][0]["stopped"] == 1
+
+
+def test_hyperband_begins_with_a_sample_of_the_train_rows(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, counts = fitting.judge_fit, []
+
+    def noted(portion: fitting.Portion, *more: Any) -> Any:
+        counts.append((portion.budget, portion.train.count()))
+        return judge(portion, *more)
+
+    monkeypatch.setattr(fitting, "judge_fit", noted)
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1, algorithm="hyperband")
+    (_, ninth), (_, third), (_, whole) = counts[:3]
+    assert ninth < third < whole
+    assert 0.04 * whole < ninth < 0.25 * whole
+    assert [budget for budget, _ in counts] == [1, 3, 9, 1]
+
+
+def test_folds_of_rows_in_an_order_are_refused(run_steps: Run, run_step: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{i},{'yes' if i * 7 % 11 > 5 else 'no'}\n" for i in range(300))
+    (tmp_path / "data.csv").write_text("x,label\n" + rows)
+    run_steps(tmp_path, last="preprocess", data_uri=tmp_path / "data.csv", label="label", split="ordered")
+    with pytest.raises(InputError, match="folds would judge rows by later ones"):
+        run_step("tune", preprocess_uri=tmp_path / "preprocess", output_uri=tmp_path / "tune", folds=2)
+
+
+def test_a_choice_that_was_tried_is_not_fitted_again(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, fits = fitting.judge_fit, []
+
+    def noted(*args: Any) -> Any:
+        fits.append(args)
+        return judge(*args)
+
+    monkeypatch.setattr(fitting, "judge_fit", noted)
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3, algorithm="random,tpe")
+    assert [trial["settings"] for trial in table(tmp_path)["trials"][:3]] == [
+        trial["settings"] for trial in table(tmp_path)["trials"][3:]
+    ]
+    assert len(fits) == 3 + 1
+
+
+def test_patience_ends_a_search_that_finds_nothing_better(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
+    settings = {"trials": 9, "patience": 2, "search": "reg_param=0:1e-12", "algorithm": "random"}
+    run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, **settings)
+    assert len(table(tmp_path)["trials"]) == 3

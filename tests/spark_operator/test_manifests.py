@@ -27,9 +27,10 @@ MINIKUBE, PRODUCTION = ROOT / "overlays" / "minikube", ROOT / "overlays" / "prod
 CLUSTER_TESTS = PROJECT / "tests" / "e2e" / "cluster"
 KUBEFLOW_TASKS = ROOT / "overlays" / "kubeflow-tasks"
 OVERLAYS = (MINIKUBE, PRODUCTION, CLUSTER_TESTS)
-KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS)
+SERVING, KATIB = ROOT / "serving", ROOT / "katib"
+KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, SERVING, KATIB)
 FILES = sorted([*ROOT.rglob("*.yaml"), *CLUSTER_TESTS.rglob("*.yaml")])
-UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml"}
+UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml", SERVING / "kserve.yaml"}
 """Files that a user copies, or gives to spark-kfp, and no kustomization applies."""
 
 EXPECTED_OBJECTS = {
@@ -53,7 +54,7 @@ EXPECTED_OBJECTS = {
     "Job": {"spark-kfp-bucket"},
     "Deployment": {"spark-kfp-reaper"},
 }
-SPARK, CORE, LEASES = "sparkoperator.k8s.io", "", "coordination.k8s.io"
+SPARK, CORE, LEASES, KUBEFLOW = "sparkoperator.k8s.io", "", "coordination.k8s.io", "kubeflow.org"
 EXPECTED_RIGHTS = {
     "spark-kfp-task": {
         (SPARK, "sparkapplications", ()): {"create", "get", "list", "watch", "delete"},
@@ -70,6 +71,15 @@ EXPECTED_RIGHTS = {
         ("", "pods", ()): {"get"},
         (LEASES, "leases", ()): {"get", "list"},
     },
+}
+EXPECTED_KATIB_RIGHTS = {
+    "spark-kfp-tuner": {
+        (KUBEFLOW, "experiments", ()): {"create", "get", "list", "watch", "delete"},
+        (KUBEFLOW, "trials", ()): {"get", "list", "delete"},
+        (CORE, "configmaps", ("spark-kfp-katib",)): {"get"},
+        (CORE, "namespaces", ()): {"get"},
+    },
+    "spark-kfp-trial": {(KUBEFLOW, "experiments", ()): {"get"}},
 }
 """Role to (group, resource, names of objects) to verbs: what the code and Spark 4.3 call, seen on a real cluster."""
 RIGHTS_TURNED_OFF = {
@@ -117,8 +127,8 @@ def objects(directory: Path) -> list[Document]:
     return [found for name in names for found in documents(directory / name)]
 
 
-def object_of(kind: str, name: str) -> Document:
-    (found,) = [item for item in objects(BASE) if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+def object_of(kind: str, name: str, directory: Path = BASE) -> Document:
+    (found,) = [item for item in objects(directory) if (item["kind"], item["metadata"]["name"]) == (kind, name)]
     return found
 
 
@@ -133,6 +143,7 @@ def pod_specs() -> dict[str, Document]:
         "reaper": object_of("Deployment", "spark-kfp-reaper")["spec"]["template"]["spec"],
         "driver": spec["driver"]["template"]["spec"],
         "executor": spec["executor"]["template"]["spec"],
+        "trial": document(KATIB / "experiment.yaml")["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"],
     }
 
 
@@ -278,7 +289,7 @@ def test_base_holds_the_objects_that_the_code_knows() -> None:
     assert tasks["literals"] == generators["spark-kfp-object-store"]["literals"], "drivers and tasks use the same store"
 
 
-@pytest.mark.parametrize("directory", [BASE, *OVERLAYS], ids=lambda path: path.name)
+@pytest.mark.parametrize("directory", [BASE, *OVERLAYS, KATIB], ids=lambda path: path.name)
 def test_generated_names_carry_no_hash_as_the_code_looks_them_up(directory: Path) -> None:
     assert kustomization(directory)["generatorOptions"]["disableNameSuffixHash"] is True
 
@@ -322,7 +333,19 @@ def test_role_grants_the_least_that_its_program_calls(name: str) -> None:
     assert rights(object_of("Role", name)) == EXPECTED_RIGHTS[name]
 
 
-@pytest.mark.parametrize("directory", [BASE, *OVERLAYS], ids=lambda path: path.name)
+@pytest.mark.parametrize("name", sorted(EXPECTED_KATIB_RIGHTS))
+def test_role_for_katib_grants_the_least_that_its_program_calls(name: str) -> None:
+    assert rights(object_of("Role", name, KATIB)) == EXPECTED_KATIB_RIGHTS[name]
+
+
+def test_a_trials_account_may_what_a_task_may_and_read_its_experiment() -> None:
+    bound = [item for item in objects(KATIB) if item["kind"] == "RoleBinding"]
+    roles = {item["roleRef"]["name"] for item in bound if item["subjects"][0]["name"] == "spark-kfp-trial"}
+    assert roles == {"spark-kfp-trial", "spark-kfp-task"}
+    assert pod_specs()["trial"]["serviceAccountName"] == "spark-kfp-trial"
+
+
+@pytest.mark.parametrize("directory", [BASE, *OVERLAYS, KATIB], ids=lambda path: path.name)
 def test_no_role_has_a_wildcard_or_reaches_beyond_the_namespace(directory: Path) -> None:
     for item in objects(directory):
         assert item["kind"] not in ("ClusterRole", "ClusterRoleBinding")
@@ -350,18 +373,19 @@ def test_template_turns_off_what_the_drivers_role_does_not_allow() -> None:
 
 
 def test_only_driver_and_reaper_hold_a_token_of_the_api_server() -> None:
-    tokens = {name: pod["automountServiceAccountToken"] for name, pod in pod_specs().items()}
+    tokens = {name: pod["automountServiceAccountToken"] for name, pod in pod_specs().items() if name != "trial"}
     assert tokens == {"bucket": False, "reaper": True, "driver": True, "executor": False}
     assert pod_specs()["reaper"]["serviceAccountName"] == "spark-kfp-reaper"
     assert template()["spec"]["driver"]["serviceAccount"] == "spark-kfp-driver"
 
 
-@pytest.mark.parametrize("name", ["bucket", "reaper", "driver", "executor"])
+@pytest.mark.parametrize("name", ["bucket", "reaper", "driver", "executor", "trial"])
 def test_pod_meets_restricted(name: str) -> None:
     pod = pod_specs()[name]
     assert breaches_of_restricted(pod) == set()
     (container,) = pod["containers"]
-    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    # Katib sends a trial's output into a file, so its log would be empty.
+    assert container["terminationMessagePolicy"] == ("File" if name == "trial" else "FallbackToLogsOnError")
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
     assert mounts["tmp"] == "/tmp"
@@ -392,7 +416,7 @@ def test_ended_bucket_job_goes_so_that_the_next_version_can_be_applied() -> None
     assert object_of("Job", "spark-kfp-bucket")["spec"]["ttlSecondsAfterFinished"] <= 600
 
 
-@pytest.mark.parametrize("name", ["bucket", "driver", "executor"])
+@pytest.mark.parametrize("name", ["bucket", "driver", "executor", "trial"])
 def test_pod_takes_the_object_store_by_reference(name: str) -> None:
     (container,) = pod_specs()[name]["containers"]
     found = {}
@@ -441,6 +465,7 @@ def test_template_says_what_the_image_and_the_operator_need() -> None:
 def test_image_tags_are_the_projects_version() -> None:
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert template()["spec"]["image"] == f"spark-kfp-spark:{version}"
+    assert pod_specs()["trial"]["containers"][0]["image"] == f"spark-kfp-task:{version}"
     for directory in (BASE, PRODUCTION, CLUSTER_TESTS):
         assert [image["newTag"] for image in kustomization(directory)["images"]] == [version]
     for overlay in (PRODUCTION, CLUSTER_TESTS):

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from kfp_pipeline.runtime.kubernetes_api import CONFIG_MAPS, Cluster
 from kfp_pipeline.runtime.spark_operator.task_config import apply_task_config
 from spark_jobs.arguments import StepArgs, to_argv
-from spark_jobs.contract import Step
+from spark_jobs.contract import MASTER_VARIABLE, Step
 from spark_jobs.errors import InputError
 from spark_jobs.session_requests import SESSION, request_name
 
@@ -52,6 +52,8 @@ RUN_MAY_SET_IN_SPARK_CONF = re.compile(
 )
 """The keys of sparkConf that a run may set: tuning, but no class to load and no address."""
 
+LOCAL_MASTER = "local[*]"
+"""Spark's master URL of a step without executors."""
 MEMORY = re.compile(r"[1-9][0-9]*([kmgtp]b?|b)?", re.IGNORECASE)
 """An amount of memory as Spark reads it; a bare number is MiB."""
 
@@ -179,7 +181,23 @@ def _merged_template(
         for path, change in _single_settings(overrides.get(name) or {}):
             _merge(spec, change)
             _validate(application, f"the run's Spark settings: {name}.{path}")
+    if (spec.get("executor") or {}).get("instances") == 0:
+        _run_in_driver(spec)
     return application
+
+
+def _run_in_driver(spec: Document) -> None:
+    """Lets Spark run in the driver's pod alone. The operator and its schema know no application without executors, so the step does it.
+
+    Raises:
+        InputError: the spec asks for executors elsewhere.
+    """
+    if (spec.get("dynamicAllocation") or {}).get("enabled"):
+        raise InputError(
+            "executor.instances is 0, so dynamicAllocation has nothing to allocate; set enabled: false there"
+        )
+    del spec["executor"]["instances"]
+    spec["sparkConf"] = {**(spec.get("sparkConf") or {}), f"spark.kubernetes.driverEnv.{MASTER_VARIABLE}": LOCAL_MASTER}
 
 
 def steps_with_settings(config: Mapping[str, str]) -> list[str]:
@@ -307,7 +325,7 @@ def _single_settings(change: Mapping[str, Any], path: str = "") -> Iterator[tupl
 
 def _validate(application: Document, what: str) -> None:
     """Checks names and types of fields by the operator's schema, and amounts of memory by the JVM's syntax."""
-    if wrong := _not_json(application, ""):
+    if wrong := not_json(application, ""):
         raise InputError(f"{what} is not valid: {wrong}; put it in quotes")
     try:
         typed = SparkV1beta2SparkApplication.from_dict(application)
@@ -318,7 +336,7 @@ def _validate(application: Document, what: str) -> None:
     except (TypeError, AttributeError, ValueError) as error:  # a scalar where the schema wants a list or a mapping
         raise InputError(f"{what} is not valid: {error}") from error
     assert typed is not None
-    unknown = _unknown_field(application, typed.to_dict(), "")
+    unknown = unknown_field(application, typed.to_dict(), "")
     if unknown:
         raise InputError(f"{what} is not valid: unknown field {unknown}; check its spelling")
     for role in ("driver", "executor"):
@@ -328,31 +346,31 @@ def _validate(application: Document, what: str) -> None:
                 raise InputError(f"{what} is not valid: {role}.{name} is {amount!r}; write it like 512m or 4g")
 
 
-def _not_json(given: Any, path: str) -> str:
+def not_json(given: Any, path: str) -> str:
     """Describes the first key or value for which JSON has no type, such as a date, which YAML makes of 2026-01-31."""
     if isinstance(given, Mapping):
         odd = next((name for name in given if not isinstance(name, str)), None)
         if odd is not None:
             return f"{path}{odd} is a name that is no text"
-        return next((found for name, value in given.items() if (found := _not_json(value, f"{path}{name}."))), "")
+        return next((found for name, value in given.items() if (found := not_json(value, f"{path}{name}."))), "")
     if isinstance(given, list):
-        return next((found for n, value in enumerate(given) if (found := _not_json(value, f"{path}{n}."))), "")
+        return next((found for n, value in enumerate(given) if (found := not_json(value, f"{path}{n}."))), "")
     known = given is None or isinstance(given, str | int | float | bool)
     return "" if known else f"{path.rstrip('.')} is {given!r}"
 
 
-def _unknown_field(given: Any, known: Any, path: str) -> str:
+def unknown_field(given: Any, known: Any, path: str) -> str:
     """Finds the first field that the schema does not have: the typed model has dropped it from `known`."""
     if isinstance(given, dict) and isinstance(known, dict):
         for key, value in given.items():
             if key not in known and value not in (None, {}, []):
                 return f"{path}{key}"
-            found = _unknown_field(value, known.get(key), f"{path}{key}.")
+            found = unknown_field(value, known.get(key), f"{path}{key}.")
             if found:
                 return found
     if isinstance(given, list) and isinstance(known, list):
         for number, (left, right) in enumerate(zip(given, known, strict=False)):
-            found = _unknown_field(left, right, f"{path}{number}.")
+            found = unknown_field(left, right, f"{path}{number}.")
             if found:
                 return found
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class SparkOperatorRunner:
         run: str = "",
         overrides: Mapping[str, Any] | None = None,
         task_config: Mapping[str, Any] | None = None,
+        owners: Sequence[Mapping[str, str]] | None = None,
         documents: object_store.Documents = object_store,
         log_line: Callable[[str], None] = print,
     ) -> None:
@@ -75,12 +76,13 @@ class SparkOperatorRunner:
             run: the run's id.
             overrides: the run's Spark settings, see `build_application`.
             task_config: what the pipeline's author set on the KFP task.
+            owners: owner references of the application; None: those of the task's pod.
             documents: the object store.
             log_line: writes a line to the task's log.
         """
         self._cluster, self._config_name, self._run, self._lease_seconds = cluster, config_name, run, lease_seconds
         self._changes = {"overrides": overrides or {}, "task_config": task_config or {}}
-        self._documents, self._log_line = documents, log_line
+        self._owners, self._documents, self._log_line = owners, documents, log_line
         self._attempt = uuid.uuid4().hex
 
     def run(self, step: Step, args: StepArgs, log_path: Path) -> Result:
@@ -122,12 +124,10 @@ class SparkOperatorRunner:
         return self._read_result(tracker.wait_until_ended(), tracker.log, args)
 
     def _add_owners(self, desired: Document) -> None:
-        """Copies the owner references of the task's pod, such as KFP's workflow: if that is deleted, so is the application."""
-        pod = self._cluster.get(PODS, platform.node()) if IN_CLUSTER_NAMESPACE.exists() else None
-        owners = (pod or {}).get("metadata", {}).get("ownerReferences", [])
-        kept = [{key: owner[key] for key in ("apiVersion", "kind", "name", "uid")} for owner in owners]
-        if kept:
-            desired["metadata"]["ownerReferences"] = kept
+        """Adds the owner references: if an owner is deleted, so is the application."""
+        owners = owners_of_this_pod(self._cluster) if self._owners is None else self._owners
+        if owners:
+            desired["metadata"]["ownerReferences"] = [dict(owner) for owner in owners]
 
     def _submit(self, desired: Document, output: str, limits: Limits) -> Document:
         """Creates the application, or adopts the one that an earlier attempt created."""
@@ -254,6 +254,13 @@ class SparkOperatorRunner:
                 self._documents.write_bytes(f"{output}/{LOG_NAME}", log_path.read_bytes(), brief=True)
         except (StepError, InputError) as error:
             self._log_line(f"the driver's log could not be kept: {error}")
+
+
+def owners_of_this_pod(cluster: Cluster) -> list[dict[str, str]]:
+    """Returns the owner references of the task's pod, such as KFP's workflow; none on a laptop."""
+    pod = cluster.get(PODS, platform.node()) if IN_CLUSTER_NAMESPACE.exists() else None
+    owners = (pod or {}).get("metadata", {}).get("ownerReferences", [])
+    return [{key: owner[key] for key in ("apiVersion", "kind", "name", "uid")} for owner in owners]
 
 
 def cancel(cluster: Cluster, name: str, patience_seconds: float | None = None) -> None:

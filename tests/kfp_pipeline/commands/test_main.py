@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_pipeline.commands import bundled, data_commands, server_parser
+from kfp_pipeline.commands import bundled, data_commands, local_runs, server_parser
 from kfp_pipeline.commands import main as cli
 from kfp_pipeline.commands import parser as command_parser
 from kfp_pipeline.commands.main import main, make_parser
 from kfp_pipeline.component_settings import PLATFORM_INPUTS
-from spark_jobs.arguments import flag
-from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs, Pipeline, Step
+from spark_jobs.arguments import Role, flag
+from spark_jobs.contract import ARGUMENTS, TRAINING, TUNED_TRAINING, LoadArgs, Pipeline, Step
 
 SETTINGS = [(step, name) for step in TRAINING.steps for name in ARGUMENTS[step].settings()]
 
@@ -47,7 +47,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_java: Callable[[
     """An empty folder, with a Java, and a pipeline that must not start."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAVA_HOME", str(make_java("17")))
-    monkeypatch.setattr(cli, "run_locally", lambda *_: pytest.fail("the pipeline was started"))
+    monkeypatch.setattr(local_runs, "run_locally", lambda *_: pytest.fail("the pipeline was started"))
     return tmp_path
 
 
@@ -62,6 +62,20 @@ def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() ->
     of_the_command = {"-h", "--help", "--pipeline", "--spec", "--spark", "--runs", "--run-id", "--no-cache", "--json"}
     of_the_command |= {"--kfp", "--wait"} | {"--" + name.replace("_", "-") for name in server_parser.SERVER_ONLY_FLAGS}
     assert set(flags("run")) - of_the_command == {flag(name) for _, name in SETTINGS if name != "specification_uri"}
+
+
+def test_every_setting_of_tuned_training_is_a_flag_of_tune() -> None:
+    expected = {flag(name) for name in TUNED_TRAINING.inputs(Role.SETTING)} - {flag("algorithm")}
+    assert expected | {"--algorithms", "--spec", "--spark", "--runs"} <= set(flags("tune"))
+    assert "--reg-param" not in flags("tune")  # the search chooses it
+
+
+@pytest.mark.usefixtures("empty")
+def test_tune_runs_tuned_training_with_all_algorithms(given: Callable[..., dict[str, Any]]) -> None:
+    Path("data.csv").write_text("x,label\n1,yes\n")
+    inputs = given("data.csv", "--label=label", "--algorithms=random,tpe", "--trials=3", command="tune")
+    assert set(inputs) == {*TUNED_TRAINING.inputs(), *PLATFORM_INPUTS}
+    assert (inputs["algorithm"], inputs["trials"]) == ("random,tpe", 3)
 
 
 def test_every_setting_of_load_is_a_flag_of_data_check() -> None:
@@ -165,7 +179,7 @@ def table(empty: Path) -> Path:
 
 
 @pytest.mark.usefixtures("table")
-@pytest.mark.parametrize("command", [["run"], ["data", "check"]])
+@pytest.mark.parametrize("command", [["run"], ["tune"], ["data", "check"]])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -318,15 +332,15 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
     """The pipeline's inputs that a command line gives."""
     monkeypatch.chdir(tmp_path)
 
-    def inputs(*words: str) -> dict[str, Any]:
+    def inputs(*words: str, command: str = "run") -> dict[str, Any]:
         seen = {}
 
         def stop(_: object, __: str, inputs: dict[str, Any], *___: object) -> None:
             seen.update(inputs)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "run_locally", stop)
-        assert main(["run", *words]) == 130
+        monkeypatch.setattr(local_runs, "run_locally", stop)
+        assert main([command, *words]) == 130
         return seen
 
     return inputs

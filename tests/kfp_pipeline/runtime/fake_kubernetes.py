@@ -27,6 +27,7 @@ from fake_refusals import (
     CLUSTER_WIDE,
     CRDS,
     KINDS,
+    KUBEFLOW,
     SPARK,
     SUBDOMAIN,
     ApiError,
@@ -218,7 +219,8 @@ class FakeKubernetes:
             found = [self._before(key) if stale else self._objects[key] for key in keys]
             items = [copy.deepcopy(item) for item in found if item and match(item)]
             items = [
-                {k: v for k, v in i.items() if group in (SPARK, CRDS) or k not in ("kind", "apiVersion")} for i in items
+                {k: v for k, v in i.items() if group in (SPARK, CRDS, KUBEFLOW) or k not in ("kind", "apiVersion")}
+                for i in items
             ]
             head = {"kind": f"{kind}List", "apiVersion": f"{group}/{version}".lstrip("/")}
             return {**head, "metadata": {"resourceVersion": str(self._version)}, "items": items}

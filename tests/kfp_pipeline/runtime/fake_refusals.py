@@ -10,9 +10,11 @@ from random import Random
 from typing import Any
 
 Document = dict[str, Any]
-SPARK, CRDS = "sparkoperator.k8s.io", "apiextensions.k8s.io"
+SPARK, CRDS, KUBEFLOW = "sparkoperator.k8s.io", "apiextensions.k8s.io", "kubeflow.org"
 KINDS = {  # plural: (group, version, kind)
     "sparkapplications": (SPARK, "v1beta2", "SparkApplication"),
+    "experiments": (KUBEFLOW, "v1beta1", "Experiment"),
+    "trials": (KUBEFLOW, "v1beta1", "Trial"),
     "leases": ("coordination.k8s.io", "v1", "Lease"),
     "customresourcedefinitions": (CRDS, "v1", "CustomResourceDefinition"),
     "pods": ("", "v1", "Pod"),

@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 from kfp_pipeline.runtime import fingerprint
-from kfp_pipeline.runtime.fingerprint import record_finished_step, reuse_finished_step, write_atomically
+from kfp_pipeline.runtime.fingerprint import (
+    record_finished_step,
+    reuse_finished_step,
+    take_over_unfinished,
+    write_atomically,
+)
 from kfp_pipeline.runtime.spark_submit.runner import read_result, step_program
-from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step
+from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step, TuneArgs
 from spark_jobs.result import Result
 
 
@@ -119,6 +124,27 @@ def test_another_pyspark_has_another_fingerprint(data: Path, monkeypatch: pytest
     first = key_of_load(data)
     monkeypatch.setattr(fingerprint, "version", lambda _: "4.3.1")
     assert key_of_load(data) != first
+
+
+def test_a_repeated_step_takes_over_what_an_attempt_that_did_not_end_has_kept(tmp_path: Path) -> None:
+    first, second, other = (
+        TuneArgs(preprocess_uri="p", output_uri=str(tmp_path / name)) for name in ("first", "second", "other")
+    )
+    take_over_unfinished(tmp_path / "runs", "key", first)
+    assert not (tmp_path / "first").exists()
+    write_atomically(tmp_path / "first" / "journal.json", "trials")
+    take_over_unfinished(tmp_path / "runs", "key", second)
+    take_over_unfinished(tmp_path / "runs", "another key", other)
+    assert (tmp_path / "second" / "journal.json").read_text() == "trials"
+    assert not (tmp_path / "other").exists()
+    shutil.rmtree(tmp_path / "second")  # the user has removed the run
+    take_over_unfinished(tmp_path / "runs", "key", first)
+    assert (tmp_path / "first" / "journal.json").read_text() == "trials"
+
+
+def test_a_step_that_keeps_nothing_unfinished_takes_nothing_over(tmp_path: Path) -> None:
+    take_over_unfinished(tmp_path / "runs", "key", LoadArgs(data_uri="d", label="x", output_uri=str(tmp_path / "out")))
+    assert list(tmp_path.iterdir()) == []
 
 
 def leave(directory: Path, key: str, status: str = "succeeded") -> str:

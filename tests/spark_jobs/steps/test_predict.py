@@ -157,12 +157,12 @@ def test_kept_columns_are_as_they_were_and_a_name_of_the_prediction_is_never_tak
         [(1, 30, "a", 0.5), (2, None, None, 0.7)], "id int, age int, job string, Probability double"
     )
     table.write.parquet(str(tmp_path / "in"))
-    _, rows = score(keep="id, Probability", all_probabilities=True)
+    _, rows = score(keep_columns="id, Probability", all_probabilities=True)
     assert [(row["id"], row["Probability"]) for row in rows] == [(1, 0.5), (2, 0.7)]
     for row in rows:
         assert row["probabilities"]["yes"] == row["spark_kfp_probability"]
         assert sum(row["probabilities"].values()) == pytest.approx(1)
-    _, rows = score(keep="")
+    _, rows = score(keep_columns="")
     assert set(rows[0]) == {"probability", "prediction", "model_version", "input_file"}
 
 
@@ -170,7 +170,7 @@ def test_kept_columns_are_as_they_were_and_a_name_of_the_prediction_is_never_tak
     ("lines", "settings", "said"),
     [
         (["age,work", "30,a"], {}, "the model reads column 'job', which is not there"),
-        (["age,job", "30,a"], {"keep": "agee"}, "--keep: there is no column 'agee'; did you mean 'age'"),
+        (["age,job", "30,a"], {"keep_columns": "agee"}, "--keep-columns: there is no column 'agee'; did you mean 'age'"),
         (["age,job"], {}, "has a header but no rows"),
         (["age,job", "30,a"], {"model_uri": "/no/model"}, "--model-uri=/no/model: there is no model"),
     ],
@@ -184,7 +184,7 @@ def test_wrong_input_is_told_in_one_sentence(
     assert said in str(error.value)
 
 
-def test_a_model_is_found_in_a_version_of_a_registry_and_not_in_another_steps_output(
+def test_a_model_is_found_in_a_registry_by_its_version_or_as_champion_and_not_in_another_steps_output(
     score: Callable[..., Any], model: Path, tmp_path: Path
 ) -> None:
     write(tmp_path, "a.csv", "age,job", "30,a")
@@ -196,5 +196,8 @@ def test_a_model_is_found_in_a_version_of_a_registry_and_not_in_another_steps_ou
         score(model_uri=version)
     (version / "version.json").write_text("{}")
     assert score(model_uri=version)[1][0]["model_version"] == "20261128-1"
+    pointed = {"registry_version": 1, "name": "answers", "version": "20261128-1", "move": 1, "canary": None, "history": []}
+    (tmp_path / "models/answers/champion.json").write_text(json.dumps(pointed))
+    assert score(model_uri=tmp_path / "models/answers")[1][0]["model_version"] == "20261128-1"
     with pytest.raises(InputError, match="is the output of preprocess; name that of train"):
         score(model_uri=model.parent / "preprocess")

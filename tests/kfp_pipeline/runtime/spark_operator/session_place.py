@@ -21,7 +21,7 @@ from test_operator_runner import Bench
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.spark_operator.manifest import application_name
 from kfp_pipeline.runtime.spark_operator.session_runner import SharedSessionRunner
-from spark_jobs import cluster_session, failure_reasons, storage
+from spark_jobs import cluster_session, result, storage
 from spark_jobs import object_store as client
 from spark_jobs.arguments import from_argv
 from spark_jobs.contract import ARGUMENTS, Step
@@ -120,7 +120,7 @@ class SessionPlace(Bench):
 
         termination_log = self.folder / "termination-log"
         termination_log.write_text("")
-        self.patch.setattr(failure_reasons, "TERMINATION_LOG", termination_log)
+        self.patch.setattr(result, "TERMINATION_LOG", termination_log)
         serving = cluster_session.ClusterSession(uri, session, self._run_step)
         look, driver = serving._next, f"{application['metadata']['name']}-driver"
 

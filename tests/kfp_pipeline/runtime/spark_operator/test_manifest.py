@@ -402,3 +402,20 @@ def test_an_empty_part_of_the_template_is_filled_or_refused_but_no_crash(where: 
 def test_a_run_may_not_name_a_class_to_load(key: str) -> None:
     with pytest.raises(InputError, match="may not set"):
         build({}, {"load": {"sparkConf": {key: "evil.Class"}}})
+
+
+def test_without_executors_spark_runs_in_the_driver() -> None:
+    for steps, overrides in (
+        ({"all": {"executor": {"instances": 0}}}, {}),
+        ({}, {"load": {"executor": {"instances": 0}}}),
+    ):
+        spec = build(steps, overrides)["spec"]
+        assert "instances" not in spec["executor"], "the operator's schema wants at least one"
+        assert spec["sparkConf"]["spark.kubernetes.driverEnv.SPARK_KFP_MASTER"] == "local[*]"
+    assert not [name for name in build()["spec"]["sparkConf"] if "driverEnv" in name]
+
+
+def test_without_executors_there_is_nothing_to_allocate() -> None:
+    wanted = {"executor": {"instances": 0}, "dynamicAllocation": {"enabled": True, "maxExecutors": 4}}
+    with pytest.raises(InputError, match=r"instances is 0, .* enabled: false"):
+        build({"train": wanted}, {"load": wanted})

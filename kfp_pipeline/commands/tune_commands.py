@@ -1,0 +1,90 @@
+"""The command `spark-kfp tune`: the pipeline that tunes and then trains, on this machine, with one algorithm of search or several."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from kfp_pipeline.commands import local_runs
+from kfp_pipeline.commands.parser import add_external_inputs
+from kfp_pipeline.settings import Settings
+from spark_jobs.arguments import Argument, Role, add_arguments, flag
+from spark_jobs.contract import ALGORITHMS, KATIB, TUNED_TRAINING, Step
+from spark_jobs.errors import InputError
+
+ON_CLUSTER = ("output", "namespace", "spark_settings")
+"""The flags of a search by Katib that are no settings."""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command to the parser of `spark-kfp`."""
+    parser = commands.add_parser(
+        "tune",
+        help="search the settings of estimators, train a model with the best ones, and compare it with the untuned one",
+        description=f"{TUNED_TRAINING.about} Several algorithms get the same number of trials and the same seed, in one Spark session.",
+    )
+    add_external_inputs(parser, TUNED_TRAINING, data=local_runs.ABOUT_DATA, sample=True)
+    parser.add_argument(
+        "--algorithms",
+        dest="algorithm",
+        default=TUNED_TRAINING.inputs()["algorithm"].default,
+        help=f"how the next trial is chosen: one or more of {', '.join(ALGORITHMS)}, separated by commas (default %(default)s)",
+    )
+    known: set[str] = set()
+    for step in TUNED_TRAINING.steps:
+        settings = [item for item in settings_of(step) if item.name not in known]  # two steps may share one
+        add_arguments(parser.add_argument_group(f"settings of {step}"), settings)
+        known |= {item.name for item in settings}
+    parser.add_argument(
+        "--spark", default="local[*]", help="where Spark runs (default %(default)s): also sc://HOST:PORT"
+    )
+    local_runs.add_run_flags(parser)
+    cluster = parser.add_argument_group("with --tuner=katib, on a cluster")
+    cluster.add_argument("--output", default="", help="URI below which the run's outputs lie: s3://BUCKET/runs")
+    cluster.add_argument("--namespace", default="", help="namespace (default: the kubeconfig's)")
+    cluster.add_argument(
+        "--spark-settings", default="", help="YAML file: STEP or all to a partial SparkApplication spec, for resources"
+    )
+    parser.set_defaults(command=tune_command, pipeline=TUNED_TRAINING)
+
+
+def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Searches on this machine, or by Katib on a cluster.
+
+    Raises:
+        InputError: a flag is missing, or is for the other place.
+    """
+    if arguments.tuner != KATIB:
+        if given := [name for name in ON_CLUSTER if getattr(arguments, name)]:
+            raise InputError(
+                f"{flag(given[0])} is for a search by Katib: give {flag('tuner')}={KATIB} too, or leave it out"
+            )
+        return local_runs.run_command(arguments, settings)
+    if not (arguments.output and arguments.data_uri):
+        raise InputError(
+            f"{flag('tuner')}={KATIB} searches on a cluster: name the table there and --output, both like s3://BUCKET/NAME"
+        )
+    from kfp_pipeline.commands import cluster_commands  # noqa: PLC0415 - the import of Kubernetes' client takes a second
+    from kfp_pipeline.runtime.object_store import read_text  # noqa: PLC0415
+
+    arguments.spark = "operator"
+    results = {result.step: result for result in cluster_commands.submit_steps(arguments, settings)}
+    documents = {
+        name: json.loads(read_text(f"{results[step].uris['output']}/{name}") or "{}")
+        for step, name in ((Step.TUNE, "trials.json"), (Step.EVALUATE, "evaluation.json"))
+    }
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    local_runs.print_search(console, documents["trials.json"])
+    local_runs.print_tuning(console, documents["evaluation.json"])
+    local_runs.print_warnings(console, [warning for result in results.values() for warning in result.warnings])
+    print(f"report: {results[Step.EVALUATE].arguments['report_uri']}")
+    return 0
+
+
+def settings_of(step: Step) -> list[Argument]:
+    """Returns the settings of a step that have a flag of their own name: all but the algorithm."""
+    return [item for item in TUNED_TRAINING.arguments_of(step, Role.SETTING) if item.name != "algorithm"]

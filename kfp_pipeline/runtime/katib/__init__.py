@@ -1,0 +1,1 @@
+"""A search by Katib: the Experiment, its trials, and what they found."""
