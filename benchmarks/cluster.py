@@ -48,7 +48,7 @@ def main() -> None:
     seconds, requests, totals = {}, {}, {"operator": 0.0, "shared": 0.0}
     for spark, kind in (("operator", SparkOperatorRunner), ("shared", SharedSessionRunner)):
         place = f"{given.output}/{run}-{spark}"
-        for step in TRAINING.steps:
+        for step in TRAINING.steps_of(inputs):
             args = TRAINING.arguments_below(place, step, inputs)
             before, began = request_counts(), time.time()
             runner = kind(cluster, run=f"{run}-{spark}", log_line=lambda _: None)

@@ -201,6 +201,50 @@ def evaluate(
 
 
 @dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
+def promote(
+    load_uri: str,
+    preprocess_uri: str,
+    train_uri: str,
+    evaluate_uri: str,
+    spark: str,
+    spark_settings: dict,
+    task_config: dsl.TaskConfig,
+    promotion: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    verdict: dsl.Output[dsl.Markdown],
+    model_name: str = "",
+    registry_uri: str = "",
+    rules_uri: str = "",
+    compare_by: str = "areaUnderROC",
+    min_test_rows: int = 30,
+    max_balance_shift: float = 0.1,
+    example_rows: int = 20,
+) -> str:
+    """Registers the model and makes it the champion if the gate lets it; a refusal is a normal end.
+
+    Args:
+        load_uri: output of load.
+        preprocess_uri: output of preprocess.
+        train_uri: output of train.
+        evaluate_uri: output of evaluate.
+        model_name: name of the model in the registry; empty: the model is not promoted.
+        registry_uri: directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY.
+        rules_uri: TOML file with the bounds of the metrics, as for the gate; empty: no bounds.
+        compare_by: metric in which the model must not be worse than the champion.
+        min_test_rows: smallest number of test rows of each class.
+        max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
+        example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
+        spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+        spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        task_config: filled in by KFP.
+    """
+    inputs = dict(locals())
+    from kfp_pipeline.runtime.step import run_task
+
+    return run_task("promote", inputs)
+
+
+@dsl.component(base_image=TASK_IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_CONFIG_PASSTHROUGHS)
 def tune(
     preprocess_uri: str,
     spark: str,

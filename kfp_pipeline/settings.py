@@ -48,6 +48,7 @@ class Settings:
         run: folder of the run on this machine that this process belongs to; empty if it belongs to none.
         share_session: whether the steps of a run share one Spark session, if the data are small; if not, each step starts its own.
         run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
+        registry: directory or object store URI of the model registry.
         cache: directory of the class-data archive; it may be deleted at any time.
         reuse: whether a step is reused instead of executed if its inputs, data and code are the same as before.
         driver_memory_mib: heap of the driver; 2 GiB is enough for ten million rows of the bank data.
@@ -64,6 +65,7 @@ class Settings:
     run: str = ""
     share_session: bool = True
     run_id: str = ""
+    registry: str = "models"
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True
     driver_memory_mib: int = 2048

@@ -173,6 +173,10 @@ class StepArgs:
     """Artifacts that KFP's UI shows and the task fills from the result document: name to KFP type. The step itself does not write them."""
     REUSED_BY_KFP: ClassVar[bool] = False
     """Whether KFP's cache may replace the step by an earlier run's output, if inputs and code are the same."""
+    REUSABLE: ClassVar[bool] = True
+    """Whether a run on one machine may reuse the output of an earlier run of the step, if inputs, data and code are the same."""
+    RUNS_IF: ClassVar[str] = ""
+    """Name of the setting without which a pipeline leaves the step out; empty: it always runs."""
 
     def __init_subclass__(cls) -> None:
         for name, kind in inspect.get_annotations(cls).items():

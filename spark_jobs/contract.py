@@ -9,6 +9,7 @@ To add a hyperparameter, add one `setting` here, use it in its estimator, and ru
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ class Step(StrEnum):
     PREPROCESS = "preprocess"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    PROMOTE = "promote"
     TUNE = "tune"
 
 
@@ -49,6 +51,8 @@ LEAK = "leak"
 """Kind of a suspicious column, in a profile and an evaluation: the column all but tells the label (target leakage)."""
 OBJECT_STORE_SCHEMES = ("s3", "s3a", "minio")
 """URI schemes of the object store. All three mean the same store: S3's own, that of Hadoop's S3A, and that of KFP's artifacts."""
+VERDICT_NAME = "verdict.json"
+"""What the gate said to a candidate, written by the step promote."""
 SPLITS = ("hash", "ordered")
 THRESHOLD_RULES = ("max_f1", "max_accuracy", "youden", "half")
 FAMILIES = ("auto", "binomial", "multinomial")
@@ -75,6 +79,14 @@ FEATURE_SUBSETS = ("auto", "all", "sqrt", "log2", "onethird")
 SOLVERS = ("l-bfgs", "gd")
 HEADERS = ("auto", "yes", "no")
 SMALL_CLASSES = ("merge", "drop")
+
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""A model's name is a folder of the registry and a part of the server's URLs."""
+
+
+def _model_name(value: str) -> bool:
+    return not value or bool(MODEL_NAME.fullmatch(value))
 
 
 def _character(value: str) -> bool:
@@ -694,12 +706,69 @@ class EvaluateArgs(StepArgs):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromoteArgs(StepArgs):
+    """Registers the model and makes it the champion if the gate lets it; a refusal is a normal end."""
+
+    # Neither KFP's cache nor an earlier run replaces this step: the pointer may have moved since.
+    REUSABLE: ClassVar[bool] = False
+    RUNS_IF: ClassVar[str] = "model_name"
+    UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics", "verdict": "Markdown"}
+
+    load_uri: str = from_step(Step.LOAD)
+    preprocess_uri: str = from_step(Step.PREPROCESS)
+    train_uri: str = from_step(Step.TRAIN)
+    evaluate_uri: str = from_step(Step.EVALUATE)
+    model_name: str = setting(
+        "",
+        "name of the model in the registry; empty: the model is not promoted",
+        check=_model_name,
+        allowed="up to 63 letters, digits, _, - and ., the first a letter or digit",
+    )
+    registry_uri: str = setting(
+        "", "directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY"
+    )
+    rules_uri: str = setting("", "TOML file with the bounds of the metrics, as for the gate; empty: no bounds")
+    compare_by: str = setting(
+        "areaUnderROC", "metric in which the model must not be worse than the champion", choices=OBJECTIVES[1:]
+    )
+    min_test_rows: int = setting(
+        30,
+        "smallest number of test rows of each class",
+        check=lambda value: value >= 1,
+        allowed="a whole number of rows, at least 1",
+    )
+    max_balance_shift: float = setting(
+        0.1,
+        "largest change, 0 to 1, of the share of a class in the train rows since the champion",
+        check=_fraction,
+        allowed="0 to 1",
+    )
+    example_rows: int = setting(
+        20,
+        "number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000",
+        check=lambda value: 0 <= value <= 1000,
+        allowed="0 to 1000",
+    )
+    output_uri: str = output(
+        "Artifact", "directory for verdict.json and result.json", artifact="promotion", parts=(VERDICT_NAME,)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model_name and not self.registry_uri:
+            raise InputError(
+                f"--model-name={self.model_name} needs a registry: give --registry-uri, such as s3://BUCKET/models"
+            )
+
+
 ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
     {
         Step.LOAD: LoadArgs,
         Step.PREPROCESS: PreprocessArgs,
         Step.TRAIN: TrainArgs,
         Step.EVALUATE: EvaluateArgs,
+        Step.PROMOTE: PromoteArgs,
         Step.TUNE: TuneArgs,
     }
 )
@@ -754,6 +823,11 @@ class Pipeline:
                 found.setdefault(item.name, item)
         return found
 
+    def steps_of(self, values: Mapping[str, Any]) -> tuple[Step, ...]:
+        """Returns the steps that a run with these inputs has: a step with `RUNS_IF` only if that setting is given."""
+        conditions = {step: ARGUMENTS[step].RUNS_IF for step in self.steps}
+        return tuple(step for step, name in conditions.items() if not name or values.get(name))
+
     def check_settings(self, values: Mapping[str, Any]) -> None:
         """Checks the settings of all steps before the run starts, when the URIs of the outputs are not known yet.
 
@@ -763,7 +837,7 @@ class Pipeline:
         Raises:
             InputError: a setting is out of range, or two settings contradict each other.
         """
-        for step in self.steps:
+        for step in self.steps_of(values):
             kind = ARGUMENTS[step]
             defaults = kind.settings()
             edges = {item.name: item.step for item in self.arguments_of(step, Role.FROM_STEP)}
@@ -791,9 +865,9 @@ class Pipeline:
 TRAINING = Pipeline(
     name="training",
     title="Train a Spark ML model",
-    about="Trains and evaluates a Spark ML model.",
+    about="Trains and evaluates a Spark ML model, and promotes it if a model name is given.",
     group="Training, with curves and report",  # a person opens it to see the report
-    steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE),
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE, Step.PROMOTE),
 )
 TUNING = Pipeline(
     name="tuning",

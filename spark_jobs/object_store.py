@@ -12,8 +12,11 @@ import hashlib
 import io
 import logging
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlparse
@@ -32,6 +35,7 @@ from spark_jobs.object_store_settings import CredentialsUnavailableError, Object
 if TYPE_CHECKING:
     from minio import Minio
     from minio.error import S3Error
+    from urllib3 import BaseHTTPResponse
 
 FIRST_CONTACT_SECONDS = 60.0
 """How long the first request is retried: long enough for the store's pod to restart, short enough for a wrong endpoint."""
@@ -57,7 +61,9 @@ REFUSAL_ADVICE = {
 }
 """What the user can do about an S3 error code: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
 REFUSAL_ADVICE["InvalidTokenId"] = REFUSAL_ADVICE["InvalidToken"]  # MinIO's name: cmd/api-errors.go
-TRANSIENT_CODES = ("SlowDown", "RequestTimeout", "OperationAborted", "TooManyRequests")
+CONDITIONAL_WRITE_EXPIRES = timedelta(minutes=5)
+"""How long the signature of a conditional write is good: it is used at once."""
+TRANSIENT_CODES = ("SlowDown", "RequestTimeout", "OperationAborted", "TooManyRequests", "ConditionalRequestConflict")
 """S3 error codes with an HTTP status below 500 after which a retry can succeed."""
 Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
@@ -87,12 +93,13 @@ class ObjectStore:
         self._brief, self._answered = brief, False
         timeout = urllib3.Timeout(connect=3, read=BRIEF_SECONDS if brief else 30)
         address = urlparse(settings.endpoint_url or "https://s3.amazonaws.com")
+        self._http = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=TRANSFERS)
         self._client = Minio(
             address.netloc,
             credentials=settings.provider(),
             secure=address.scheme == "https",
             region=settings.region,
-            http_client=urllib3.PoolManager(timeout=timeout, retries=False, maxsize=TRANSFERS),
+            http_client=self._http,
         )
 
     def read(self, uri: str) -> bytes:
@@ -120,6 +127,58 @@ class ObjectStore:
     def write(self, uri: str, content: bytes) -> None:
         bucket, key = bucket_and_key(uri)
         self._ask(uri, lambda store: store.put_object(bucket, key, io.BytesIO(content), len(content)))
+
+    def read_tagged(self, uri: str) -> tuple[bytes, str]:
+        """Reads a small object and its ETag; both are empty if it does not exist."""
+
+        def get(store: Minio) -> tuple[bytes, str]:
+            answer = store.get_object(*bucket_and_key(uri))
+            try:
+                return answer.read(), answer.headers["ETag"].strip('"')
+            finally:
+                answer.close()
+                answer.release_conn()
+
+        try:
+            return self._ask(uri, get)
+        except FileNotFoundError:
+            return b"", ""
+
+    def write_if_unchanged(self, uri: str, content: bytes, etag: str) -> bool:
+        """Writes a small object if it still has this ETag: compare-and-swap.
+
+        `Minio.put_object` sends no condition, so this is a PUT of our own to a URL that the client signs:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html.
+
+        Args:
+            uri: URI of the object.
+            content: the new content; it should differ from every other writer's, as it is how our own write is known.
+            etag: the ETag that the object must have; empty: it must not exist.
+
+        Returns:
+            Whether the object was written. If the answer to a write was lost and its repetition is refused, the content that is there
+            decides.
+        """
+        bucket, key = bucket_and_key(uri)
+        condition = {"If-Match": f'"{etag}"'} if etag else {"If-None-Match": "*"}
+        attempts = 0
+
+        def put(store: Minio) -> bool:
+            nonlocal attempts
+            attempts += 1
+            url = store.presigned_put_object(bucket, key, expires=CONDITIONAL_WRITE_EXPIRES)
+            answer = self._http.request("PUT", url, body=content, headers=condition)
+            if answer.status == HTTPStatus.PRECONDITION_FAILED:
+                return False
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                raise _error_of(answer)
+            return True
+
+        try:
+            written = self._ask(uri, put)
+        except FileNotFoundError:  # the object was removed, so it has this ETag no more
+            return False
+        return written or (attempts > 1 and self.read_tagged(uri)[0] == content)
 
     def upload(self, path: Path, uri: str, on_progress: Callable[[int], None] = lambda _: None) -> str:
         """Uploads a file and checks that all its bytes have arrived.
@@ -332,6 +391,15 @@ def _s3_error() -> type[S3Error]:
     from minio.error import S3Error  # noqa: PLC0415
 
     return S3Error
+
+
+def _error_of(answer: BaseHTTPResponse) -> S3Error:
+    """Returns the error of an answer; a proxy in between may answer with something else than the XML of S3."""
+    try:
+        return _s3_error().fromxml(answer)
+    except (ET.ParseError, UnicodeDecodeError):
+        code = f"HTTP {answer.status}"
+        return _s3_error()(answer, code, answer.reason or code, None, None, None)
 
 
 class _Stream(io.RawIOBase):

@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     (folder / "specification.toml").write_text(SPECIFICATION)
     given = {"data_uri": str(folder / "rows.csv"), "specification_uri": str(folder / "specification.toml")}
     session = build_session(Step.LOAD)
-    for step in TRAINING.steps:
+    for step in TRAINING.steps_of(given):
         run_in_session(session, step, TRAINING.arguments_below(str(folder), step, given), time.perf_counter())
     session.stop()
 

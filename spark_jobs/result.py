@@ -70,6 +70,7 @@ class Result:
         facts: further plain values for later steps and for KFP's UI.
         failure: why the step failed; set if and only if `status` is `failed`.
         reused_from: URI of the earlier output, if that was reused and the step was not run.
+        made_by: when and by which code the step ran; see `spark_jobs.provenance`.
     """
 
     step: str
@@ -88,6 +89,7 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     reused_from: str = ""
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False) + "\n"

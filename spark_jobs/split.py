@@ -13,7 +13,7 @@ from typing import Any
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, LongType, StructField, StructType
+from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.contract import PreprocessArgs
@@ -21,8 +21,9 @@ from spark_jobs.dataset import Specification
 from spark_jobs.errors import InputError
 from spark_jobs.features import FEATURES
 from spark_jobs.ordering import order_key
+from spark_jobs.result import Result
 from spark_jobs.table.profiling import row_hash
-from spark_jobs.table.source import position_columns, quoted
+from spark_jobs.table.source import POSITION, position_columns, quoted
 
 SETS = ("train", "validation", "test")
 SET, LABEL, ROW_HASH = "set", "label", "row_hash"
@@ -162,6 +163,21 @@ def _check_counts(counts: dict[str, dict[str, int]], label: str) -> None:
             raise InputError(
                 f"no {name} row has {label} = {lacking}; give more rows of that class, another --seed or another --split"
             )
+
+
+def rows_schema(loaded: Result) -> StructType:
+    """Returns the schema of the rows that load has written; with an explicit schema, Spark needs no job to infer one."""
+    known = {"double": DoubleType(), "string": StringType()}
+    users = [StructField(name, known[kind]) for name, kind in loaded.columns]
+    return StructType([*users, *(StructField(loaded.facts["prefix"] + name, kind) for name, kind in POSITION.items())])
+
+
+def index_label(label: str, labels: list[str]) -> Column:
+    """Returns the label's index as double; the Spark job fails on a value that is not in `labels`, as it would become a new class."""
+    position = F.array_position(F.array(*map(F.lit, labels)), quoted(label))
+    return F.when(
+        position == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))
+    ).otherwise((position - 1).cast("double"))
 
 
 def is_small(rows: int) -> bool:

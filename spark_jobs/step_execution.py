@@ -18,6 +18,7 @@ from spark_jobs import storage
 from spark_jobs.arguments import Role
 from spark_jobs.contract import ARGUMENTS, NEEDS_CHECKPOINTS, Step, TuneArgs, outputs_of
 from spark_jobs.errors import InputError
+from spark_jobs.provenance import provenance
 from spark_jobs.result import RESULT_NAME, Failure, Result
 from spark_jobs.session import build_session, stop_session
 
@@ -86,7 +87,7 @@ def run_in_session(session: Any, step: Step, args: Any, began: float) -> Result:
         **{name.removesuffix("_uri"): getattr(args, name) for name in outputs_of(step)},
     }
     seconds = {"startup": started - began, "work": ended - started, "total": ended - began}
-    result = replace(result, arguments=asdict(args), seconds=seconds, uris=uris)
+    result = replace(result, arguments=asdict(args), seconds=seconds, uris=uris, made_by=provenance())
     storage.write_text(storage.join(args.output_uri, RESULT_NAME), result.to_json())
     return result
 

@@ -30,11 +30,22 @@ DOOR = ("spark_jobs.object_names", "spark_jobs.object_store_settings", "spark_jo
 GROUND = (
     "spark_jobs.arguments",
     "spark_jobs.cells",
+    "spark_jobs.comparison",
     "spark_jobs.contract",
     "spark_jobs.dataset",
     "spark_jobs.dialect",
     "spark_jobs.errors",
+    "spark_jobs.gate",
+    "spark_jobs.local_files",
     "spark_jobs.paired",
+    "spark_jobs.promotion",
+    "spark_jobs.provenance",
+    "spark_jobs.registry",
+    "spark_jobs.registry.archive",
+    "spark_jobs.registry.places",
+    "spark_jobs.registry.pointer",
+    "spark_jobs.registry.pruning",
+    "spark_jobs.registry.versions",
     "spark_jobs.result",
     "spark_jobs.search",
     "spark_jobs.session_requests",
@@ -195,7 +206,12 @@ def environment_is_read_in_one_place(root: Path) -> list[str]:
 
     That is: `{**os.environ, ...}`, from which nothing is looked up at once, or `env=os.environ`.
     """
-    doors = ("spark_jobs/session.py", "spark_jobs/object_store_settings.py", "kfp_pipeline/settings.py")
+    doors = (
+        "spark_jobs/session.py",
+        "spark_jobs/object_store_settings.py",
+        "kfp_pipeline/settings.py",
+        "serving/settings.py",
+    )
     return [
         f"{path}:{node.lineno} reads the environment"
         for path, tree in sources(root)

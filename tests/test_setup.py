@@ -65,7 +65,7 @@ def test_the_packages_of_a_group_are_installed_where_it_is_asked_for(machine: Ma
     done = machine.run("bash", "-c", ":", JAVA_HOME=str(tmp_path / "jdk"), SETUP_GROUPS="docs bench")
     assert done.returncode == 0, done.stderr
     calls = (machine.project / "calls").read_text(encoding="utf-8")
-    assert "uv sync --frozen --extra spark --quiet --group docs --group bench" in calls
+    assert "uv sync --frozen --extra spark --extra serving --quiet --group docs --group bench" in calls
 
 
 def test_a_python_that_is_too_old_is_named_in_one_sentence(machine: Machine) -> None:

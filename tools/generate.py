@@ -154,7 +154,13 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
     call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
     cached = ", cached=True" if kind.REUSED_BY_KFP else ""
     read = any(item.step == step for each in pipeline.steps for item in pipeline.arguments_of(each, Role.FROM_STEP))
-    return [f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})']
+    statement = f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})'
+    if not kind.RUNS_IF:
+        return [statement]
+    return [
+        f'with dsl.If({kind.RUNS_IF} != "", name="if {kind.RUNS_IF.replace("_", " ")} is given"):',
+        f"    {statement}",
+    ]
 
 
 def uri_expression(step: str) -> str:

@@ -61,7 +61,7 @@ sync_packages() {
         new+=(--python "$(find_python)")
         say "installing the packages of uv.lock into .venv"
     fi
-    uv sync --frozen --extra spark --quiet ${new[@]+"${new[@]}"} >&2 ||
+    uv sync --frozen --extra spark --extra serving --quiet ${new[@]+"${new[@]}"} >&2 ||
         stop "the packages of uv.lock could not be installed, see above; put that right"
 }
 

@@ -15,9 +15,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from kfp_pipeline.local.comparison import Comparison
 from kfp_pipeline.local.runs import Run
 from spark_jobs.arguments import flag
+from spark_jobs.comparison import Comparison
 from spark_jobs.contract import JOURNAL, LOWER_IS_BETTER
 from spark_jobs.trials import progress
 

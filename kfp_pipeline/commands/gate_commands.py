@@ -1,6 +1,6 @@
 """The command `spark-kfp gate`: reads a run's evaluation and the rules in a TOML file, and prints whether the model passes.
 
-`local.gate` decides; this module reads files and prints.
+`spark_jobs.gate` decides; this module reads files and prints.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kfp_pipeline.commands.parser import sentence
-from kfp_pipeline.local import gate, runs
+from kfp_pipeline.local import runs
 from kfp_pipeline.settings import Settings
+from spark_jobs import gate
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
 
@@ -57,14 +58,17 @@ def gate_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.allow_too_few_rows:
         rules = replace(rules, allow_too_few_rows=True)
     checks, leaks = gate.check_bounds(metrics, rules, rules_path), gate.leaks(evaluation, rules)
-    decision = gate.decide(checks, leaks)
+    forbidden = gate.forbidden_columns(evaluation, rules)
+    decision = gate.decide(checks, [*leaks, *forbidden])
     passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
     if arguments.json:
         listed = [{**asdict(check), "decision": check.decision, "miss": check.miss} for check in checks]
         document = {"decision": decision, "passed": passed, "evaluation": str(path), "rules": rules_path}
-        print(json.dumps({**document, "leaks": leaks, "checks": listed}, ensure_ascii=False))
+        print(json.dumps({**document, "leaks": leaks, "forbidden": forbidden, "checks": listed}, ensure_ascii=False))
     else:
-        for line in [gate.describe_leak(column, rules_path) for column in leaks] + list(map(gate.describe, checks)):
+        lines = [gate.describe_leak(column, rules_path) for column in leaks]
+        lines += [gate.describe_forbidden(column, rules_path) for column in forbidden]
+        for line in (*lines, *map(gate.describe, checks)):
             print(line)
         print(decision_line(decision, rules.allow_too_few_rows, rules_path))
     return 0 if passed else EXIT_CODES[decision]

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kfp_pipeline.commands import data_commands, display, gate_commands
+from kfp_pipeline.commands import data_commands, display, gate_commands, models_commands
 from kfp_pipeline.commands.bundled import bundled
 from kfp_pipeline.commands.input_checks import check_run_inputs
 from kfp_pipeline.local import kept_session, runs
@@ -22,7 +22,7 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role, flag
-from spark_jobs.contract import DATA_URI, KATIB, SPECIFICATION_URI, Pipeline, Step
+from spark_jobs.contract import ARGUMENTS, DATA_URI, KATIB, SPECIFICATION_URI, VERDICT_NAME, Pipeline, Step
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -62,6 +62,8 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
     where = f"report: {run.report}" if run.report else f"output: {run.steps[arguments.pipeline.steps[-1]]['uri']}"
     console.print(Text(where), soft_wrap=True)
+    if Step.PROMOTE in run.steps:
+        models_commands.print_verdict(gate_commands.read_json(Path(run.steps[Step.PROMOTE]["uri"]) / VERDICT_NAME))
     return 0
 
 
@@ -117,6 +119,8 @@ def run_on_this_machine(
             f"{flag('tuner')}={KATIB} needs a cluster: spark-kfp tune {flag('tuner')}={KATIB}, or spark-kfp submit pipeline"
         )
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
+    if inputs.get(ARGUMENTS[Step.PROMOTE].RUNS_IF):
+        inputs |= models_commands.promotion_inputs(inputs, settings)
     check_run_inputs(pipeline, inputs)
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     submit = SparkSubmitRunner(arguments.spark, settings)
@@ -124,7 +128,7 @@ def run_on_this_machine(
     session, about_session = kept_session.find(settings, arguments.spark) if shares else (None, "")
     if about_session:
         console.print(Text(about_session), soft_wrap=True)
-    with display.Progress(console, pipeline.steps) as progress:
+    with display.Progress(console, pipeline.steps_of(inputs)) as progress:
         run, evaluation = run_locally(
             pipeline, arguments.run_id or runs.new_id(), inputs, settings, progress.show, session
         )

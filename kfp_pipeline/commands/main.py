@@ -20,7 +20,9 @@ from kfp_pipeline.commands import (
     display,
     gate_commands,
     local_runs,
+    models_commands,
     server_parser,
+    serving_commands,
     session_commands,
     tune_commands,
 )
@@ -34,9 +36,9 @@ from kfp_pipeline.commands.parser import (
     chosen_pipeline,
 )
 from kfp_pipeline.local import runs
-from kfp_pipeline.local.comparison import compare
 from kfp_pipeline.runtime.spark_submit.class_archive import make_archive
 from kfp_pipeline.settings import Settings
+from spark_jobs.comparison import compare
 from spark_jobs.contract import TRAINING, Pipeline, Step
 from spark_jobs.errors import InputError
 
@@ -75,10 +77,12 @@ def make_parser(pipeline: Pipeline = TRAINING) -> argparse.ArgumentParser:
     data_commands.add_commands(commands)
     _add_runs(commands)
     gate_commands.add_commands(commands)
+    models_commands.add_commands(commands)
     cluster_parser.add_commands(commands, pipeline)
     server_parser.add_commands(commands, pipeline)
     session_commands.add_commands(commands)
     tune_commands.add_commands(commands)
+    serving_commands.add_commands(commands)
     archive = commands.add_parser(
         "archive", help="make the archive of Spark's classes that lets every step start faster"
     )

@@ -165,7 +165,8 @@ def _steps(directory: Path) -> dict[str, Any]:
 def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
     """Writes the end of the run. The run has failed if a step has not finished, whatever the exit code of the graph's process."""
     steps = _steps(directory)
-    undone = [step for step in pipeline.steps if steps.get(step, {}).get("state") not in ("done", "reused")]
+    asked = pipeline.steps_of(run.inputs)
+    undone = [step for step in asked if steps.get(step, {}).get("state") not in ("done", "reused")]
     if undone:
         failed = steps.get(undone[0], {})
         message = failed.get("message", f"step {undone[0]} did not end; see {directory / LOG_NAME}")
@@ -176,10 +177,10 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
         ):  # then no log can say it either
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
         return run, {}
-    outputs = [Path(steps[step]["uri"]) for step in pipeline.steps]
+    outputs = [Path(steps[step]["uri"]) for step in asked]
     evaluation: dict[str, Any] = {}
     if Step.EVALUATE in pipeline.steps:
-        evaluated = outputs[pipeline.steps.index(Step.EVALUATE)]
+        evaluated = outputs[asked.index(Step.EVALUATE)]
         evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
         found = {
             "report": str(_copy_report(directory, evaluated.parent / "report")),

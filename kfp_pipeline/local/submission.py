@@ -117,7 +117,7 @@ def submit_pipeline(
         given[SPECIFICATION_URI] = _upload_specification(str(given[SPECIFICATION_URI]), f"{place}/specification.toml")
     results = []
     try:
-        for step in pipeline.steps:
+        for step in pipeline.steps_of(given):
             args = pipeline.arguments_below(place, step, given)
             result = submit_step(cluster, step, args, settings, run=run, overrides=overrides, shared=shared)
             print_line(

@@ -1,4 +1,4 @@
-"""The training pipeline as a KFP graph: load, preprocess, train, evaluate.
+"""The training pipeline as a KFP graph: load, preprocess, train, evaluate, promote.
 
 Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
 """
@@ -17,7 +17,7 @@ def make_pipeline(platform: Platform) -> Any:
     @dsl.pipeline(
         name="spark-kfp-training",
         display_name="Train a Spark ML model",
-        description="Load, preprocess, train, evaluate.",
+        description="Load, preprocess, train, evaluate, promote.",
         pipeline_config=platform.pipeline_config(),
     )
     def training_pipeline(
@@ -64,10 +64,17 @@ def make_pipeline(platform: Platform) -> Any:
         train_parts: int = 9,
         title: str = "",
         bootstrap_samples: int = 500,
+        model_name: str = "",
+        registry_uri: str = "",
+        rules_uri: str = "",
+        compare_by: str = "areaUnderROC",
+        min_test_rows: int = 30,
+        max_balance_shift: float = 0.1,
+        example_rows: int = 20,
         spark: str = "operator",
         spark_settings: dict = {},
     ) -> None:
-        """Trains and evaluates a Spark ML model.
+        """Trains and evaluates a Spark ML model, and promotes it if a model name is given.
 
         Args:
             data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
@@ -113,6 +120,13 @@ def make_pipeline(platform: Platform) -> Any:
             train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
             title: title of the report; empty: made from the name of the label.
             bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
+            model_name: name of the model in the registry; empty: the model is not promoted.
+            registry_uri: directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY.
+            rules_uri: TOML file with the bounds of the metrics, as for the gate; empty: no bounds.
+            compare_by: metric in which the model must not be worse than the champion.
+            min_test_rows: smallest number of test rows of each class.
+            max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
+            example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
             spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         """
@@ -189,7 +203,7 @@ def make_pipeline(platform: Platform) -> Any:
                 "Train",
                 cached=True,
             )
-            configure_task(
+            evaluate = configure_task(
                 components.evaluate(
                     preprocess_uri=preprocess.outputs["Output"],
                     train_uri=train.outputs["Output"],
@@ -201,6 +215,26 @@ def make_pipeline(platform: Platform) -> Any:
                 platform,
                 "Evaluate",
             )
+            with dsl.If(model_name != "", name="if model name is given"):
+                configure_task(
+                    components.promote(
+                        load_uri=load.outputs["uri"],
+                        preprocess_uri=preprocess.outputs["Output"],
+                        train_uri=train.outputs["Output"],
+                        evaluate_uri=evaluate.outputs["Output"],
+                        model_name=model_name,
+                        registry_uri=registry_uri,
+                        rules_uri=rules_uri,
+                        compare_by=compare_by,
+                        min_test_rows=min_test_rows,
+                        max_balance_shift=max_balance_shift,
+                        example_rows=example_rows,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                    ),
+                    platform,
+                    "Promote",
+                )
 
     return training_pipeline
 

@@ -21,7 +21,7 @@ from kfp_pipeline.runtime.object_store import is_object_store_uri, read_text
 from kfp_pipeline.runtime.processes import die_with_parent, signals_raise_interrupt
 from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.runner import Runner
-from kfp_pipeline.runtime.summary import evaluation_summary
+from kfp_pipeline.runtime.summary import evaluation_summary, promotion_summary
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import OUTPUT_URI, TYPES, Role, StepArgs, flag
 from spark_jobs.contract import ARGUMENTS, Step
@@ -150,7 +150,7 @@ def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Sett
         InputError: Spark cannot be started with these settings.
     """
     began = time.perf_counter()
-    key = fingerprint.fingerprint(step, args) if settings.run else ""
+    key = fingerprint.fingerprint(step, args) if settings.run and args.REUSABLE else ""
     emit(settings.run, step, "running", uri=vars(args)["output_uri"])
     result = fingerprint.reuse_finished_step(settings.runs, key, args) if key and settings.reuse else None
     if not result:
@@ -196,6 +196,8 @@ def record_result(result: Result, artifacts: Mapping[str, Any]) -> None:
         assert text is not None, "evaluate has written it"
         record_curves(json.loads(text), artifacts["curves"])
         write_local(artifacts["summary"], evaluation_summary(json.loads(text)))
+    if "verdict" in artifacts:
+        write_local(artifacts["verdict"], promotion_summary(result.facts))
 
 
 def record_curves(document: Mapping[str, Any], curves: Any) -> None:

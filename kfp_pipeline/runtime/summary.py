@@ -35,6 +35,16 @@ def evaluation_summary(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def promotion_summary(facts: Mapping[str, Any]) -> str:
+    """Formats whether a model became the champion, and what each rule of the gate said.
+
+    Args:
+        facts: of the result of the step promote: `name`, `version`, `outcome`, and `verdicts` with `rule`, `passed` and `sentence`.
+    """
+    rows = [[item["rule"], "yes" if item["passed"] else "no", item["sentence"]] for item in facts["verdicts"]]
+    return "\n".join([f"# {plain(facts['outcome'])}", "", *_table(["rule", "passes", "numbers"], rows)]) + "\n"
+
+
 def run_summary(document: Mapping[str, Any]) -> str:
     """Formats how a run ended: its status, the reason, its applications and its metrics.
 

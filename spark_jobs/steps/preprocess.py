@@ -16,7 +16,6 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 from spark_jobs import storage
 from spark_jobs.background import BackgroundWork
@@ -37,11 +36,13 @@ from spark_jobs.split import (
     SET,
     Split,
     assign_sets,
+    index_label,
     is_small,
+    rows_schema,
     summarise,
     write_sets,
 )
-from spark_jobs.table.source import POSITION, quoted
+from spark_jobs.table.source import quoted
 
 QUANTILE_ACCURACY = 10_000
 """A quantile is exact to one row in so many."""
@@ -50,14 +51,6 @@ QUANTILE_ACCURACY = 10_000
 def class_labels(specification: Specification, classes: set[str]) -> list[str]:
     """Returns the label values in the order of their index: alphabetical, but of two classes the positive one is the last."""
     return sorted(classes, key=lambda value: (value == specification.positive, value))
-
-
-def index_label(label: str, labels: list[str]) -> Column:
-    """Returns the label's index as double; the Spark job fails on a value that is not in `labels`, as it would become a new class."""
-    position = F.array_position(F.array(*map(F.lit, labels)), quoted(label))
-    return F.when(
-        position == 0, F.raise_error(F.lit(f"label {label!r} has a value that is not one of {labels}"))
-    ).otherwise((position - 1).cast("double"))
 
 
 def numeric_columns(train: DataFrame, split: Split, names: Sequence[str], args: PreprocessArgs) -> list[NumericColumn]:
@@ -96,13 +89,6 @@ def write_features(split: Split, encoding: Encoding, label: Column, uri: str) ->
     encoded = encoding.model.transform(split.table.withColumn(split.prefix + LABEL, label))
     columns = [F.col(split.prefix + name).alias(name) for name in (FEATURES, LABEL, ROW_HASH, SET)]
     write_sets(encoded.select(*columns), sum(split.rows.values()), uri)
-
-
-def rows_schema(loaded: Result) -> StructType:
-    """Returns the schema of the rows that load has written; with an explicit schema, Spark needs no job to infer one."""
-    known = {"double": DoubleType(), "string": StringType()}
-    users = [StructField(name, known[kind]) for name, kind in loaded.columns]
-    return StructType([*users, *(StructField(loaded.facts["prefix"] + name, kind) for name, kind in POSITION.items())])
 
 
 def run(session: SparkSession, args: PreprocessArgs) -> Result:

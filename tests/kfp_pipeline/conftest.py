@@ -88,7 +88,7 @@ if told == "grandchild":
 
 contents = {}
 for name, value in vars(args).items():
-    if name.endswith("_uri") and name not in ("output_uri", "report_uri") and value:
+    if name.endswith("_uri") and name not in ("output_uri", "report_uri", "registry_uri") and value:
         path = Path(value)
         contents[name] = (
             json.loads((path / "result.json").read_text())["digest"] if path.is_dir() else path.read_text()
@@ -102,15 +102,20 @@ if step == "evaluate":
     metrics = {"accuracy": 0.75}
     item = {"name": "accuracy", "value": 0.75, "low": 0.7, "high": 0.8}
     document = {
-        "metrics": [item], "baseline": {"metrics": {"accuracy": 0.5}}, "without_known_afterwards": None,
+        "title": "a fake", "metrics": [item], "baseline": {"metrics": {"accuracy": 0.5}}, "without_known_afterwards": None,
         "warnings": ["small data"], "curves": {"roc": [[0.0, 0.0, 1.0], [0.25, 0.75, 0.5], [1.0, 1.0, 0.0]]},
         "confusion": {"labels": ["no", "yes"], "matrix": [[3, 1], [1, 3]]},
     }
     (output / "evaluation.json").write_text(json.dumps(document))
     Path(args.report_uri).parent.mkdir(parents=True, exist_ok=True)
     Path(args.report_uri).write_text("<html>a report</html>")
+facts = {}
+if step == "promote":
+    verdict = {"rule": "floors", "passed": False, "sentence": "accuracy is too low", "numbers": {}}
+    facts = {"outcome": f"a version of {args.model_name} does not pass", "verdicts": [verdict]}
+    (output / "verdict.json").write_text(json.dumps(facts))
 uris = {"output": str(output), "rows": f"{output}/rows"}
-leave(Result(step=step, status="succeeded", arguments=asdict(args), rows_in=8, rows_out={"rows": 8}, metrics=metrics,
+leave(Result(step=step, status="succeeded", arguments=asdict(args), rows_in=8, rows_out={"rows": 8}, metrics=metrics, facts=facts,
              digest=digest, uris=uris, columns=(("x", "double"),), seconds={"total": 0.1}))
 '''
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import subprocess
 import sys
 import tempfile
@@ -126,11 +127,9 @@ def test_a_pipelines_parameters_are_the_data_the_settings_and_where_spark_runs(p
 
 
 def tasks_of(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Every task, of the pipeline and of the graph that its exit handler watches."""
-    return {
-        **compiled["root"]["dag"]["tasks"],
-        **compiled["components"]["comp-exit-handler-1"]["dag"]["tasks"],
-    }
+    """Every task, of the pipeline and of the graphs in it: that which its exit handler watches, and that of a condition."""
+    groups = [component["dag"]["tasks"] for component in compiled["components"].values() if "dag" in component]
+    return dict(compiled["root"]["dag"]["tasks"]) | {name: task for tasks in groups for name, task in tasks.items()}
 
 
 def test_the_costly_steps_are_cached_and_what_looks_at_the_world_is_not(compiled: Mapping[str, Any]) -> None:
@@ -161,8 +160,11 @@ def test_every_task_has_a_name_to_show_and_is_repeated_with_backoff(compiled: Ma
         "preprocess": "Preprocess",
         "train": "Train",
         "evaluate": "Evaluate",
+        "condition-2": "if model name is given",
+        "promote": "Promote",
     }
-    policies = {name: task.get("retryPolicy") for name, task in tasks.items() if name != "exit-handler-1"}
+    groups = ("exit-handler-1", "condition-2")
+    policies = {name: task.get("retryPolicy") for name, task in tasks.items() if name not in groups}
     assert policies == dict.fromkeys(policies), (
         "a task repeats by itself what may pass; a user's error costs one attempt"
     )
@@ -172,7 +174,8 @@ def test_on_one_machine_the_graph_is_the_steps_alone(tmp_path: Path) -> None:
     Compiler().compile(training.make_pipeline(tasks.LOCAL_PLATFORM), str(tmp_path / "local.yaml"))
     document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text()))
     found = document["root"]["dag"]["tasks"]
-    assert set(found) == set(TRAINING.steps)
+    assert set(found) == {*TRAINING.steps_of({}), "condition-1"}
+    assert set(document["components"]["comp-condition-1"]["dag"]["tasks"]) == {"promote"}
     assert "{{$.pipeline" not in str(found), "kfp.local stops at a placeholder that only KFP's driver knows"
     assert [name for name, task in found.items() if (task.get("cachingOptions") or {}).get("enableCache")] == []
 
@@ -231,7 +234,17 @@ def test_the_output_artifacts_are_of_the_kinds_that_the_ui_shows(compiled: Mappi
         "curves": "system.ClassificationMetrics",
         "report": "system.HTML",
         "summary": "system.Markdown",
+        "promotion": "system.Artifact",
+        "verdict": "system.Markdown",
     }
+
+
+def test_a_model_is_promoted_only_if_a_name_is_given(compiled: Mapping[str, Any]) -> None:
+    policy = tasks_of(compiled)["condition-2"]["triggerPolicy"]["condition"]
+    assert re.fullmatch(r"inputs\.parameter_values\['[\w-]*model_name'\] != ''", policy)
+    assert tasks_of(compiled)["promote"].get("cachingOptions") == {}
+    assert TRAINING.steps_of({}) == TRAINING.steps_of({"model_name": ""}) == TRAINING.steps[:-1]
+    assert TRAINING.steps_of({"model_name": "bank"}) == TRAINING.steps
 
 
 @of_each_step

@@ -16,6 +16,7 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         "run": "",
         "share_session": True,
         "run_id": "",
+        "registry": "models",
         "cache": Path("~/.cache/spark-kfp"),
         "reuse": True,
         "driver_memory_mib": 2048,

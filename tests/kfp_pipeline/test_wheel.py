@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_pipeline.commands.main import SAMPLE, SAMPLE_SPECIFICATION
+from kfp_pipeline.commands.local_runs import SAMPLE, SAMPLE_SPECIFICATION
 from kfp_pipeline.settings import Settings
 
 pytestmark = pytest.mark.slow

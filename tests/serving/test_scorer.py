@@ -166,3 +166,28 @@ def test_a_document_that_is_no_scorecard_is_told(text: str) -> None:
 def test_a_row_that_maps_nothing_is_told(row: Any) -> None:
     with pytest.raises(RowError, match="a row maps column names to values"):
         Scorer(SCORECARD).score(row)
+
+
+def test_missing_and_unseen_cells_are_counted_by_column() -> None:
+    scorer = Scorer(SCORECARD)
+    for row in (
+        {"x": None, "kind": "rare"},
+        {"x": "n/a", "kind": " "},
+        {"x": 1, "kind": "never met"},
+        {"x": 2, "kind": 7},
+    ):
+        scorer.score(row)
+    assert (dict(scorer.missing), dict(scorer.unseen)) == ({"x": 2, "kind": 1}, {"kind": 2})
+
+
+@pytest.mark.parametrize(
+    "damage", [{"features": []}, {"coefficients": []}, {"numeric": None}, {"cells": {}}, {"form": "averaged_trees"}]
+)
+def test_a_damaged_scorecard_is_told_before_it_scores(damage: dict[str, Any]) -> None:
+    with pytest.raises(ScorecardError, match="the scorecard is damaged"):
+        Scorer({**SCORECARD, **damage})
+
+
+def test_a_number_too_long_to_be_written_is_told() -> None:
+    with pytest.raises(RowError, match="column 'kind' is a number of more than 4,300 digits"):
+        Scorer(SCORECARD).score({"x": 1, "kind": 10**5000})

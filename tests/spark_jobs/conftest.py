@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that tests here can `from fake_s3 import SECRET`
+# So that tests here can `from fake_s3 import SECRET` and `from finished_run import finished_run`.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "registry")]
 
 if TYPE_CHECKING:
     from fake_s3 import FakeS3

@@ -30,8 +30,14 @@ REFUSALS = {
     "SomethingNew": 418,
     "RequestTimeout": 400,
     "TooManyRequests": 429,
+    "ConditionalRequestConflict": 409,
 }
 """Codes of errors with their HTTP status."""
+
+
+def etag_of(content: bytes) -> str:
+    """The ETag of an object of one part is its MD5: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html."""
+    return hashlib.md5(content).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,7 +70,10 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(404, "NoSuchBucket")
         else:
             self._serve(
-                key, {name: found[0] for name, found in parse_qs(url.query).items()}, body, half=fault == "half"
+                key,
+                {name: found[0] for name, found in parse_qs(url.query).items()},
+                body,
+                half=fault in ("half", "lost"),
             )
 
     do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815 - the names are http.server's
@@ -76,9 +85,12 @@ class Handler(BaseHTTPRequestHandler):
                 if item.tag.endswith("Key"):
                     objects.pop(item.text or "", None)
             self._send(200, b"<DeleteResult/>")
+        elif self.command == "PUT" and self.server.compares and not self._is_unchanged(objects.get(key)):
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+            self._refuse(404, "NoSuchKey") if key not in objects else self._refuse(412, "PreconditionFailed")
         elif self.command == "PUT":
             objects[key] = body
-            self._send(200, b"")
+            self._send(200, b"", half=half)
         elif not key:
             self._send(200, self._page(query) if self.command == "GET" else b"")
         elif key not in objects:
@@ -86,7 +98,13 @@ class Handler(BaseHTTPRequestHandler):
         elif "Range" in self.headers:
             self._send_range(objects[key], half=half)
         else:
-            self._send(200, objects[key], half=half)
+            self._send(200, objects[key], half=half, etag=etag_of(objects[key]))
+
+    def _is_unchanged(self, content: bytes | None) -> bool:
+        if self.headers.get("If-None-Match") == "*":
+            return content is None
+        wanted = self.headers.get("If-Match")
+        return wanted is None or (content is not None and wanted == f'"{etag_of(content)}"')
 
     def _change_token(self, query: dict[str, list[str]]) -> None:
         """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html."""
@@ -138,19 +156,21 @@ class Handler(BaseHTTPRequestHandler):
             parts.append(f"<NextContinuationToken>{escape(names[2])}</NextContinuationToken>")
         for name in names[:3]:
             content = self.server.objects[name]
-            # The ETag of an object of one part is its MD5: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html.
-            about = f"<Size>{len(content)}</Size><ETag>{hashlib.md5(content).hexdigest()}</ETag>"
+            about = f"<Size>{len(content)}</Size><ETag>{etag_of(content)}</ETag>"
             parts.append(f"<Contents><Key>{quote(name)}</Key>{about}</Contents>")
         return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
 
     def _refuse(self, status: int, code: str) -> None:
         self._send(status, f"<Error><Code>{code}</Code><Message>told {code}</Message></Error>".encode())
 
-    def _send(self, status: int, body: bytes, *, half: bool = False) -> None:
+    def _send(self, status: int, body: bytes, *, half: bool = False, etag: str = "0") -> None:
+        if half and self.command == "PUT":  # it was done, and nobody hears of it
+            self._cut()
+            return
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"0"')
+        self.send_header("ETag", f'"{etag}"')
         self.end_headers()
         if self.command != "HEAD":
             self.server.sent += len(body)
@@ -170,7 +190,9 @@ class FakeS3(ThreadingHTTPServer):
 
     Attributes:
         objects: by name.
-        faults: what the next requests meet: cut, half (of the answer), 503, or one of `REFUSALS`.
+        faults: what the next requests meet: cut, half (of the answer), lost (it is done, and the answer is cut), 503, or one of
+            `REFUSALS`.
+        compares: whether it heeds the condition of a write.
         always: the fault of all later requests.
         requests: all that have come in.
         sent: bytes of all answers.
@@ -185,6 +207,7 @@ class FakeS3(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[str, bytes] = {}
         self.faults: list[str] = []
+        self.compares = True
         self.always = ""
         self.requests: list[str] = []
         self.sent = 0

@@ -345,3 +345,39 @@ def test_only_a_session_that_meets_the_store_is_told_of_it() -> None:
 def test_a_scheme_that_nobody_knows_is_bad_input() -> None:
     with pytest.raises(InputError, match="gs:// is not supported"):
         storage.files_of("gs://bucket/a")
+
+
+def test_a_conditional_write_is_refused_if_the_object_has_changed(s3: FakeS3, store: ObjectStore) -> None:
+    assert store.read_tagged("s3://kfp/a") == (b"", "")
+    assert store.write_if_unchanged("s3://kfp/a", b"1", "")
+    assert not store.write_if_unchanged("s3://kfp/a", b"2", "")
+    tag = store.read_tagged("s3://kfp/a")[1]
+    assert store.write_if_unchanged("s3://kfp/a", b"2", tag)
+    assert not store.write_if_unchanged("s3://kfp/a", b"3", tag)
+    del s3.objects["a"]
+    assert not store.write_if_unchanged("s3://kfp/a", b"4", tag), "an object that was removed has changed"
+    assert s3.objects == {}
+
+
+@pytest.mark.parametrize("fault", ["cut", "503", "lost", "ConditionalRequestConflict"])
+def test_a_conditional_write_is_patient_and_knows_its_own(s3: FakeS3, store: ObjectStore, fault: str) -> None:
+    s3.objects["a"] = b"0"
+    tag = store.read_tagged("s3://kfp/a")[1]
+    s3.faults = [fault]
+    assert store.write_if_unchanged("s3://kfp/a", b"1", tag)
+    assert s3.objects["a"] == b"1"
+
+
+def test_a_conditional_write_does_not_take_the_write_of_another_for_its_own(s3: FakeS3, store: ObjectStore) -> None:
+    s3.objects["a"] = b"0"
+    tag = store.read_tagged("s3://kfp/a")[1]
+    s3.objects["a"] = b"another's"
+    s3.faults = ["503"]
+    assert not store.write_if_unchanged("s3://kfp/a", b"1", tag)
+    assert s3.objects["a"] == b"another's"
+
+
+def test_a_conditional_write_that_is_refused_says_why(s3: FakeS3, store: ObjectStore) -> None:
+    s3.faults = ["AccessDenied"]
+    with pytest.raises(InputError, match="AccessDenied"):
+        store.write_if_unchanged("s3://kfp/a", b"1", "")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_run import finished_run
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import AssumeRoleProvider
 from pyspark.ml import Pipeline
@@ -22,6 +25,8 @@ from urllib3.exceptions import HTTPError
 from kfp_pipeline.runtime import object_store as task_side
 from spark_jobs import object_store, storage
 from spark_jobs.errors import InputError
+from spark_jobs.registry import archive, pointer, pruning, versions
+from spark_jobs.registry.places import place_of
 
 MINIO = shutil.which("minio")
 ROOT, PASSWORD = "minio", "minio-root-password"
@@ -141,3 +146,54 @@ def test_a_model_comes_back_from_it(spark: Any) -> None:
         assert sorted(names) == ["metadata", "stages", "stages"]
     expected = [row["index"] for row in model.transform(rows).collect()]
     assert [row["index"] for row in storage.read_model("s3://kfp/run/model").transform(rows).collect()] == expected
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_conditional_write_is_made_once_and_refused_afterwards() -> None:
+    store, uri = object_store.from_environment(), "s3://kfp/pointer.json"
+    assert store.read_tagged(uri) == (b"", "")
+    assert not store.write_if_unchanged(uri, b"0", "0" * 32), "there is nothing that could be unchanged"
+    assert store.write_if_unchanged(uri, b"1", "")
+    assert not store.write_if_unchanged(uri, b"2", ""), "it is there"
+    content, tag = store.read_tagged(uri)
+    assert content == b"1"
+    assert store.write_if_unchanged(uri, b"2", tag)
+    assert not store.write_if_unchanged(uri, b"3", tag), "it has changed"
+    assert store.read_tagged(uri)[0] == b"2"
+
+
+@pytest.mark.usefixtures("keys")
+def test_of_many_conditional_writes_at_once_exactly_one_is_made() -> None:
+    store, uri = object_store.from_environment(), "s3://kfp/race.json"
+    for _ in range(20):
+        tag = store.read_tagged(uri)[1]
+        barrier = threading.Barrier(8)
+
+        def write(number: int, tag: str, barrier: threading.Barrier) -> bool:
+            barrier.wait()
+            return store.write_if_unchanged(uri, f"{number} after {tag}".encode(), tag)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(write, range(8), [tag] * 8, [barrier] * 8)) == 1
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_registry_works_in_the_store_as_in_a_directory(tmp_path: Path) -> None:
+    registry = place_of("s3://kfp/models")
+    a, b = (
+        str(versions.write(registry, versions.collect("bank", finished_run(tmp_path / f"{n}", seed=n)))["version"])
+        for n in range(2)
+    )
+    assert versions.names(registry) == ["bank"]
+    assert versions.versions_of(registry, "bank") == sorted([a, b])
+    seen = pointer.read(registry, "bank")
+    pointer.promote(registry, "bank", a)
+    with pytest.raises(pointer.ConflictError, match="was moved meanwhile"):
+        pointer.promote(registry, "bank", b, seen=seen)
+    assert pointer.promote(registry, "bank", b).version == b
+    assert pointer.rollback(registry, "bank").version == a
+    archive.export(registry, "bank", [b], str(tmp_path / "backup.tar.gz"))
+    archive.import_versions(str(tmp_path / "backup.tar.gz"), place_of("s3://kfp/other"))
+    assert versions.verify(place_of("s3://kfp/other"), "bank", b)["version"] == b
+    pointer.promote(registry, "bank", b)
+    assert pruning.prune(registry, "bank", 0) == []

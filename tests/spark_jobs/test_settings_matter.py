@@ -9,6 +9,8 @@ A field without a case fails here. So does a case that would pass on a step that
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,9 @@ Outcome = Callable[["Ended"], Any]
 """What is looked at, as a plain value."""
 Difference = Callable[[Any, Any], bool]
 """Whether two outcomes, of the default and of the other value, stand to each other as they must."""
+
+
+GATE = Path(__file__).parents[2] / "data" / "gate.toml"
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,14 @@ def smallest_penalty(ended: Ended) -> float:
     return float(min(found["reg_param"] for found in tried("settings")(ended)))
 
 
+def verdict(place: int, name: str) -> Outcome:
+    """A number of the rule at this place."""
+    return lambda ended: ended.document("verdict.json")["verdicts"][place]["numbers"].get(name)
+
+
+REGISTRY = str(Path(tempfile.gettempdir()) / f"spark-kfp-registry-{os.getpid()}")
+NAMED = {"model_name": "bank", "registry_uri": REGISTRY, "min_test_rows": 1}
+"""Of a model that the first run with them makes the champion, so that the second compares itself with it."""
 FEW = {"trials": 3}
 PENALTY = {"reg_param": 0.05}
 QUICK_AND_VISIBLE = {**PENALTY, "num_trees": 5}
@@ -201,6 +214,15 @@ CASES: dict[Step, dict[str, Case]] = {
     Step.EVALUATE: {
         "title": Case("Who answers", lambda ended: ended.document("evaluation.json")["title"], is_now("Who answers")),
         "bootstrap_samples": Case(60, bounds, other),
+    },
+    Step.PROMOTE: {
+        "model_name": Case("bank", is_refused, is_now(False), {"registry_uri": REGISTRY}),
+        "registry_uri": Case(REGISTRY, is_refused, is_now(False), {"model_name": "bank"}),
+        "rules_uri": Case(str(GATE), verdict(0, "areaUnderROC"), other, NAMED),
+        "compare_by": Case("logLoss", verdict(4, "metric"), is_now("logLoss"), NAMED),
+        "min_test_rows": Case(2, verdict(2, "limit"), is_now(2), {"model_name": "bank", "registry_uri": REGISTRY}),
+        "max_balance_shift": Case(0.5, verdict(3, "limit"), is_now(0.5), NAMED),
+        "example_rows": Case(3, lambda ended: ended.document("verdict.json")["examples"], is_now(3), NAMED),
     },
     Step.TUNE: {
         "tuner": Case("katib", is_refused, is_now(True)),  # another program carries it out

@@ -27,10 +27,10 @@ MINIKUBE, PRODUCTION = ROOT / "overlays" / "minikube", ROOT / "overlays" / "prod
 CLUSTER_TESTS = PROJECT / "tests" / "e2e" / "cluster"
 KUBEFLOW_TASKS = ROOT / "overlays" / "kubeflow-tasks"
 OVERLAYS = (MINIKUBE, PRODUCTION, CLUSTER_TESTS)
-KATIB = ROOT / "katib"
-KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, KATIB)
+SERVING, KATIB = ROOT / "serving", ROOT / "katib"
+KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, SERVING, KATIB)
 FILES = sorted([*ROOT.rglob("*.yaml"), *CLUSTER_TESTS.rglob("*.yaml")])
-UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml"}
+UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml", SERVING / "kserve.yaml"}
 """Files that a user copies, or gives to spark-kfp, and no kustomization applies."""
 
 EXPECTED_OBJECTS = {

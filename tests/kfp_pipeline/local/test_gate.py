@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from kfp_pipeline.commands.main import main
-from kfp_pipeline.local import gate, runs
-from kfp_pipeline.local.gate import (
+from kfp_pipeline.local import runs
+from spark_jobs import gate
+from spark_jobs.errors import InputError
+from spark_jobs.gate import (
     Bound,
     Decision,
     Metric,
@@ -24,7 +26,6 @@ from kfp_pipeline.local.gate import (
     read_metrics,
     read_rules,
 )
-from spark_jobs.errors import InputError
 
 SAMPLE_RULES = Path(__file__).parents[3] / "data" / "gate.toml"
 ROC = Metric("areaUnderROC", 0.71, 0.69, 0.74)

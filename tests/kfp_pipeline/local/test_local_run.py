@@ -88,6 +88,18 @@ def test_a_run_shows_every_step_and_ends_with_metrics_and_report(one: Ended) -> 
     assert (one.machine.folder / "runs/one/logs/train.log").read_text() == "log of train\n"
 
 
+def test_a_run_with_a_model_name_asks_the_gate_each_time_and_a_refusal_is_a_normal_end(one: Ended) -> None:
+    for run_id in ("named", "named-again"):
+        words = (f"--run-id={run_id}", "--reg-param=0.5", "--fit-intercept=false", "--seed=7", "--model-name=bank")
+        named = end(one.machine, *words)
+        assert named.code == 0, named.err
+        assert [step for step, _ in named.calls] == ["promote"], "the other steps are reused, this one never is"
+        assert "accuracy is too low" in named.out
+        assert "a version of bank does not pass" in named.out
+        (words_of_step,) = (words for _, words in named.calls)
+        assert f"--registry-uri={one.machine.folder / 'models'}" in words_of_step
+
+
 def test_a_run_leaves_no_process_and_no_temporary_file(one: Ended) -> None:
     assert one.processes == []
     assert list((one.machine.folder / "temporary").iterdir()) == []

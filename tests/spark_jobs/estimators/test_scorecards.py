@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +113,51 @@ def test_scorecard_and_saved_model_give_the_same_probabilities(
     assert [row["predicted_label"] for row in found] == [score.label for score in scores]
     assert len({score.probabilities["a"] for score in scores}) >= 5
     assert len({score.label for score in scores}) == classes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["logistic_regression", "gbt"])
+def test_the_running_server_gives_the_probabilities_of_the_saved_model(
+    spark: Any, run_step: Callable[..., Any], preprocessed: Callable[[int, str], Path], tmp_path: Path, name: str
+) -> None:
+    from pyspark.ml import PipelineModel
+    from pyspark.ml.functions import vector_to_array
+
+    settings = SETTINGS.get(name, {})
+    run_step(Step.TRAIN, preprocess_uri=preprocessed(2, "as_is"), output_uri=tmp_path, estimator=name, **settings)
+    draw = random.Random(2)
+    rows = [drawn_row(draw, "pqrstuv ") for _ in range(ROWS)]
+    table = spark.createDataFrame([tuple(row.values()) for row in rows], "whole string, fraction string, kind string")
+    model = PipelineModel.load(str(tmp_path / "model"))
+    found = model.transform(table.coalesce(1)).select(vector_to_array("probability").alias("p")).collect()
+    served = served_probabilities(tmp_path / "scorecard.json", rows)
+    tolerance = 1e-12 if name == "logistic_regression" else 1e-9
+    assert np.abs(np.array([row["p"] for row in found]) - np.array(served)).max() <= tolerance
+    assert len({tuple(each) for each in served}) >= 5
+
+
+def served_probabilities(scorecard: Path, rows: list[dict[str, str]]) -> list[list[float]]:
+    """Starts a server on a scorecard and sends it the rows, 1,000 at a time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "serving", f"--scorecard={scorecard}", f"--port={url.rpartition(':')[2]}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(300):
+                try:
+                    urllib.request.urlopen(f"{url}/v2/health/ready")
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            served: list[list[float]] = []
+            for start in range(0, len(rows), 1000):
+                body = json.dumps({"instances": rows[start : start + 1000]}).encode()
+                headers = {"Content-Type": "application/json"}
+                request = urllib.request.Request(f"{url}/v1/models/model:predict", body, headers)
+                with urllib.request.urlopen(request) as answer:
+                    predictions = json.load(answer)["predictions"]
+                served += [list(each["probabilities"].values()) for each in predictions]
+            return served
+        finally:
+            server.terminate()

@@ -2,7 +2,7 @@
 
 A metric comes with its 95 % interval. A metric meets its bound if the whole interval does: measured on few rows, a model may be much worse
 than the value says. If the bound lies inside the interval, the rows are too few to tell, which is a decision of its own. This module takes
-and returns plain values; `commands.gate_commands` reads the files and prints.
+and returns plain values; `commands.gate_commands` reads the files and prints, and `promotion` has the rules of a promotion besides.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ Kind = Literal["minimum", "maximum"]
 KINDS: tuple[Kind, ...] = ("minimum", "maximum")
 """The kinds of bounds; the TOML file has a table for each."""
 JUDGED_BY = ("interval", "value")
+FEATURE_ROLES = ("numeric", "categorical")
+"""The roles of a column, as evaluation.json has them, in which it becomes features."""
 
 
 class Decision(StrEnum):
@@ -58,12 +60,14 @@ class Rules:
         judge_by: `interval`: the whole 95 % interval must meet the bound; `value`: the value must.
         allow_too_few_rows: whether a model passes for which the rows are too few to tell.
         allow_leaks: columns that predict the label almost perfectly and are nevertheless known before the outcome.
+        forbidden: columns that no model may use, such as one that the law protects.
     """
 
     bounds: Sequence[Bound]
     judge_by: str = "interval"
     allow_too_few_rows: bool = False
     allow_leaks: Sequence[str] = ()
+    forbidden: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -110,22 +114,24 @@ def read_rules(document: Mapping[str, Any], where: str) -> Rules:
     """Reads the rules from a parsed TOML file.
 
     Args:
-        document: the tables `minimum` and `maximum` and the keys `judge_by`, `allow_too_few_rows` and `allow_leaks`. Everything but one
-            bound may be absent.
+        document: the tables `minimum` and `maximum` and the keys `judge_by`, `allow_too_few_rows`, `allow_leaks` and `forbidden`.
+            Everything but one bound may be absent.
         where: name of the file, for the error message.
 
     Raises:
         InputError: a table or key is unknown or has a wrong value, or there is no bound.
     """
-    options = ("judge_by", "allow_too_few_rows", "allow_leaks")
+    options = ("judge_by", "allow_too_few_rows", "allow_leaks", "forbidden")
     keys = {name: value for name, value in document.items() if name in options}
     rules = Rules(read_bounds({name: value for name, value in document.items() if name not in keys}, where), **keys)
     if rules.judge_by not in JUDGED_BY:
         raise InputError(f"{where}: judge_by is {rules.judge_by!r}; allowed: {', '.join(JUDGED_BY)}")
     if not isinstance(rules.allow_too_few_rows, bool):
         raise InputError(f"{where}: allow_too_few_rows is {rules.allow_too_few_rows!r}; make it true or false")
-    if not isinstance(rules.allow_leaks, list | tuple) or not all(isinstance(name, str) for name in rules.allow_leaks):
-        raise InputError(f'{where}: allow_leaks is {rules.allow_leaks!r}; make it a list of columns, like ["duration"]')
+    for option in ("allow_leaks", "forbidden"):
+        columns = getattr(rules, option)
+        if not isinstance(columns, list | tuple) or not all(isinstance(name, str) for name in columns):
+            raise InputError(f'{where}: {option} is {columns!r}; make it a list of columns, like ["duration"]')
     return rules
 
 
@@ -142,7 +148,7 @@ def read_bounds(document: Mapping[str, Any], where: str) -> list[Bound]:
     if unknown := sorted(set(document) - set(KINDS)):
         raise InputError(
             f"{where}: {unknown[0]!r} is not known; put the bounds into [minimum] and [maximum], and above them judge_by, "
-            "allow_too_few_rows and allow_leaks"
+            "allow_too_few_rows, allow_leaks and forbidden"
         )
     bounds = []
     for kind in KINDS:
@@ -209,6 +215,14 @@ def leaks(evaluation: Any, rules: Rules) -> list[str]:
     ]
 
 
+def forbidden_columns(evaluation: Any, rules: Rules) -> list[str]:
+    """Lists the columns of which a model makes features although the rules forbid it, from a parsed evaluation.json."""
+    data = evaluation.get("data") if isinstance(evaluation, dict) else None
+    columns = data.get("columns", []) if isinstance(data, dict) else []
+    used = {str(item["name"]) for item in columns if item.get("role") in FEATURE_ROLES}
+    return [name for name in rules.forbidden if name in used]
+
+
 def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> list[BoundCheck]:
     """Compares each bound with its metric, in the order of the bounds.
 
@@ -223,10 +237,10 @@ def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> lis
     return [BoundCheck(metrics[bound.metric], bound, rules.judge_by) for bound in rules.bounds]
 
 
-def decide(checks: Sequence[BoundCheck], found_leaks: Sequence[str]) -> Decision:
-    """Decides on the model as a whole: a leak or a failed bound fails it, else one undecided bound leaves it undecided."""
+def decide(checks: Sequence[BoundCheck], refused_columns: Sequence[str]) -> Decision:
+    """Decides on the model as a whole: a refused column or a failed bound fails it, else one undecided bound leaves it undecided."""
     decisions = {check.decision for check in checks}
-    if found_leaks or Decision.FAILS in decisions:
+    if refused_columns or Decision.FAILS in decisions:
         return Decision.FAILS
     return Decision.TOO_FEW_ROWS if Decision.TOO_FEW_ROWS in decisions else Decision.PASSES
 
@@ -251,6 +265,11 @@ def describe_leak(column: str, where: str) -> str:
         f"{Decision.FAILS}: column {column!r} all but tells the label, so the metrics are probably a leak's; drop it, or if its value is "
         f"known before the outcome, allow it in {where}: allow_leaks = [{column!r}]"
     )
+
+
+def describe_forbidden(column: str, where: str) -> str:
+    """Describes a forbidden column in one line; `where` names the file of the rules."""
+    return f"{Decision.FAILS}: column {column!r} is forbidden by {where}; list it under columns.dropped of the specification"
 
 
 def format_number(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kfp_pipeline.local.comparison import compare
+from spark_jobs.comparison import compare
 from spark_jobs.errors import InputError
 from spark_jobs.evaluation.metrics import leave_each_out
 

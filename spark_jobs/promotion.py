@@ -1,0 +1,201 @@
+"""The rules by which a candidate becomes the champion; each answers yes or no with its numbers.
+
+This module takes and returns plain values: parsed evaluation.json documents, and for the parity a number that somebody else measured. The
+step promote has all the rules; the command line has no Spark, so it leaves out those that need a model, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spark_jobs import gate
+from spark_jobs.comparison import compare
+from spark_jobs.contract import LOWER_IS_BETTER
+from spark_jobs.errors import InputError
+
+FLOORS, FORBIDDEN, ROWS, BALANCE, CHAMPION, PARITY = (
+    "floors", "no forbidden column", "enough rows", "class balance", "not worse than the champion", "parity of the scorecard",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of the rules that are no bounds of metrics.
+
+    Attributes:
+        metric: the metric by which candidate and champion are compared.
+        min_test_rows: smallest number of test rows of each class.
+        max_balance_shift: largest difference of the share of a class in the train rows, between candidate and champion.
+        max_parity_difference: largest difference of a probability between the scorecard and Spark.
+    """
+
+    metric: str = "areaUnderROC"
+    min_test_rows: int = 30
+    max_balance_shift: float = 0.1
+    max_parity_difference: float = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The answer of one rule.
+
+    Attributes:
+        rule: its name.
+        passed: yes or no.
+        sentence: the answer in words.
+        numbers: what was measured and compared.
+    """
+
+    rule: str
+    passed: bool
+    sentence: str
+    numbers: Mapping[str, Any]
+
+
+def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) -> Verdict:
+    """Whether each metric meets its bound.
+
+    Args:
+        evaluation: parsed evaluation.json of the candidate.
+        rules: the rules of a TOML file; None: there is none, and every model passes.
+        where: name of that file.
+    """
+    if rules is None:
+        return Verdict(rule=FLOORS, passed=True, sentence="no bounds are given", numbers={})
+    checks = gate.check_bounds(gate.read_metrics(evaluation, "the evaluation"), rules, where)
+    decision = gate.decide(checks, ())
+    passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
+    shown = [check for check in checks if check.decision is not gate.Decision.PASSES] or checks
+    numbers = {
+        check.bound.metric: {
+            "value": check.metric.value,
+            "low": check.metric.low,
+            "high": check.metric.high,
+            check.bound.kind: check.bound.value,
+        }
+        for check in checks
+    }
+    return Verdict(rule=FLOORS, passed=passed, sentence="; ".join(map(gate.describe, shown)), numbers=numbers)
+
+
+def no_forbidden_column(evaluation: Mapping[str, Any], rules: gate.Rules | None) -> Verdict:
+    """Whether the model uses no column that tells the label or that the rules forbid."""
+    rules = rules or gate.Rules(())
+    leaks, forbidden = gate.leaks(evaluation, rules), gate.forbidden_columns(evaluation, rules)
+    found = [f"{name!r} all but tells the label" for name in leaks] + [f"{name!r} is forbidden" for name in forbidden]
+    return Verdict(
+        rule=FORBIDDEN,
+        passed=not found,
+        sentence="; ".join(found) or "none is used",
+        numbers={"leaks": leaks, "forbidden": forbidden},
+    )
+
+
+def enough_rows(evaluation: Mapping[str, Any], limits: Limits) -> Verdict:
+    """Whether there are enough test rows of each class for the metrics to mean something."""
+    rows, shares = evaluation["split"]["rows"]["test"], evaluation["split"]["class_fractions"]["test"]
+    counts = {label: round(share * rows) for label, share in shares.items()}
+    fewest = min(counts, key=lambda label: counts[label])
+    passed = counts[fewest] >= limits.min_test_rows
+    sentence = f"{counts[fewest]} test rows of class {fewest!r}, at least {limits.min_test_rows} are asked for"
+    return Verdict(rule=ROWS, passed=passed, sentence=sentence, numbers={**counts, "limit": limits.min_test_rows})
+
+
+def class_balance(evaluation: Mapping[str, Any], champion: Mapping[str, Any] | None, limits: Limits) -> Verdict:
+    """Whether the classes have about the shares in the train rows that they had in the champion's.
+
+    Args:
+        evaluation: parsed evaluation.json of the candidate.
+        champion: that of the champion, as it was registered; None: there is no champion.
+        limits: the limits.
+    """
+    if champion is None:
+        return _without_champion(BALANCE)
+    now, before = (each["split"]["class_fractions"]["train"] for each in (evaluation, champion))
+    shifts = {label: now.get(label, 0.0) - before.get(label, 0.0) for label in {**before, **now}}
+    largest = max(shifts, key=lambda label: abs(shifts[label]))
+    passed = abs(shifts[largest]) <= limits.max_balance_shift
+    sentence = (
+        f"class {largest!r} is {now.get(largest, 0.0):.1%} of the train rows, it was {before.get(largest, 0.0):.1%}; "
+        f"a change of {limits.max_balance_shift:.1%} is allowed"
+    )
+    return Verdict(
+        rule=BALANCE, passed=passed, sentence=sentence, numbers={**shifts, "limit": limits.max_balance_shift}
+    )
+
+
+def not_worse(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, limits: Limits) -> Verdict:
+    """Whether the candidate is not worse than the champion on the same test rows, beyond the 95 % interval of the paired difference.
+
+    Args:
+        candidate: evaluation of the candidate.
+        champion: evaluation of the champion on the same rows; None: there is no champion.
+        limits: the limits; they name the metric.
+    """
+    if champion is None:
+        return _without_champion(CHAMPION)
+    try:
+        compared = compare(champion, candidate)
+    except InputError as error:
+        return Verdict(rule=CHAMPION, passed=False, sentence=str(error), numbers={})
+    found = next((item for item in compared.differences if item.metric == limits.metric), None)
+    if not found:
+        why = compared.note if not compared.differences else f"the evaluation has no metric {limits.metric!r}"
+        return Verdict(rule=CHAMPION, passed=False, sentence=why, numbers={})
+    sign = -1.0 if limits.metric in LOWER_IS_BETTER else 1.0
+    low, high = sorted(sign * end for end in found.interval or (found.value, found.value))
+    value = {name: _value(each, limits.metric) for name, each in (("candidate", candidate), ("champion", champion))}
+    sentence = (
+        f"{limits.metric} {value['candidate']:.4f}, the champion has {value['champion']:.4f} on the same test rows; "
+        f"better by {sign * found.value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+    )
+    numbers = {"metric": limits.metric, **value, "better_by": sign * found.value, "low": low, "high": high}
+    return Verdict(rule=CHAMPION, passed=high >= 0.0, sentence=sentence, numbers=numbers)
+
+
+def parity(largest: float | None, rows: int, limits: Limits, *, why_not: str = "") -> Verdict:
+    """Whether the scorecard gives Spark's probabilities.
+
+    Args:
+        largest: the largest difference of a probability; None: it was not measured.
+        rows: number of rows that were scored.
+        limits: the limits.
+        why_not: why it was not measured.
+    """
+    if largest is None:
+        return Verdict(rule=PARITY, passed=False, sentence=f"not measured: {why_not}", numbers={})
+    sentence = f"largest difference {largest:.1e} on {rows} rows, {limits.max_parity_difference:.0e} is allowed"
+    numbers = {"largest": largest, "rows": rows, "limit": limits.max_parity_difference}
+    return Verdict(rule=PARITY, passed=largest <= limits.max_parity_difference, sentence=sentence, numbers=numbers)
+
+
+def _without_champion(rule: str) -> Verdict:
+    return Verdict(rule=rule, passed=True, sentence="there is no champion yet", numbers={})
+
+
+def _value(evaluation: Mapping[str, Any], metric: str) -> float:
+    return float(next(item["value"] for item in evaluation["metrics"] if item["name"] == metric))
+
+
+def passes(verdicts: Sequence[Verdict]) -> bool:
+    """Whether all rules say yes."""
+    return all(verdict.passed for verdict in verdicts)
+
+
+def describe_outcome(name: str, version: str, champion: str, *, passed: bool, moved: bool) -> str:
+    """Describes in one sentence what became of a candidate.
+
+    Args:
+        name: name of the model.
+        version: the candidate.
+        champion: the champion now; empty: there is none.
+        passed: whether all rules said yes.
+        moved: whether the candidate was made the champion.
+    """
+    if moved:
+        return f"{version} is the champion of {name!r}"
+    stays = f"{champion} stays the champion" if champion else "there is still no champion"
+    refused = "" if passed else " and does not pass the gate"
+    return f"{version} of {name!r} is registered{refused}; {stays}"

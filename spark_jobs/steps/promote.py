@@ -1,0 +1,228 @@
+"""The step promote: registers the model, asks the gate, and makes the model the champion if every rule says yes.
+
+    spark-submit spark_jobs/__main__.py promote --load-uri=out/load --preprocess-uri=out/preprocess --train-uri=out/train \
+        --evaluate-uri=out/evaluate --model-name=bank --registry-uri=models --output-uri=out/promote
+
+The champion is judged on the candidate's test rows by its own PipelineModel, which reads raw columns, so that both are judged on the same
+rows. A refusal is a normal end: the result says which rule said no, and the pointer stays where it is.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs import gate, promotion, storage
+from spark_jobs.contract import VERDICT_NAME, PreprocessArgs, PromoteArgs, Step, TrainArgs
+from spark_jobs.dataset import read_specification
+from spark_jobs.errors import InputError
+from spark_jobs.evaluation.judging import Training, judge
+from spark_jobs.promotion import CHAMPION, Limits, Verdict
+from spark_jobs.registry import pointer, versions
+from spark_jobs.registry.places import Place, place_of
+from spark_jobs.registry.pointer import Champion, ConflictError
+from spark_jobs.registry.versions import RunOutputs, folder_of
+from spark_jobs.result import Result
+from spark_jobs.split import LABEL, ROW_HASH, SET, assign_sets, index_label, rows_schema
+from spark_jobs.table.source import quoted
+
+FEWEST_SAMPLES = 50
+"""Bootstrap samples for the champion: only its values are used, and the interval of the difference is that of the jackknife."""
+PARITY_ROWS = 1000
+"""The scorecard is compared with Spark on at most so many test rows."""
+PARITY_SECONDS = 120
+"""Time limit of the comparison."""
+POINTER = "nobody else promoted meanwhile"
+
+
+def test_rows(session: SparkSession, args: PromoteArgs, features: Mapping[str, Any]) -> tuple[DataFrame, str]:
+    """Returns the raw test rows, with the label's index and the hash of the row, and the prefix of those two columns."""
+    loaded = storage.read_result(args.load_uri)
+    split = PreprocessArgs(**storage.read_result(args.preprocess_uri).arguments)
+    prefix, label = loaded.facts["prefix"], read_specification(features["specification"], args.preprocess_uri).label
+    table = storage.read_table(session, storage.join(args.load_uri, "rows"), rows_schema(loaded))
+    rows = assign_sets(table, split, prefix).where(F.col(prefix + SET) == "test")
+    return rows.withColumn(prefix + LABEL, index_label(label, features["labels"])), prefix
+
+
+def raw_columns(features: Mapping[str, Any]) -> list[str]:
+    """Returns the raw columns that a model reads, from its features.json."""
+    return [item["name"] for kind in ("numeric", "categorical") for item in features[kind]]
+
+
+def predict(model: Any, rows: DataFrame, features: Mapping[str, Any], prefix: str) -> DataFrame:
+    """Applies a saved PipelineModel to raw rows; returns its raw columns and probability, prediction, label and row_hash.
+
+    Args:
+        model: the PipelineModel.
+        rows: the raw rows of `test_rows`.
+        features: the features.json of this model.
+        prefix: of the columns that steps add.
+    """
+    given = [*map(quoted, raw_columns(features)), F.col(prefix + LABEL), F.col(prefix + ROW_HASH)]
+    names = features["model_columns"]
+    predicted: DataFrame = model.transform(rows.select(*given))
+    return predicted.select(
+        F.struct(*map(quoted, raw_columns(features))).alias("raw"),
+        F.col(names["probability"]).alias("probability"),
+        F.col(names["prediction"]).alias("prediction"),
+        F.col(prefix + LABEL).alias(LABEL),
+        F.col(prefix + ROW_HASH).alias(ROW_HASH),
+    )
+
+
+def make_examples(predicted: DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns test rows with Spark's probabilities, the same ones in every run: those of the smallest hashes."""
+    first = (
+        predicted.orderBy(ROW_HASH).limit(PARITY_ROWS).select("raw", vector_to_array(F.col("probability")).alias("p"))
+    )
+    return [
+        {
+            "row": {name: None if value != value else value for name, value in row["raw"].asDict().items()},
+            "probabilities": dict(zip(labels, row["p"], strict=True)),
+        }
+        for row in first.collect()
+    ]
+
+
+def measure_parity(scorecard: bytes, examples: Sequence[Mapping[str, Any]], limits: Limits) -> Verdict:
+    """Lets the server's scorer score the rows, as a process of its own: the steps import nothing of the server."""
+    if not scorecard:
+        return Verdict(rule=promotion.PARITY, passed=True, sentence="this kind of model has no scorecard", numbers={})
+    with tempfile.TemporaryDirectory(prefix="spark-kfp-parity-") as folder:
+        paths = [Path(folder, name) for name in ("scorecard.json", "examples.json")]
+        paths[0].write_bytes(scorecard)
+        paths[1].write_text(json.dumps(examples), encoding="utf-8")
+        command = [sys.executable, "-m", "serving.parity", *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PARITY_SECONDS)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return promotion.parity(None, 0, limits, why_not=why)
+    found = json.loads(done.stdout)
+    return promotion.parity(found["largest"], found["rows"], limits)
+
+
+def judge_champion(
+    registry: Place, champion: Champion, evaluation: Mapping[str, Any], rows: DataFrame, prefix: str, training: Training
+) -> tuple[dict[str, Any], str]:
+    """Evaluates the champion on the candidate's test rows.
+
+    Returns:
+        An evaluation like the candidate's with the champion's metrics, and why there is none: then the first is the champion's own.
+    """
+    place = folder_of(champion.name, champion.version)
+    own: dict[str, Any] = json.loads(registry.read(f"{place}/evaluation.json"))
+    features = json.loads(registry.read(f"{place}/features.json"))
+    if (own["label"], own["labels"]) != (evaluation["label"], evaluation["labels"]):
+        return own, ""  # the comparison says what the two predict
+    lacking = [name for name in raw_columns(features) if name not in rows.columns]
+    if lacking:
+        return own, f"the champion reads column {lacking[0]!r}, which these data lack"
+    model = storage.read_model(storage.join(registry.uri, place, "model"))
+    judged = judge(predict(model, rows, features, prefix), training, FEWEST_SAMPLES)
+    return {**evaluation, "metrics": judged["metrics"], "left_out": judged["left_out"]}, ""
+
+
+def read_rules(uri: str) -> gate.Rules | None:
+    """Reads the bounds of the metrics; None if no file is named.
+
+    Raises:
+        InputError: the file is missing or wrong.
+    """
+    if not uri:
+        return None
+    try:
+        return gate.read_rules(tomllib.loads(storage.read_text(uri)), uri)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{uri} is not TOML: {error}; correct that line") from error
+
+
+def run(session: SparkSession, args: PromoteArgs) -> Result:
+    """Registers and judges the model and moves the pointer; for the arguments see `PromoteArgs`."""
+    rules, registry = read_rules(args.rules_uri), place_of(args.registry_uri)
+    limits = Limits(metric=args.compare_by, min_test_rows=args.min_test_rows, max_balance_shift=args.max_balance_shift)
+    champion = pointer.read(registry, args.model_name)
+    evaluation = json.loads(storage.read_text(storage.join(args.evaluate_uri, "evaluation.json")))
+    features = json.loads(storage.read_text(storage.join(args.preprocess_uri, "features.json")))
+    fitted = storage.read_result(args.train_uri)
+    specification = read_specification(features["specification"], args.preprocess_uri)
+    training = Training(features, TrainArgs(**fitted.arguments), specification)
+    rows, prefix = test_rows(session, args, features)
+    model = storage.read_model(storage.join(args.train_uri, "model"))
+    examples = make_examples(predict(model, rows, features, prefix), training.labels)
+    outputs = RunOutputs(
+        load_uri=args.load_uri,
+        preprocess_uri=args.preprocess_uri,
+        train_uri=args.train_uri,
+        evaluate_uri=args.evaluate_uri,
+    )
+    kept = json.dumps(examples[: args.example_rows], ensure_ascii=False).encode() if args.example_rows else b""
+    candidate = versions.collect(args.model_name, outputs, run_id=args.evaluate_uri, examples=kept)
+    versions.write(registry, candidate)
+    before, why_not = (
+        judge_champion(registry, champion, evaluation, rows, prefix, training) if champion.version else (None, "")
+    )
+    registered = (
+        json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
+        if champion.version
+        else None
+    )
+    verdicts = [
+        promotion.floors(evaluation, rules, args.rules_uri),
+        promotion.no_forbidden_column(evaluation, rules),
+        promotion.enough_rows(evaluation, limits),
+        promotion.class_balance(evaluation, registered, limits),
+        Verdict(rule=CHAMPION, passed=False, sentence=why_not, numbers={})
+        if why_not
+        else promotion.not_worse(evaluation, before, limits),
+        measure_parity(candidate.files.get("scorecard.json", b""), examples, limits),
+    ]
+    moved = promotion.passes(verdicts)
+    if moved:
+        try:
+            champion = pointer.promote(
+                registry, args.model_name, candidate.version, why="the gate passed", seen=champion
+            )
+        except ConflictError as error:
+            moved = False
+            verdicts.append(Verdict(rule=POINTER, passed=False, sentence=str(error), numbers={}))
+            champion = pointer.read(registry, args.model_name)
+    passed = promotion.passes(verdicts)
+    facts = {
+        "name": args.model_name,
+        "version": candidate.version,
+        "passed": passed,
+        "promoted": moved,
+        "champion": champion.version,
+        "outcome": promotion.describe_outcome(
+            args.model_name, candidate.version, champion.version, passed=passed, moved=moved
+        ),
+        "examples": len(examples[: args.example_rows]),
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
+    text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    storage.write_text(storage.join(args.output_uri, VERDICT_NAME), text)
+    test = sum(training.counts["test"].values())
+    return Result(
+        step=Step.PROMOTE,
+        status="succeeded",
+        rows_in=test,
+        rows_out={"test": test},
+        metrics={"promoted": float(moved), "refusals": float(sum(not verdict.passed for verdict in verdicts))},
+        inputs={"train_uri": fitted.digest},
+        digest=candidate.version,
+        uris={"version": storage.join(registry.uri, folder_of(args.model_name, candidate.version))},
+        warnings=tuple(f"{item.rule}: {item.sentence}" for item in verdicts if not item.passed),
+        facts=facts,
+    )

@@ -1,0 +1,162 @@
+"""`spark-kfp models`: a finished run becomes a version, the gate is asked, the pointer moves, versions go out and come back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kfp_pipeline.commands.main import main
+from kfp_pipeline.local import runs
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "spark_jobs" / "registry"))
+
+from finished_run import finished_run
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def make_run(tmp_path: Path, seed: int, value: float = 0.88, *, rows: int = 800) -> str:
+    """Writes a finished run whose candidate has this areaUnderROC; returns its name."""
+    run_id = f"run{seed}"
+    outputs = finished_run(tmp_path / "runs" / run_id, seed=seed, finished_at=f"2026-11-{seed + 1:02}T12:00:00+00:00")
+    path = Path(outputs.evaluate_uri) / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation |= {
+        "metrics": [{"name": "areaUnderROC", "value": value, "low": value - 0.02, "high": value + 0.02}],
+        "left_out": {"areaUnderROC": [value + 0.001 * (n % 5) for n in range(20)]},
+        "digests": {"data": "d"},
+        "split": {
+            "rows": {"train": 3000, "test": rows},
+            "class_fractions": {name: {"no": 0.5, "yes": 0.5} for name in ("train", "test")},
+        },
+    }
+    path.write_text(json.dumps(evaluation))
+    steps = {
+        step: {"step": step, "state": "done", "uri": vars(outputs)[f"{step}_uri"]}
+        for step in ("load", "preprocess", "train", "evaluate")
+    }
+    run = runs.Run(id=run_id, status="succeeded", inputs={}, started=time.time(), ended=time.time(), steps=steps)
+    runs.save(tmp_path / "runs" / run_id, run)
+    return run_id
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
+    assert main(["models", *words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_last_run_becomes_the_champion_and_a_worse_one_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, 0)
+    first = printed(capsys, "promote", "bank", "last")
+    assert first["promoted"]
+    assert first["pointer"]["version"] == first["version"]
+    assert (tmp_path / "models" / "bank" / "champion.json").exists()
+    make_run(tmp_path, 1, 0.80)
+    worse = printed(capsys, "promote", "bank", "last", code=1)
+    assert not worse["promoted"]
+    assert [each["rule"] for each in worse["verdicts"] if not each["passed"]] == ["not worse than the champion"]
+    assert worse["pointer"]["version"] == first["version"]
+    listed = printed(capsys, "list", "bank")
+    assert [each["version"] for each in listed["versions"]] == [first["version"], worse["version"]], (
+        "it is registered all the same"
+    )
+    forced = printed(capsys, "promote", "bank", worse["version"], "--force")
+    assert forced["promoted"]
+    assert forced["pointer"]["history"][-1]["why"] == "forced"
+    assert printed(capsys, "rollback", "bank", "--why", "it was worse")["version"] == first["version"]
+
+
+def test_the_floors_of_a_rules_file_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, 0)
+    (tmp_path / "gate.toml").write_text("[minimum]\nareaUnderROC = 0.9\n")
+    assert main(["models", "promote", "bank", "run0"]) == 1
+    out = capsys.readouterr().out
+    assert "floors" in out
+    assert "there is still no champion" in out
+    assert printed(capsys, "list")[0]["version"] == ""
+
+
+def test_too_few_test_rows_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, 0, rows=20)
+    (refused,) = [each for each in printed(capsys, "promote", "bank", "last", code=1)["verdicts"] if not each["passed"]]
+    assert refused["rule"] == "enough rows"
+    assert refused["numbers"] == {"no": 10, "yes": 10, "limit": 30}
+
+
+def test_a_version_can_be_registered_alone_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path, 0)
+    make_run(tmp_path, 1, 0.89)
+    one, other = (printed(capsys, "promote", "bank", f"run{n}", "--no-promote")["version"] for n in range(2))
+    assert printed(capsys, "list")[0]["version"] == ""
+    compared = printed(capsys, "compare", "bank", one, "latest")
+    assert compared["versions"] == [one, other]
+    assert compared["comparison"]["differences"][0]["value"] == pytest.approx(0.01)
+    for words in (["show", "bank"], ["list"], ["list", "bank"], ["compare", "bank", one, other]):
+        assert main(["models", *words]) == 0
+        assert other in capsys.readouterr().out or words == ["list"]
+
+
+def test_a_canary_gets_a_share_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2):
+        make_run(tmp_path, seed)
+    printed(capsys, "promote", "bank", "run0")
+    version = printed(capsys, "promote", "bank", "run1", "--no-promote")["version"]
+    assert printed(capsys, "canary", "bank", "latest", "--share", "0.2")["canary"] == {"version": version, "share": 0.2}
+    document = json.loads((tmp_path / "models" / "bank" / "champion.json").read_text())
+    assert document["canary"] == {"version": version, "share": 0.2}
+    assert printed(capsys, "canary", "bank", "--end")["canary"] is None
+
+
+def test_versions_go_out_and_come_back_and_old_ones_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(4):
+        make_run(tmp_path, seed)
+        printed(capsys, "promote", "bank", f"run{seed}")
+    assert len(printed(capsys, "export", "bank", "all", "backup.tar.gz")) == 4
+    assert len(printed(capsys, "prune", "bank", "--keep", "1", "--dry-run")["prunable"]) == 2
+    assert len(printed(capsys, "prune", "bank", "--keep", "1")["removed"]) == 2
+    assert len(printed(capsys, "list", "bank")["versions"]) == 2
+    assert len(printed(capsys, "import", "backup.tar.gz")) == 4
+    assert len(printed(capsys, "list", "bank")["versions"]) == 4
+    assert len(printed(capsys, "import", "backup.tar.gz", "--registry", "other", "--name", "copy")) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["promote", "bank", "last"], "there are no runs"),
+        (["promote", "../bank", "last"], "no name of a model"),
+        (["show", "bank"], "has no model 'bank'"),
+        (["list", "bank"], "has no model 'bank'"),
+        (["rollback", "bank"], "has had no champion before"),
+        (["canary", "bank"], "either a VERSION"),
+        (["canary", "bank", "x", "--end"], "either a VERSION"),
+        (["prune", "bank", "--keep", "-1"], "--keep is -1"),
+        (["import", "none.tar"], "no such file"),
+        (["import", "none"], "holds no version"),
+        (["list", "--registry", "ftp://x/y"], "ftp:// is not supported"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_registry_is_a_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, 0)
+    monkeypatch.setenv("SPARK_KFP_REGISTRY", str(tmp_path / "elsewhere"))
+    printed(capsys, "promote", "bank", "last")
+    assert (tmp_path / "elsewhere" / "bank" / "champion.json").exists()
