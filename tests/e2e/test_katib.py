@@ -103,9 +103,8 @@ def search(e2e: E2E, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searc
 
 
 def test_a_search_finds_the_better_trial_and_writes_the_same_table_as_without_katib(
-    search: Search, run_id: str, note: Note
+    search: Search, run_id: str
 ) -> None:
-    began = time.monotonic()
     with KatibPlayer(search.e2e.cluster, [STRONG, GOOD]) as katib:
         run = search.start(run_id)
         taken = until(lambda: _spark_pods(search), SEARCH_SECONDS, "no driver of a trial")
@@ -124,11 +123,6 @@ def test_a_search_finds_the_better_trial_and_writes_the_same_table_as_without_ka
     assert output["artifacts"]["metrics"]["artifacts"][0]["metadata"]["trials"] == 2.0
     assert "of 2 trials 2 succeeded; areaUnderROC 0." in log
     assert not [item for item in search.e2e.cluster.list(JOBS) if item["metadata"]["name"] in katib.made]
-    note(
-        "none: a search by Katib with 2 trials, one after another",
-        "the better trial is the best",
-        time.monotonic() - began,
-    )
 
 
 def _spark_pods(search: Search) -> list[dict[str, Any]]:

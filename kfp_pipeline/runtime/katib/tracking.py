@@ -27,7 +27,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.result import Failure
 
 Document = dict[str, Any]
-CHECK_CONTROLLER = "kubectl get deployments --all-namespaces | grep katib-controller"
+CHECK_CONTROLLER = "kubectl -n kubeflow get deployment katib-controller"
 
 
 @dataclass(frozen=True, kw_only=True)

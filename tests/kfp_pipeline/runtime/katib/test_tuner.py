@@ -239,7 +239,8 @@ def test_trials_without_metrics_count_as_failed(place: Place) -> None:
 
 def test_without_a_katib_controller_the_wait_is_bounded(place: Place) -> None:
     with pytest.raises(
-        TemporaryError, match=r"no Katib controller has taken it up; check: kubectl get deployments.*for 1 s"
+        TemporaryError,
+        match=r"no Katib controller has taken it up; check: kubectl -n kubeflow get deployment katib-controller, for 1 s",
     ):
         place.run()
     assert not place.server.list("experiments")
