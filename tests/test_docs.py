@@ -245,7 +245,12 @@ def test_the_command_in_a_steps_docstring_is_understood_and_is_that_step(step: S
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param("laptop.md", marks=[pytest.mark.spark, pytest.mark.slow]), "kubeflow.md"], ids=str
+    "page",
+    [
+        *(pytest.param(page, marks=[pytest.mark.spark, pytest.mark.slow]) for page in ("laptop.md", "monitoring.md")),
+        "kubeflow.md",
+    ],
+    ids=str,
 )
 def test_the_commands_of_a_page_that_need_no_cluster_run_and_make_what_the_page_says(page: str, tmp_path: Path) -> None:
     text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
@@ -256,7 +261,7 @@ def test_the_commands_of_a_page_that_need_no_cluster_run_and_make_what_the_page_
 
 def test_no_other_page_has_blocks_that_say_that_they_are_run() -> None:
     said = {page.name for page in PAGES if re.search("^<!-- executed", page.read_text(encoding="utf-8"), re.MULTILINE)}
-    assert said == {"laptop.md", "kubeflow.md"}
+    assert said == {"laptop.md", "monitoring.md", "kubeflow.md"}
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,7 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
     else:
         found = _metrics_and_warnings(outputs)
     reports = [
-        uri.parent / "report"
-        for step, uri in zip(pipeline.steps, outputs, strict=True)
-        if REPORT_URI in outputs_of(step)
+        uri.parent / "report" for step, uri in zip(asked, outputs, strict=True) if REPORT_URI in outputs_of(step)
     ]
     if reports:
         found["report"] = str(_copy_report(directory, reports[-1]))

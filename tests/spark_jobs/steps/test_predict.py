@@ -170,7 +170,11 @@ def test_kept_columns_are_as_they_were_and_a_name_of_the_prediction_is_never_tak
     ("lines", "settings", "said"),
     [
         (["age,work", "30,a"], {}, "the model reads column 'job', which is not there"),
-        (["age,job", "30,a"], {"keep_columns": "agee"}, "--keep-columns: there is no column 'agee'; did you mean 'age'"),
+        (
+            ["age,job", "30,a"],
+            {"keep_columns": "agee"},
+            "--keep-columns: there is no column 'agee'; did you mean 'age'",
+        ),
         (["age,job"], {}, "has a header but no rows"),
         (["age,job", "30,a"], {"model_uri": "/no/model"}, "--model-uri=/no/model: there is no model"),
     ],
@@ -196,7 +200,14 @@ def test_a_model_is_found_in_a_registry_by_its_version_or_as_champion_and_not_in
         score(model_uri=version)
     (version / "version.json").write_text("{}")
     assert score(model_uri=version)[1][0]["model_version"] == "20261128-1"
-    pointed = {"registry_version": 1, "name": "answers", "version": "20261128-1", "move": 1, "canary": None, "history": []}
+    pointed = {
+        "registry_version": 1,
+        "name": "answers",
+        "version": "20261128-1",
+        "move": 1,
+        "canary": None,
+        "history": [],
+    }
     (tmp_path / "models/answers/champion.json").write_text(json.dumps(pointed))
     assert score(model_uri=tmp_path / "models/answers")[1][0]["model_version"] == "20261128-1"
     with pytest.raises(InputError, match="is the output of preprocess; name that of train"):
