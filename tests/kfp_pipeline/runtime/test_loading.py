@@ -65,7 +65,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def cluster(store: Store, config: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Cluster:
     assert config
     found = Cluster(store)
-    monkeypatch.setattr(step_module, "runner_for", lambda *_, **__: found)
+    monkeypatch.setattr(step_module, "runner_of", lambda *_, **__: found)
     monkeypatch.setattr(step_module, "die_with_parent", lambda: None)
     return found
 

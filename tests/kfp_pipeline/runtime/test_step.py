@@ -13,7 +13,7 @@ from kfp import dsl
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.events import all_events, emit, read_events
 from kfp_pipeline.runtime.step import check_paths, record_curves, record_result, run_task, step_arguments
-from spark_jobs.contract import EvaluateArgs, LoadArgs, PreprocessArgs, Step
+from spark_jobs.contract import EvaluateArgs, LoadArgs, PredictArgs, PreprocessArgs, Step
 from spark_jobs.errors import InputError
 from spark_jobs.result import Result
 
@@ -106,6 +106,16 @@ def test_the_artifacts_keep_their_uris_and_gain_metadata(tmp_path: Path) -> None
         "reused_from": "/earlier",
         "warnings": ["few rows"],
     }
+
+
+def test_the_date_of_the_run_is_filled_into_what_the_user_gave() -> None:
+    given = {
+        **vars(PredictArgs(data_uri="s3://b/{{date}}.csv", model_uri="s3://b/m", output_uri="-")),
+        "keep_columns": "*",
+    }
+    given |= {"predictions": SimpleNamespace(uri="minio://b/p/run-1/out"), "scheduled_time": "2027-01-02T23:00:00Z"}
+    args = step_arguments(Step.PREDICT, {**given, "predictions_uri": "s3://b/kept/{{date:%Y}}"})
+    assert (vars(args)["data_uri"], vars(args)["predictions_uri"]) == ("s3://b/2027-01-02.csv", "s3://b/kept/2027")
 
 
 @pytest.fixture
