@@ -174,7 +174,7 @@ def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run
 def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, calls = fitting.metrics_of, [0]
+    measure, calls = fitting.estimates, [0]
 
     def fails_once(*args: Any) -> Any:
         calls[0] += 1
@@ -182,7 +182,7 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
             raise ArithmeticError("no such luck")
         return measure(*args)
 
-    monkeypatch.setattr(fitting, "metrics_of", fails_once)
+    monkeypatch.setattr(fitting, "estimates", fails_once)
     result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3)
     assert [trial["error"] for trial in table(tmp_path)["trials"]] == ["", "no such luck", ""]
     assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
@@ -204,7 +204,7 @@ def test_several_failures_in_a_row_end_the_search(
     def fails(*_: Any) -> Any:
         raise ArithmeticError("no such luck")
 
-    monkeypatch.setattr(fitting, "metrics_of", fails)
+    monkeypatch.setattr(fitting, "estimates", fails)
     with pytest.raises(RuntimeError, match=r"3 trials in a row failed, the last one: .* no such luck"):
         run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=9)
 
@@ -248,13 +248,13 @@ def test_folds_judge_every_row_once_by_a_fit_on_the_others(
 def test_a_trial_that_is_stopped_costs_fewer_fits_and_does_not_win(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, calls = fitting.metrics_of, [0]
+    measure, calls = fitting.estimates, [0]
 
     def falls(*args: Any) -> Any:
         calls[0] += 1  # four trials of three fits with 0.9 to 0.6, then one of 0.1, and the defaults
         return {**measure(*args), "areaUnderROC": 0.1 if calls[0] > 12 else 0.9 - 0.1 * ((calls[0] - 1) // 3)}
 
-    monkeypatch.setattr(fitting, "metrics_of", falls)
+    monkeypatch.setattr(fitting, "estimates", falls)
     settings = {"trials": 5, "folds": 3, "early_stopping": "medianstop", "algorithm": "random"}
     run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, **settings)
     last = table(tmp_path)["trials"][-1]
