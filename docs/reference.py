@@ -22,6 +22,7 @@ from kfp_pipeline.component_settings import PLATFORM_INPUTS
 from kfp_pipeline.pipelines import training
 from kfp_pipeline.runtime.spark_operator import manifest
 from kfp_pipeline.runtime.spark_operator.tracking import Limits
+from kfp_pipeline.runtime.time_limits import LIMITS_KEY
 from kfp_pipeline.task_settings import Platform
 from spark_jobs.arguments import Argument, flag
 from spark_jobs.contract import ARGUMENTS, TRAINING
@@ -176,7 +177,7 @@ def limits() -> str:
     """How long a stage of an application may take."""
     about = attributes_of(Limits)
     rows = [(f"`{item.name}`", f"{item.default:g}", plain(about[item.name])) for item in fields(Limits)]
-    intro = f"`{manifest.LIMITS_KEY}` in the ConfigMap `spark-kfp`, if it is there, sets them for the namespace, in seconds."
+    intro = f"`{LIMITS_KEY}` in the ConfigMap `spark-kfp`, if it is there, sets them for the namespace, in seconds."
     return section("Time limits of a SparkApplication", intro, table(("limit", "default", "meaning"), rows))
 
 

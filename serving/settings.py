@@ -38,7 +38,6 @@ class ServerSettings:
         shutdown_seconds: how long requests that are being answered may take after SIGTERM.
         api_key: key that callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; empty: everyone may call.
         api_key_file: file with that key, such as a mounted Secret.
-        capture: file to which counts of the inputs and scores are added every minute, for the monitoring of drift; empty: none.
     """
 
     model: str = ""
@@ -54,7 +53,6 @@ class ServerSettings:
     shutdown_seconds: int = 20
     api_key: str = field(default="", repr=False)
     api_key_file: str = ""
-    capture: str = ""
 
     @classmethod
     def from_environment(cls, given: Mapping[str, str], environment: Mapping[str, str] | None = None) -> ServerSettings:

@@ -17,6 +17,31 @@ from spark_jobs.dataset import did_you_mean_file
 from spark_jobs.errors import InputError
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file completely or not at all, and makes its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Write a temporary file and rename it: a process that is killed never leaves half a document under the final name.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's files are readable by their owner only
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_path(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 class LocalFiles:
     """Implements the protocol `spark_jobs.storage.Files`, which describes the methods."""
 
@@ -27,30 +52,13 @@ class LocalFiles:
         return local_path(uri).open("rb")
 
     def write(self, uri: str, content: bytes) -> None:
-        path = local_path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Write a temporary file and rename it: a process that is killed never leaves half a document under the final name.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)  # mkstemp's files are readable by their owner only
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(local_path(uri), content)
 
     def check(self, uri: str) -> None:
         local_path(uri).mkdir(parents=True, exist_ok=True)
 
     def remove(self, uri: str) -> None:
-        path = local_path(uri)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_path(local_path(uri))
 
     def find(self, uri: str, suffixes: Sequence[str]) -> list[str]:
         path = local_path(uri)

@@ -137,6 +137,22 @@ def document_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> dict
     }
 
 
+def best_document(best: Trial, objective: str, untuned: Trial) -> dict[str, Any]:
+    """Returns the content of `best.json`: what train needs to fit the best trial's model, and the one with the defaults beside it."""
+    return {
+        "estimator": best.estimator,
+        "settings": dict(best.settings),
+        "metrics": dict(best.metrics),
+        "objective": objective,
+        "untuned": {"estimator": untuned.estimator, "settings": {}},
+    }
+
+
+def gain_of(best: Trial, objective: str, untuned: Trial) -> float:
+    """Returns by how much the best trial is better than the defaults; infinity if those could not be judged."""
+    return loss(untuned, objective) - loss(best, objective)
+
+
 def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
     """Returns the metric by which trials are compared.
 
@@ -163,10 +179,9 @@ def warnings_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> tupl
         found.append(
             f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
         )
-    if best and untuned.finished and loss(untuned, objective) - loss(best, objective) < WORTH:
-        gain = max(loss(untuned, objective) - loss(best, objective), 0.0)
+    if best and untuned.finished and (gain := gain_of(best, objective, untuned)) < WORTH:
         found.append(
             f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
-            f"{untuned.estimator}, and the best trial is better by {gain:.4f}"
+            f"{untuned.estimator}, and the best trial is better by {max(gain, 0.0):.4f}"
         )
     return tuple(found)

@@ -40,20 +40,26 @@ MEANINGS_MANY_CLASSES = {
 """What a metric is for more than two classes, where that differs from `MEANINGS`."""
 
 
-def render_report(evaluation: Mapping[str, Any]) -> str:
-    """Renders the report as HTML text.
-
-    Args:
-        evaluation: the content of evaluation.json.
-    """
+def template_environment(folder: Path) -> Environment:
+    """Returns the environment of the report templates in a folder: what is filled in is escaped, and a missing value is a fault."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["share"] = percentage
+    return environment
+
+
+def render_report(evaluation: Mapping[str, Any]) -> str:
+    """Renders the report as HTML text.
+
+    Args:
+        evaluation: the content of evaluation.json.
+    """
+    environment = template_environment(Path(__file__).parent)
     environment.filters["number"] = number
     metrics = {item["name"]: item for item in evaluation["metrics"]}
     without = evaluation["without_known_afterwards"]

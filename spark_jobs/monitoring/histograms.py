@@ -2,7 +2,7 @@
 
 A histogram holds counts and no value of a single row. So one of a batch in Parquet and one that a server counted are the same to the
 formulas, if both used the bins of the reference. This module reads and writes the documents `reference.json` (train) and the capture of a
-server; it does not count rows, which `spark_jobs.table.counting` does.
+server; it does not count rows, which `spark_jobs.monitoring.counting` does.
 """
 
 from __future__ import annotations

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from spark_jobs.evaluation.cautions import percentage
 from spark_jobs.evaluation.charts import shares_chart
+from spark_jobs.evaluation.report import template_environment
 
 TEMPLATE = "drift.html.j2"
 MOST_BARS = 14
@@ -26,14 +25,7 @@ def render_report(document: Mapping[str, Any]) -> str:
     Args:
         document: the content of drift.json.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["share"] = percentage
+    environment = template_environment(Path(__file__).parent)
     environment.filters["p"] = _p_value
     order = list(dict.fromkeys(finding["column"] for finding in document["findings"]))
     alarms = {finding["column"] for finding in document["findings"] if finding["alarm"]}

@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Protocol
 
 from spark_jobs import object_store
 from spark_jobs.errors import InputError
-from spark_jobs.local_files import local_path
+from spark_jobs.local_files import local_path, remove_path, write_whole
 from spark_jobs.object_names import bucket_and_key, is_hidden, is_object_store_uri, scheme_of
 from spark_jobs.object_store import ObjectStore
 
@@ -73,18 +71,7 @@ class DirectoryPlace:
 
     def write(self, name: str, content: bytes) -> None:
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)  # mkstemp's files are readable by their owner only
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, content)
         _sync_folder(path.parent)
 
     def read_tagged(self, name: str) -> tuple[bytes, str]:
@@ -107,11 +94,7 @@ class DirectoryPlace:
         return sorted(name.as_posix() for name in found if not is_hidden("/".join(name.parts[start:])))
 
     def remove(self, name: str) -> None:
-        path = self.root / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_path(self.root / name)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

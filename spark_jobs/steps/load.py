@@ -35,7 +35,14 @@ from spark_jobs.result import Result
 from spark_jobs.table.inference import infer_specification
 from spark_jobs.table.profiling import describe
 from spark_jobs.table.source import Source, check_not_nested, open_source, quoted_name
-from spark_jobs.table.typed_cells import CellArrays, missing_label_reason, row_hash, type_rows
+from spark_jobs.table.typed_cells import (
+    CellArrays,
+    count_reasons,
+    missing_label_reason,
+    rejected_rows,
+    row_hash,
+    type_rows,
+)
 
 MIN_CLASS_ROWS = 3
 """Minimum number of rows of a class: one each for the train, validation and test rows."""
@@ -92,16 +99,10 @@ def write_rejected(cells: CellArrays, typed: DataFrame, uri: str) -> list[tuple[
     Returns:
         The reasons with their number of rows, most frequent first.
     """
-    source, reason = cells.source, F.col(cells.reason)
-    texts = [
-        F.get(cells.texts, F.lit(cells.index[name])).alias(f"_{index}") for index, name in enumerate(source.columns)
-    ]
-    line = F.coalesce(F.col(source.corrupt_record), F.to_csv(F.struct(*texts)))
-    columns = (F.col(source.position[0]).alias("file"), line.alias("line"), reason.alias("reason"))
-    rejected = typed.where(reason.isNotNull()).select(*columns)
+    source = cells.source
+    rejected = rejected_rows(cells, typed, source.columns, [F.col(source.position[0]).alias("file")])
     storage.write_table(rejected, uri)
-    counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
-    return [(row["reason"], row["count"]) for row in counts]
+    return count_reasons(rejected)
 
 
 def _rejection_advice(unlabelled: int, rejected: int, share: float) -> str:

@@ -30,7 +30,7 @@ from spark_jobs.features import PREDICTED_LABEL
 from spark_jobs.result import Result
 from spark_jobs.saved_model import SavedModel, find_model
 from spark_jobs.table.source import Source, check_not_nested, open_source, quoted
-from spark_jobs.table.typed_cells import CellArrays, type_rows
+from spark_jobs.table.typed_cells import CellArrays, count_reasons, rejected_rows, type_rows
 
 PREDICTIONS, REJECTED = "predictions", "rejected"
 INPUT_FILE = "input_file"
@@ -170,14 +170,6 @@ def kept_struct(kept: Sequence[str], prefix: str) -> Column:
     return F.struct(*(fields or [F.lit(None).cast("string").alias("none")])).alias(f"{prefix}kept")
 
 
-def rejected_rows(typed: DataFrame, cells: CellArrays) -> DataFrame:
-    """Returns the rejected rows with the columns line (the text of the row, or of the model's columns) and reason."""
-    texts = [F.get(cells.texts, F.lit(place)).alias(f"_{place}") for place in cells.index.values()]
-    line = F.coalesce(F.col(cells.source.corrupt_record), F.to_csv(F.struct(*texts)))
-    rejected = typed.where(F.col(cells.reason).isNotNull())
-    return rejected.select(line.alias("line"), F.col(cells.reason).alias("reason"))
-
-
 def score_file(
     session: SparkSession, file: InputFile, args: PredictArgs, model: SavedModel, scorer: PipelineModel, root: str
 ) -> dict[str, Any]:
@@ -204,10 +196,9 @@ def score_file(
     read, rejected = int(observation.get["read"]), int(observation.get["rejected"])
     reasons: list[tuple[str, int]] = []
     if rejected:
-        rows = rejected_rows(typed, cells)
+        rows = rejected_rows(cells, typed, list(cells.index))
         storage.write_table(rows, places[REJECTED])
-        grouped = rows.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
-        reasons = [(row["reason"], row["count"]) for row in grouped]
+        reasons = count_reasons(rows)
     if rejected > read * args.max_rejected_fraction:
         storage.remove(places[PREDICTIONS])
         raise InputError(

@@ -24,9 +24,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import gate, promotion, storage
-from spark_jobs.contract import VERDICT_NAME, PreprocessArgs, PromoteArgs, Step, TrainArgs
+from spark_jobs.contract import VERDICT_NAME, PreprocessArgs, PromoteArgs, Step
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
+from spark_jobs.estimator import fitted_args
 from spark_jobs.evaluation.judging import Training, judge
 from spark_jobs.promotion import CHAMPION, Limits, Verdict
 from spark_jobs.registry import pointer, versions
@@ -46,14 +47,14 @@ PARITY_SECONDS = 120
 POINTER = "nobody else promoted meanwhile"
 
 
-def test_rows(session: SparkSession, args: PromoteArgs, features: Mapping[str, Any]) -> tuple[DataFrame, str]:
+def test_rows(session: SparkSession, args: PromoteArgs, training: Training) -> tuple[DataFrame, str]:
     """Returns the raw test rows, with the label's index and the hash of the row, and the prefix of those two columns."""
     loaded = storage.read_result(args.load_uri)
     split = PreprocessArgs(**storage.read_result(args.preprocess_uri).arguments)
-    prefix, label = loaded.facts["prefix"], read_specification(features["specification"], args.preprocess_uri).label
+    prefix = loaded.facts["prefix"]
     table = storage.read_table(session, storage.join(args.load_uri, "rows"), rows_schema(loaded))
     rows = assign_sets(table, split, prefix).where(F.col(prefix + SET) == "test")
-    return rows.withColumn(prefix + LABEL, index_label(label, features["labels"])), prefix
+    return rows.withColumn(prefix + LABEL, index_label(training.specification.label, training.labels)), prefix
 
 
 def raw_columns(features: Mapping[str, Any]) -> list[str]:
@@ -114,15 +115,29 @@ def measure_parity(scorecard: bytes, examples: Sequence[Mapping[str, Any]], limi
 
 
 def judge_champion(
-    registry: Place, champion: Champion, evaluation: Mapping[str, Any], rows: DataFrame, prefix: str, training: Training
+    registry: Place,
+    champion: Champion,
+    own: dict[str, Any],
+    evaluation: Mapping[str, Any],
+    rows: DataFrame,
+    prefix: str,
+    training: Training,
 ) -> tuple[dict[str, Any], str]:
     """Evaluates the champion on the candidate's test rows.
+
+    Args:
+        registry: the registry.
+        champion: the champion.
+        own: the evaluation with which the champion was registered.
+        evaluation: that of the candidate.
+        rows: the raw test rows, see `test_rows`.
+        prefix: of the columns that steps add.
+        training: how the candidate was trained.
 
     Returns:
         An evaluation like the candidate's with the champion's metrics, and why there is none: then the first is the champion's own.
     """
     place = folder_of(champion.name, champion.version)
-    own: dict[str, Any] = json.loads(registry.read(f"{place}/evaluation.json"))
     features = json.loads(registry.read(f"{place}/features.json"))
     if (own["label"], own["labels"]) != (evaluation["label"], evaluation["labels"]):
         return own, ""  # the comparison says what the two predict
@@ -154,11 +169,11 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     limits = Limits(metric=args.compare_by, min_test_rows=args.min_test_rows, max_balance_shift=args.max_balance_shift)
     champion = pointer.read(registry, args.model_name)
     evaluation = json.loads(storage.read_text(storage.join(args.evaluate_uri, "evaluation.json")))
-    features = json.loads(storage.read_text(storage.join(args.preprocess_uri, "features.json")))
     fitted = storage.read_result(args.train_uri)
-    specification = read_specification(features["specification"], args.preprocess_uri)
-    training = Training(features, TrainArgs(**fitted.arguments), specification)
-    rows, prefix = test_rows(session, args, features)
+    where = storage.join(args.preprocess_uri, "features.json")
+    features = json.loads(storage.read_text(where))
+    training = Training(features, fitted_args(fitted), read_specification(features["specification"], where))
+    rows, prefix = test_rows(session, args, training)
     model = storage.read_model(storage.join(args.train_uri, "model"))
     examples = make_examples(predict(model, rows, features, prefix), training.labels)
     outputs = RunOutputs(
@@ -170,14 +185,10 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     kept = json.dumps(examples[: args.example_rows], ensure_ascii=False).encode() if args.example_rows else b""
     candidate = versions.collect(args.model_name, outputs, run_id=args.evaluate_uri, examples=kept)
     versions.write(registry, candidate)
-    before, why_not = (
-        judge_champion(registry, champion, evaluation, rows, prefix, training) if champion.version else (None, "")
-    )
-    registered = (
-        json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
-        if champion.version
-        else None
-    )
+    registered, before, why_not = None, None, ""
+    if champion.version:
+        registered = json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
+        before, why_not = judge_champion(registry, champion, registered, evaluation, rows, prefix, training)
     verdicts = [
         promotion.floors(evaluation, rules, args.rules_uri),
         promotion.no_forbidden_column(evaluation, rules),

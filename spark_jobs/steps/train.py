@@ -313,13 +313,13 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         small=is_small(preprocessed.rows_in),
     )
     fitted = fit(rows.train, rows.validation, args, rows.shape, both=rows.both)
-    # Before the columns of the model get their final names.
-    score = reference_scores(fitted.model.transform(rows.validation), {name: name for name in PREDICTIONS}, labels)
+    predicted = fitted.model.transform(rows.validation)  # before the columns of the model get their final names
+    # Counted and judged while the model is saved, which is mostly waiting.
+    count = partial(reference_scores, predicted, {name: name for name in PREDICTIONS}, labels)
+    score = BackgroundWork(count, small=is_small(preprocessed.rows_in))
     judge = None
-    if (
-        rows.both is None
-    ):  # else the model has seen the validation rows. Judged while it is saved, which is mostly waiting
-        work = partial(estimates, fitted.model.transform(rows.validation), rows.shape.classes)
+    if rows.both is None:  # else the model has seen the validation rows
+        work = partial(estimates, predicted, rows.shape.classes)
         judge = BackgroundWork(work, small=is_small(preprocessed.rows_in))
     encoder = read_encoder.value()
     columns = features["model_columns"]
@@ -329,7 +329,7 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
     classifier = storage.stage_path(model, fitted.model)
     saved_uri = storage.join(uris["model"], classifier)
     digest = write_scorecard(fitted, features, args, preprocessed.digest, saved_uri, uris["scorecard"])
-    write_reference(features, score, digest, uris["reference"])
+    write_reference(features, score.value(), digest, uris["reference"])
     for other in others:
         other.value()
     counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}

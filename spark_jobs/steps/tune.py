@@ -27,7 +27,16 @@ from spark_jobs.errors import InputError
 from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
 from spark_jobs.result import Result
 from spark_jobs.split import read_set
-from spark_jobs.trials import Trial, best_of, document_of, loss, objective_of, read_trials, warnings_of
+from spark_jobs.trials import (
+    Trial,
+    best_document,
+    best_of,
+    document_of,
+    gain_of,
+    objective_of,
+    read_trials,
+    warnings_of,
+)
 from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
 
 if TYPE_CHECKING:
@@ -88,16 +97,10 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
     best = best_of(trials, objective)
     assert best, "a search fails when no trial is finished"
-    gain = loss(untuned, objective) - loss(best, objective)
+    gain = gain_of(best, objective, untuned)
     table = document_of(trials, objective, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
-    chosen = {
-        "estimator": best.estimator,
-        "settings": dict(best.settings),
-        "metrics": dict(best.metrics),
-        "objective": objective,
-        "untuned": {"estimator": untuned.estimator, "settings": {}},
-    }
+    chosen = best_document(best, objective, untuned)
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
     storage.remove(journal.uri)
     counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}

@@ -159,6 +159,27 @@ def _bad_number_reason(cells: CellArrays) -> Column:
     return F.get(_constant_array(reasons, "string"), F.array_min(F.transform(cells.numbers, reason_index)))
 
 
+def rejected_rows(cells: CellArrays, typed: DataFrame, names: Sequence[str], kept: Sequence[Column] = ()) -> DataFrame:
+    """Returns the rejected rows with the columns line (the text of the row) and reason.
+
+    Args:
+        cells: the names of the columns of `typed`.
+        typed: the rows, as `type_rows` returns them.
+        names: the columns whose cells are the line, in their order, where Spark could parse the row.
+        kept: columns that come before those two.
+    """
+    texts = [F.get(cells.texts, F.lit(cells.index[name])).alias(f"_{index}") for index, name in enumerate(names)]
+    line = F.coalesce(F.col(cells.source.corrupt_record), F.to_csv(F.struct(*texts)))
+    reason = F.col(cells.reason)
+    return typed.where(reason.isNotNull()).select(*kept, line.alias("line"), reason.alias("reason"))
+
+
+def count_reasons(rejected: DataFrame) -> list[tuple[str, int]]:
+    """Returns the reasons of rejected rows with their number of rows, most frequent first."""
+    counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
+    return [(row["reason"], row["count"]) for row in counts]
+
+
 def missing_label_reason(label: str) -> str:
     """Returns the reason for a row without a label."""
     return f"label {label!r} is missing"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from kubeflow_katib_api.models import IoK8sApiCoreV1PodSpec, V1beta1Experiment
-from pydantic import ValidationError
 
 from kfp_pipeline.runtime.katib.space import (
     algorithm_of,
@@ -18,16 +16,14 @@ from kfp_pipeline.runtime.katib.space import (
     parameters_of,
 )
 from kfp_pipeline.runtime.katib.trial_plan import PLAN_VARIABLE, TRIAL_FLAG, TrialPlan
-from kfp_pipeline.runtime.kubernetes_api import CONFIG_MAPS, Cluster
 from kfp_pipeline.runtime.spark_operator.manifest import (
     MANAGED_BY,
     OUTPUT_URI_ANNOTATION,
     RUN_LABEL,
     SPEC_HASH_ANNOTATION,
+    check_by_model,
     label_value,
-    not_json,
     spec_hash,
-    unknown_field,
 )
 from spark_jobs.arguments import flag
 from spark_jobs.contract import GRID, MEDIAN, TuneArgs
@@ -36,7 +32,7 @@ from spark_jobs.session_requests import request_name
 
 Document = dict[str, Any]
 CONFIG_NAME = "spark-kfp-katib"
-TEMPLATE_KEY, LIMITS_KEY = "experiment.yaml", "limits.yaml"
+TEMPLATE_KEY, FOLDER = "experiment.yaml", "spark-operator/katib"
 TRIAL_CONTAINER = "trial"
 TRIAL_PROGRAM = ("python3", "-m", "kfp_pipeline.runtime.katib.trial")
 MEDIAN_START = 2
@@ -56,21 +52,6 @@ class Image:
 
     name: str
     pull_policy: str
-
-
-def read_config(cluster: Cluster) -> dict[str, str]:
-    """Reads the data of the platform's ConfigMap for searches by Katib.
-
-    Raises:
-        InputError: the ConfigMap does not exist, or lacks the template.
-    """
-    found = cluster.get(CONFIG_MAPS, CONFIG_NAME)
-    if not found or TEMPLATE_KEY not in found.get("data", {}):
-        raise InputError(
-            f"namespace {cluster.namespace} has no ConfigMap {CONFIG_NAME!r} with {TEMPLATE_KEY}; make it: "
-            "kubectl apply -k spark-operator/katib"
-        )
-    return dict(found["data"])
 
 
 def experiment_name(algorithm: str, output_uri: str) -> str:
@@ -161,23 +142,10 @@ def validate(experiment: Mapping[str, Any]) -> None:
     Raises:
         InputError: a field is unknown or of another type.
     """
-    if wrong := not_json(experiment, ""):
-        raise InputError(f"the Experiment is not valid: {wrong}; put it in quotes")
+    check_by_model(V1beta1Experiment, experiment, "the Experiment")
     pod = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
-    for model, document, where in (
-        (V1beta1Experiment, experiment, ""),
-        (IoK8sApiCoreV1PodSpec, pod, "spec.trialTemplate.trialSpec.spec.template.spec."),
-    ):
-        try:
-            typed: Any = model.from_dict(copy.deepcopy(dict(document)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = where + ".".join(map(str, first["loc"]))
-            raise InputError(f"the Experiment is not valid: {place}: {first['msg']} ({first['input']!r})") from error
-        except (TypeError, AttributeError, ValueError) as error:  # a scalar where the schema wants a list or a mapping
-            raise InputError(f"the Experiment is not valid: {error}") from error
-        if unknown := unknown_field(document, typed.to_dict(), where):
-            raise InputError(f"the Experiment is not valid: unknown field {unknown}; check its spelling")
+    where = "spec.trialTemplate.trialSpec.spec.template.spec."
+    check_by_model(IoK8sApiCoreV1PodSpec, pod, "the Experiment", where)
 
 
 def plan_of(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from kfp_pipeline.runtime.errors import TemporaryError
-from kfp_pipeline.runtime.katib.experiment import CONFIG_NAME, LIMITS_KEY
+from kfp_pipeline.runtime.katib.experiment import CONFIG_NAME
 from kfp_pipeline.runtime.katib.status import (
     ENDED,
     EXPERIMENT_LABEL,
@@ -21,9 +19,8 @@ from kfp_pipeline.runtime.katib.status import (
     progress,
 )
 from kfp_pipeline.runtime.kubernetes_api import EVENTS, EXPERIMENTS, TRIALS, Cluster
-from kfp_pipeline.runtime.spark_operator.tracking import READS_BEFORE_GONE
 from kfp_pipeline.runtime.spark_operator.watch import ObjectWatch
-from spark_jobs.errors import InputError
+from kfp_pipeline.runtime.time_limits import parse_limits
 from spark_jobs.result import Failure
 
 Document = dict[str, Any]
@@ -52,18 +49,8 @@ class SearchLimits:
 
     @classmethod
     def from_yaml(cls, text: str) -> SearchLimits:
-        """Parses `limits.yaml`; a limit that it does not name keeps its default.
-
-        Raises:
-            InputError: the text is not a mapping of these names to numbers.
-        """
-        try:
-            given = yaml.safe_load(text) or {}
-            return replace(cls(), **{name: float(value) for name, value in given.items()})
-        except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
-            raise InputError(
-                f"{LIMITS_KEY} of ConfigMap {CONFIG_NAME} must hold seconds by name of a limit, see docs/settings.md: {error}"
-            ) from error
+        """Parses `limits.yaml`; see `parse_limits`."""
+        return parse_limits(cls, text, f"ConfigMap {CONFIG_NAME}")
 
 
 @dataclass
@@ -86,7 +73,6 @@ class ExperimentTracker:
     reason_of: Callable[[Mapping[str, Any]], str]
     log_line: Callable[[str], None]
     reasons: dict[str, str] = field(default_factory=dict)
-    _read_at: float = field(default_factory=time.monotonic)
     _changed_at: float = field(default_factory=time.monotonic)
     _logged: str = ""
     _warned: set[str] = field(default_factory=set)
@@ -106,7 +92,7 @@ class ExperimentTracker:
         uid = self.experiment["metadata"]["uid"]
         with ObjectWatch(self.cluster, EXPERIMENTS, self.experiment, self.limits.watch_request_seconds) as watch:
             while True:
-                found = self._current(watch)
+                found = watch.current(self.limits.read_interval_seconds, self.limits.check_interval_seconds)
                 if not found or found["metadata"]["uid"] != uid or found["metadata"].get("deletionTimestamp"):
                     raise _stopped("Deleted", f"Experiment {self.name} was deleted while it ran; run the step again")
                 self._take(found)
@@ -115,20 +101,6 @@ class ExperimentTracker:
                 self._check_limits()
                 watch.wait(self.limits.check_interval_seconds)
                 self._log_warnings()
-
-    def _current(self, watch: ObjectWatch) -> Document | None:
-        """The Experiment as the watch last reported it; it is read if the watch reports no change for long, or its deletion."""
-        found = watch.latest
-        if found and found != self.experiment:
-            self._read_at = time.monotonic()
-        if found and time.monotonic() - self._read_at < self.limits.read_interval_seconds:
-            return found
-        self._read_at = time.monotonic()
-        for _ in range(READS_BEFORE_GONE):
-            if read := self.cluster.get(EXPERIMENTS, self.name):
-                return read
-            time.sleep(min(0.3, self.limits.check_interval_seconds))
-        return None
 
     def _take(self, found: Document) -> None:
         """Takes over a new version of the Experiment, logs how far it is, and finds out why trials have failed."""

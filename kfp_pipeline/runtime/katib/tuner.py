@@ -18,12 +18,12 @@ from typing import Any
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.errors import PermanentError
 from kfp_pipeline.runtime.katib.experiment import (
-    LIMITS_KEY,
+    CONFIG_NAME,
+    FOLDER,
     TEMPLATE_KEY,
     Image,
     build_experiment,
     plan_of,
-    read_config,
 )
 from kfp_pipeline.runtime.katib.pods import why_failed
 from kfp_pipeline.runtime.katib.space import metrics_for, range_warnings
@@ -40,13 +40,14 @@ from kfp_pipeline.runtime.kubernetes_api import (
     Cluster,
     ConflictError,
 )
-from kfp_pipeline.runtime.spark_operator.manifest import SPEC_HASH_ANNOTATION, check_overrides
+from kfp_pipeline.runtime.spark_operator.manifest import SPEC_HASH_ANNOTATION, check_overrides, read_config
 from kfp_pipeline.runtime.spark_operator.runner import CANCEL_SECONDS, owners_of_this_pod
+from kfp_pipeline.runtime.time_limits import LIMITS_KEY
 from spark_jobs.arguments import StepArgs, flag
 from spark_jobs.contract import GROWTH, HYPERBAND, NO_STOP, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
-from spark_jobs.trials import Trial, best_of, document_of, loss, objective_of, warnings_of
+from spark_jobs.trials import Trial, best_document, best_of, document_of, gain_of, objective_of, warnings_of
 
 Document = dict[str, Any]
 INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
@@ -95,7 +96,7 @@ class KatibTuner:
                 f"{args.output_uri}: {flag('tuner')}=katib writes to an object store; give a URI like s3://BUCKET/NAME"
             )
         check_overrides(self._of_run["overrides"])
-        config = read_config(self._cluster)
+        config = read_config(self._cluster, CONFIG_NAME, TEMPLATE_KEY, FOLDER)
         limits = SearchLimits.from_yaml(config.get(LIMITS_KEY, ""))
         self._check_namespace()
         preprocessed, labels = self._preprocessed(args)
@@ -264,14 +265,7 @@ class KatibTuner:
         """Writes the table of trials, the best settings and, last, the result document, as the step tune does."""
         best = best_of(trials, objective)
         assert best, "a search without a finished trial has failed"
-        gain = loss(untuned, objective) - loss(best, objective)
-        chosen = {
-            "estimator": best.estimator,
-            "settings": dict(best.settings),
-            "metrics": dict(best.metrics),
-            "objective": objective,
-            "untuned": {"estimator": untuned.estimator, "settings": {}},
-        }
+        gain, chosen = gain_of(best, objective, untuned), best_document(best, objective, untuned)
         counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
         result = Result(
             step=Step.TUNE,

@@ -26,7 +26,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.session_requests import SESSION, request_name
 
 Document = dict[str, Any]
-TEMPLATE_KEY, STEPS_KEY, LIMITS_KEY = "spark-application.yaml", "steps.yaml", "limits.yaml"
+TEMPLATE_KEY, STEPS_KEY = "spark-application.yaml", "steps.yaml"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "spark-kfp"}
 STEP_LABEL, RUN_LABEL = "spark-kfp/step", "spark-kfp/run"
 SPEC_HASH_ANNOTATION, ATTEMPT_ANNOTATION, OUTPUT_URI_ANNOTATION = (
@@ -58,16 +58,24 @@ MEMORY = re.compile(r"[1-9][0-9]*([kmgtp]b?|b)?", re.IGNORECASE)
 """An amount of memory as Spark reads it; a bare number is MiB."""
 
 
-def read_config(cluster: Cluster, name: str) -> dict[str, str]:
-    """Reads the data of the platform's ConfigMap.
+def read_config(
+    cluster: Cluster, name: str, template: str = TEMPLATE_KEY, folder: str = "spark-operator/"
+) -> dict[str, str]:
+    """Reads the data of a ConfigMap of the platform.
+
+    Args:
+        cluster: the namespace.
+        name: name of the ConfigMap.
+        template: the key that it must have.
+        folder: the manifests that make it, for the error message.
 
     Raises:
         InputError: the ConfigMap does not exist, or lacks the template.
     """
     found = cluster.get(CONFIG_MAPS, name)
-    if not found or TEMPLATE_KEY not in found.get("data", {}):
+    if not found or template not in found.get("data", {}):
         raise InputError(
-            f"namespace {cluster.namespace} has no ConfigMap {name!r} with {TEMPLATE_KEY}; make it: kubectl apply -k spark-operator/"
+            f"namespace {cluster.namespace} has no ConfigMap {name!r} with {template}; make it: kubectl apply -k {folder}"
         )
     return dict(found["data"])
 
@@ -325,20 +333,7 @@ def _single_settings(change: Mapping[str, Any], path: str = "") -> Iterator[tupl
 
 def _validate(application: Document, what: str) -> None:
     """Checks names and types of fields by the operator's schema, and amounts of memory by the JVM's syntax."""
-    if wrong := not_json(application, ""):
-        raise InputError(f"{what} is not valid: {wrong}; put it in quotes")
-    try:
-        typed = SparkV1beta2SparkApplication.from_dict(application)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{what} is not valid: {where}: {first['msg']} ({first['input']!r})") from error
-    except (TypeError, AttributeError, ValueError) as error:  # a scalar where the schema wants a list or a mapping
-        raise InputError(f"{what} is not valid: {error}") from error
-    assert typed is not None
-    unknown = unknown_field(application, typed.to_dict(), "")
-    if unknown:
-        raise InputError(f"{what} is not valid: unknown field {unknown}; check its spelling")
+    check_by_model(SparkV1beta2SparkApplication, application, what)
     for role in ("driver", "executor"):
         for name in ("memory", "memoryOverhead"):
             amount = (application["spec"].get(role) or {}).get(name)
@@ -346,31 +341,57 @@ def _validate(application: Document, what: str) -> None:
                 raise InputError(f"{what} is not valid: {role}.{name} is {amount!r}; write it like 512m or 4g")
 
 
-def not_json(given: Any, path: str) -> str:
+def check_by_model(model: Any, document: Mapping[str, Any], what: str, path: str = "") -> None:
+    """Checks names and types of a document's fields by a typed model of its schema.
+
+    Args:
+        model: the model's class.
+        document: the document.
+        what: what is checked, for the error message.
+        path: where the document stands in what is checked, such as `spec.template.`; empty: it is the whole.
+
+    Raises:
+        InputError: a field is unknown or of another type.
+    """
+    if wrong := _not_json(document, path):
+        raise InputError(f"{what} is not valid: {wrong}; put it in quotes")
+    try:
+        typed = model.from_dict(copy.deepcopy(dict(document)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = path + ".".join(map(str, first["loc"]))
+        raise InputError(f"{what} is not valid: {where}: {first['msg']} ({first['input']!r})") from error
+    except (TypeError, AttributeError, ValueError) as error:  # a scalar where the schema wants a list or a mapping
+        raise InputError(f"{what} is not valid: {error}") from error
+    if unknown := _unknown_field(document, typed.to_dict(), path):
+        raise InputError(f"{what} is not valid: unknown field {unknown}; check its spelling")
+
+
+def _not_json(given: Any, path: str) -> str:
     """Describes the first key or value for which JSON has no type, such as a date, which YAML makes of 2026-01-31."""
     if isinstance(given, Mapping):
         odd = next((name for name in given if not isinstance(name, str)), None)
         if odd is not None:
             return f"{path}{odd} is a name that is no text"
-        return next((found for name, value in given.items() if (found := not_json(value, f"{path}{name}."))), "")
+        return next((found for name, value in given.items() if (found := _not_json(value, f"{path}{name}."))), "")
     if isinstance(given, list):
-        return next((found for n, value in enumerate(given) if (found := not_json(value, f"{path}{n}."))), "")
+        return next((found for n, value in enumerate(given) if (found := _not_json(value, f"{path}{n}."))), "")
     known = given is None or isinstance(given, str | int | float | bool)
     return "" if known else f"{path.rstrip('.')} is {given!r}"
 
 
-def unknown_field(given: Any, known: Any, path: str) -> str:
+def _unknown_field(given: Any, known: Any, path: str) -> str:
     """Finds the first field that the schema does not have: the typed model has dropped it from `known`."""
     if isinstance(given, dict) and isinstance(known, dict):
         for key, value in given.items():
             if key not in known and value not in (None, {}, []):
                 return f"{path}{key}"
-            found = unknown_field(value, known.get(key), f"{path}{key}.")
+            found = _unknown_field(value, known.get(key), f"{path}{key}.")
             if found:
                 return found
     if isinstance(given, list) and isinstance(known, list):
         for number, (left, right) in enumerate(zip(given, known, strict=False)):
-            found = unknown_field(left, right, f"{path}{number}.")
+            found = _unknown_field(left, right, f"{path}{number}.")
             if found:
                 return found
     return ""

@@ -30,13 +30,13 @@ from kfp_pipeline.runtime.spark_operator.lease import Lease
 from kfp_pipeline.runtime.spark_operator.manifest import (
     ATTEMPT_ANNOTATION,
     LEASE_ANNOTATION,
-    LIMITS_KEY,
     SPEC_HASH_ANNOTATION,
     build_application,
     driver_memory,
     read_config,
 )
 from kfp_pipeline.runtime.spark_operator.tracking import ApplicationTracker, Limits, driver_pod_of, events_of
+from kfp_pipeline.runtime.time_limits import LIMITS_KEY
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import Step

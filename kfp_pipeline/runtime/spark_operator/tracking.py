@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-
-import yaml
 
 from kfp_pipeline.runtime.errors import PermanentError, StepError, TemporaryError
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, EVENTS, PODS, Cluster
@@ -32,16 +30,13 @@ from kfp_pipeline.runtime.spark_operator.application import (
 )
 from kfp_pipeline.runtime.spark_operator.driver_log import DriverLog
 from kfp_pipeline.runtime.spark_operator.lease import Lease
-from kfp_pipeline.runtime.spark_operator.manifest import LIMITS_KEY
 from kfp_pipeline.runtime.spark_operator.watch import ObjectWatch
-from spark_jobs.errors import InputError
+from kfp_pipeline.runtime.time_limits import parse_limits
 from spark_jobs.result import Failure
 
 Document = dict[str, Any]
 REPEAT_STATE_SECONDS = 30.0
 """Between two log lines about the same state."""
-READS_BEFORE_GONE = 4
-"""How often a read must fail with 404 in a row before the application counts as deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +70,8 @@ class Limits:
 
     @classmethod
     def from_yaml(cls, text: str) -> Limits:
-        """Parses `limits.yaml`; a limit that it does not name keeps its default.
-
-        Raises:
-            InputError: the text is not a mapping of these names to numbers.
-        """
-        try:
-            given = yaml.safe_load(text) or {}
-            return replace(cls(), **{name: float(value) for name, value in given.items()})
-        except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
-            raise InputError(
-                f"{LIMITS_KEY} of the ConfigMap must hold seconds by name of a limit, see docs/settings.md: {error}"
-            ) from error
+        """Parses `limits.yaml`; see `parse_limits`."""
+        return parse_limits(cls, text, "the ConfigMap")
 
 
 @dataclass
@@ -118,7 +103,6 @@ class ApplicationTracker:
     _logged_line: str = ""
     _logged_at: float = 0.0
     _driver: Document | None = None
-    _read_at: float = field(default_factory=time.monotonic)
 
     def wait_until_ended(self) -> Document:
         """Waits until the application has ended, in state COMPLETED or FAILED, or until `step_has_ended`.
@@ -132,7 +116,7 @@ class ApplicationTracker:
         name, uid = self.application["metadata"]["name"], self.application["metadata"]["uid"]
         with ObjectWatch(self.cluster, APPLICATIONS, self.application, self.limits.watch_request_seconds) as watch:
             while True:
-                found = self._current(watch, name)
+                found = watch.current(self.limits.read_interval_seconds, self.limits.check_interval_seconds)
                 if not found or found["metadata"]["uid"] != uid:
                     message = f"SparkApplication {name} was deleted while it ran; run the step again"
                     raise TemporaryError(Failure(kind="fault", type="Deleted", message=message), self.log.tail)
@@ -149,16 +133,6 @@ class ApplicationTracker:
                 self.lease.renew()
                 self._wait_for_change(watch)
 
-    def _current(self, watch: ObjectWatch, name: str) -> Document | None:
-        """The application as the watch last reported it; it is read if the watch reports no change for long, or its deletion."""
-        found = watch.latest
-        if found and found != self.application:
-            self._read_at = time.monotonic()
-        if found and time.monotonic() - self._read_at < self.limits.read_interval_seconds:
-            return found
-        self._read_at = time.monotonic()
-        return self._read(name)
-
     def _driver_of(self, found: Document) -> Document | None:
         """Reads the driver pod, but not again while the application is RUNNING and the pod was seen Running: that saves requests."""
         if state_of(found) == "":
@@ -167,15 +141,6 @@ class ApplicationTracker:
         if state_of(found) == state_of(self.application) == "RUNNING" and known and phase_of(known) == "Running":
             return known
         return driver_pod_of(self.cluster, found)
-
-    def _read(self, name: str) -> Document | None:
-        """Reads the application; None only if several reads in a row find nothing, because a wrong 404 would fail hours of work."""
-        for _ in range(READS_BEFORE_GONE):
-            found = self.cluster.get(APPLICATIONS, name)
-            if found:
-                return found
-            time.sleep(min(0.3, self.limits.check_interval_seconds))
-        return None
 
     def _has_ended(self, driver: Document | None) -> bool:
         state, detail = state_of(self.application), error_of(self.application)

@@ -23,6 +23,8 @@ from kfp_pipeline.runtime.kubernetes_api import (
     transient_errors_ignored,
 )
 
+READS_BEFORE_GONE = 4
+"""How often a read must fail with 404 in a row before the object counts as deleted."""
 SHORT_SECONDS = 1.0
 """A watch request that ends sooner counts as failed, even without an error, and the next one waits."""
 
@@ -42,6 +44,8 @@ class ObjectWatch:
         self._cluster, self._kind, self._window = cluster, kind, window_seconds
         self._name: str = found["metadata"]["name"]
         self._latest: Document | None = found
+        self._returned: Document | None = found
+        self._read_at = time.monotonic()
         self._version: str | None = found["metadata"]["resourceVersion"]
         self._error: Exception | None = None
         self._changed, self._stop = threading.Event(), threading.Event()
@@ -59,6 +63,33 @@ class ObjectWatch:
     def latest(self) -> Document | None:
         """The object as the watch last reported it; None if it was deleted."""
         return self._latest
+
+    def current(self, read_interval_seconds: float, pause_seconds: float) -> Document | None:
+        """The object as the watch last reported it; it is read if the watch reports no change for long, or its deletion.
+
+        Args:
+            read_interval_seconds: time without a change after which it is read.
+            pause_seconds: longest pause between reads that find nothing.
+
+        Returns:
+            The object; None only if several reads in a row find nothing, because a wrong 404 would fail hours of work.
+        """
+        found = self._latest
+        if found and found != self._returned:
+            self._read_at = time.monotonic()
+        if not found or time.monotonic() - self._read_at >= read_interval_seconds:
+            self._read_at = time.monotonic()
+            found = self._read(pause_seconds)
+        self._returned = found
+        return found
+
+    def _read(self, pause_seconds: float) -> Document | None:
+        for _ in range(READS_BEFORE_GONE):
+            found = self._cluster.get(self._kind, self._name)
+            if found:
+                return found
+            time.sleep(min(0.3, pause_seconds))
+        return None
 
     def wait(self, seconds: float) -> bool:
         """Waits until the object changes, at most `seconds`; returns whether it has changed.
