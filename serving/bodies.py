@@ -41,6 +41,16 @@ class RequestError(Exception):
         return {"error": str(self), **self.details}
 
 
+def _refuse_constant(name: str) -> None:
+    raise RequestError(
+        400, "number", f"the body holds {name}, which is no number of JSON; send null where a value is missing"
+    )
+
+
+decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+"""Made once: `json.loads` makes a decoder for each call that refuses a constant."""
+
+
 def read_json(body: bytes) -> dict[str, Any]:
     """Parses the body of a request.
 
@@ -48,7 +58,7 @@ def read_json(body: bytes) -> dict[str, Any]:
         RequestError: it is no JSON object.
     """
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        document = decode(body.decode().removeprefix("\ufeff"))
     except RecursionError:
         raise RequestError(400, "nesting", "the body is nested too deeply") from None
     except UnicodeDecodeError:
@@ -254,12 +264,6 @@ def description(model: ServedModel) -> dict[str, Any]:
             for each in columns.columns
         ],
     }
-
-
-def _refuse_constant(name: str) -> None:
-    raise RequestError(
-        400, "number", f"the body holds {name}, which is no number of JSON; send null where a value is missing"
-    )
 
 
 def _kind(value: Any) -> str:

@@ -41,6 +41,14 @@ def test_rows_are_scored_in_their_order(app: Application, call: Any, row: dict[s
     assert [each["label"] for each in answer.json()["predictions"]] == ["no", "yes"]
 
 
+def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_refused(
+    app: Application, call: Any, row: dict[str, Any]
+) -> None:
+    text = json.dumps({"instances": [row]})
+    assert call(app, "POST", PREDICT, text.encode("utf-8-sig")).status == 200
+    assert call(app, "POST", PREDICT, text.encode("utf-16")).status == 400
+
+
 def tensors(**columns: list[Any]) -> dict[str, Any]:
     return {
         "inputs": [
