@@ -18,7 +18,7 @@ from kfp_pipeline.settings import Settings
 from spark_jobs import promotion
 from spark_jobs.comparison import compare
 from spark_jobs.errors import InputError
-from spark_jobs.local_files import local_path
+from spark_jobs.local_files import local_path, write_whole
 from spark_jobs.object_names import is_object_store_uri
 from spark_jobs.promotion import Limits, Verdict
 from spark_jobs.registry import archive, pointer, pruning, versions
@@ -27,6 +27,7 @@ from spark_jobs.registry.pointer import Canary, Champion
 
 EXIT_REFUSED = 1
 """Exit code of a promotion that the gate refuses."""
+ONNX_SUFFIX = ".onnx"
 CHAMPION = "champion"
 """Names the champion's version on the command line."""
 NAMES_OF_RUNS = "name of a run on this machine, its beginning, or `last`"
@@ -114,7 +115,10 @@ def _add_copies(actions: Any) -> None:
     exported = _add(actions, "export", export_command, "copy versions into an archive or into another registry")
     _add_name(exported)
     exported.add_argument("version", metavar="VERSION|all", help=f"{NAMES_OF_VERSIONS}, or all")
-    exported.add_argument("target", help="file .tar or .tar.gz, or directory or s3:// URI of a registry")
+    exported.add_argument(
+        "target",
+        help="file .tar or .tar.gz, or directory or s3:// URI of a registry; or file .onnx: the model alone, as ONNX",
+    )
     imported = _add(
         actions, "import", import_command, "copy the versions of an archive or of another registry into this one"
     )
@@ -384,7 +388,32 @@ def export_command(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.version == "all"
         else [find_version(registry, name, arguments.version)]
     )
+    if arguments.target.endswith(ONNX_SUFFIX):
+        return _export_onnx(registry, name, chosen, arguments)
     return _copied(archive.export(registry, name, chosen, arguments.target), arguments.target, arguments)
+
+
+def _export_onnx(registry: Place, name: str, chosen: Sequence[str], arguments: argparse.Namespace) -> int:
+    if len(chosen) != 1 or is_object_store_uri(arguments.target):
+        raise InputError(
+            f"{arguments.target}: a file of ONNX holds one version, and lies on this machine; name a version and a path"
+        )
+    try:
+        from spark_jobs.onnx_export import onnx_model  # noqa: PLC0415 - the package of the extra alone takes 0.3 s to import
+    except ImportError as error:
+        raise InputError(f"{error.name} is not installed; install the extra: pip install 'spark-kfp[onnx]'") from error
+    document = versions.verify(registry, name, chosen[0])
+    where = f"{versions.folder_of(name, chosen[0])}/scorecard.json"
+    if where.rpartition("/")[2] not in {item["path"] for item in document["files"]}:
+        raise InputError(
+            f"version {chosen[0]} of {name!r} has no scorecard.json, so its kind of model cannot be written as ONNX"
+        )
+    content = onnx_model(json.loads(registry.read(where)), name=name, version=chosen[0])
+    write_whole(local_path(arguments.target), content)
+    if arguments.json:
+        return display.show_json([{"name": name, "version": chosen[0]}])
+    print(f"{name} {chosen[0]}: {len(content):,} bytes of ONNX in {arguments.target}")
+    return 0
 
 
 def import_command(arguments: argparse.Namespace, settings: Settings) -> int:
