@@ -13,7 +13,6 @@ The load comes from plain sockets and `select`, whose timer is exact to 0.1 ms; 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import multiprocessing
 import os
@@ -36,7 +35,7 @@ from typing import Any
 
 import psutil
 
-from serving.scorer import Scorer
+from benchmarks.scoring import read_rows
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.registry.versions import RunOutputs
@@ -165,15 +164,6 @@ def drive(load: Load, known: Sequence[str], port: int = PORT) -> None:
     load.failures += len(busy)
     for connection in (*idle, *busy):
         connection.socket.close()
-
-
-def read_rows(table: Path, scorecard: dict[str, Any]) -> list[dict[str, Any]]:
-    """Reads 1,000 rows with the model's columns; numbers are numbers, as a caller sends them in JSON."""
-    numeric = [column["name"] for column in scorecard["numeric"]]
-    names = Scorer(scorecard).columns
-    with table.open(encoding="utf-8", newline="") as file:
-        found = [row for row, _ in zip(csv.DictReader(file), range(1000), strict=False)]
-    return [{name: float(row[name]) if name in numeric and row[name] else row[name] for name in names} for row in found]
 
 
 def make_request(row: dict[str, Any]) -> bytes:
