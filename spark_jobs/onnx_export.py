@@ -4,8 +4,8 @@
 
 It has one input of shape [rows, 1] for each column, under the column's name: numbers are doubles, of which NaN is missing, and categories
 are text, of which the empty one is missing. Its outputs are `label`, [rows], and `probabilities`, [rows, labels], in the order of the
-scorecard's labels. All arithmetic is in double precision. Operators: https://onnx.ai/onnx/operators/ and, for trees, TreeEnsemble of
-ai.onnx.ml 5.
+scorecard's labels; with a base rate in the specification `corrected_probabilities`, too. All arithmetic is in double precision.
+Operators: https://onnx.ai/onnx/operators/ and, for trees, TreeEnsemble of ai.onnx.ml 5.
 
 What the scorer does with text is not in the graph: a number must be a number, and a category the text without blanks around it. Nor are
 its checks: no number is refused.
@@ -14,6 +14,7 @@ its checks: no number is refused.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ BRANCH_LEQ = 0
 """The mode of a node whose true branch is for features of at most its split."""
 SUM = 1
 """The aggregate function of TreeEnsemble that adds the trees up."""
-OUTPUTS = ("label", "probabilities")
+OUTPUTS = ("label", "probabilities", "corrected_probabilities")
 OWN_NAMES = "/"
 """Begins the names inside the graph, so that no column has one of them."""
 NUMBER_KINDS = ("numeric", "standardised", "interval")
@@ -100,6 +101,11 @@ def onnx_model(scorecard: Mapping[str, Any], *, name: str, version: str) -> byte
     inputs = [_value(item["name"], TensorProto.DOUBLE, 1) for item in scorecard["numeric"]]
     inputs += [_value(item["name"], TensorProto.STRING, 1) for item in scorecard["categorical"]]
     outputs = [_value("label", TensorProto.STRING), _value("probabilities", TensorProto.DOUBLE, len(labels))]
+    if correction := scorecard.get("correction"):
+        odds = graph.add("Mul", probabilities, graph.doubles([1, 2], [1.0, math.exp(correction["shift"])]))
+        whole = graph.add("ReduceSum", odds, graph.integers(1), keepdims=1)
+        graph.add("Div", odds, whole, output=OUTPUTS[2])
+        outputs.append(_value(OUTPUTS[2], TensorProto.DOUBLE, 2))
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "scorecard", inputs, outputs, graph.constants),

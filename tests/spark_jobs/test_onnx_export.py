@@ -94,7 +94,7 @@ def make_row(chance: random.Random) -> dict[str, Any]:
     }
 
 
-def run(content: bytes, rows: list[Mapping[str, Any]]) -> tuple[list[str], Any]:
+def run(content: bytes, rows: list[Mapping[str, Any]], output: str = "probabilities") -> tuple[list[str], Any]:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     feed = {
         item["name"]: np.array(
@@ -103,7 +103,7 @@ def run(content: bytes, rows: list[Mapping[str, Any]]) -> tuple[list[str], Any]:
         for item in NUMERIC
     }
     feed |= {item["name"]: np.array([[row[item["name"]] or ""] for row in rows], object) for item in CATEGORICAL}
-    labels, probabilities = session.run(["label", "probabilities"], feed)
+    labels, probabilities = session.run(["label", output], feed)
     return list(labels), probabilities
 
 
@@ -130,6 +130,16 @@ def test_probabilities_are_those_of_the_scorer(form: str, labels: list[str]) -> 
     assert np.abs(found - expected).max() <= TOLERANCE
     assert found_labels == [score.label for score in scores]
     assert len({tuple(each) for each in expected.round(6).tolist()}) > 10
+
+
+def test_the_correction_to_the_base_rate_is_that_of_the_scorer() -> None:
+    chance = random.Random(3)
+    scorecard = make_scorecard("boosted_trees", ["no", "yes"], chance)
+    scorecard["correction"] = {"base_rate": 0.1, "sample_rate": 0.5, "shift": -2.197}
+    scorer, rows = Scorer(scorecard), [make_row(chance) for _ in range(ROWS)]
+    expected = [list(scorer.corrected(scorer.score(row)).values()) for row in rows]
+    content = onnx_export.onnx_model(scorecard, name="bank", version="1")
+    assert np.abs(run(content, rows, "corrected_probabilities")[1] - np.array(expected)).max() <= TOLERANCE
 
 
 def test_the_same_scorecard_gives_the_same_file() -> None:
