@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from requests import RequestException
@@ -63,6 +63,7 @@ def mirror(registry: Place, name: str, tracking_uri: str) -> dict[str, dict[str,
             f"model {name!r} has no champion, so there is nothing to show in MLflow; promote a version first"
         )
     wanted = {CHAMPION: champion.version} | ({CANARY: champion.canary.version} if champion.canary else {})
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
     with _told(tracking_uri):

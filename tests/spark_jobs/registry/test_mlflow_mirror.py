@@ -122,7 +122,9 @@ def test_the_champion_is_shown_with_its_files_settings_and_metrics(
     assert (folder / "version" / "scorecard.json").stat().st_size == written["scorecard.json"]["size"]
 
 
-def test_it_follows_promotions_canaries_and_rollbacks(server: str, registry: Place, tmp_path: Path) -> None:
+def test_it_follows_promotions_canaries_and_rollbacks(
+    server: str, registry: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = (register(registry, tmp_path, "followed", seed) for seed in (0, 1))
     words = ["--registry", registry.uri, "--mlflow", server]
     client = client_of(server)
@@ -135,14 +137,17 @@ def test_it_follows_promotions_canaries_and_rollbacks(server: str, registry: Pla
             for alias, number in found.items()
         }
 
-    assert main(["models", "promote", "followed", first, "--force", *words]) == 0
+    assert main(["models", "promote", "followed", first, "--force", "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["promoted"]
     assert aliases() == {"champion": first}
     assert main(["models", "canary", "followed", second, *words]) == 0
     assert aliases() == {"champion": first, "canary": second}
     assert main(["models", "promote", "followed", second, "--force", *words]) == 0
     assert aliases() == {"champion": second}
     assert main(["models", "rollback", "followed", *words]) == 0
-    assert main(["models", "mirror", "followed", *words]) == 0
+    capsys.readouterr()
+    assert main(["models", "mirror", "followed", "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["champion"]["version"] == first
     assert aliases() == {"champion": first}
     assert len(client.search_model_versions("name='followed'")) == 2, "each version is copied once"
 
