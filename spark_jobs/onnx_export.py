@@ -18,10 +18,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from onnx import TensorProto, checker, helper
-
 from spark_jobs.errors import InputError
 
+DOUBLE, INT64, STRING, UINT8 = 11, 7, 8, 2
+"""`TensorProto.DataType` of onnx/onnx.proto in https://github.com/onnx/onnx."""
 OPSET, ML_OPSET, IR_VERSION = 18, 5, 10
 """ONNX 1.16 of 2024: the first with TreeEnsemble, which has doubles."""
 BRANCH_LEQ = 0
@@ -38,26 +38,29 @@ class Graph:
     """The nodes and constants of a graph; each method adds a node and returns the name of its output."""
 
     def __init__(self) -> None:
+        from onnx import helper  # noqa: PLC0415 - the package of an extra; the command line imports this module without it
+
+        self.helper: Any = helper
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def add(self, operator: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
         name = output or f"{OWN_NAMES}{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
+        self.nodes.append(self.helper.make_node(operator, inputs, [name], domain=domain, **attributes))
         return name
 
     def doubles(self, shape: Sequence[int], values: Sequence[float]) -> str:
-        return self._constant(TensorProto.DOUBLE, shape, values)
+        return self._constant(DOUBLE, shape, values)
 
     def integers(self, *values: int) -> str:
-        return self._constant(TensorProto.INT64, [len(values)], values)
+        return self._constant(INT64, [len(values)], values)
 
     def texts(self, values: Sequence[str]) -> str:
-        return self._constant(TensorProto.STRING, [len(values)], [value.encode() for value in values])
+        return self._constant(STRING, [len(values)], [value.encode() for value in values])
 
     def _constant(self, kind: int, shape: Sequence[int], values: Sequence[Any]) -> str:
         name = f"{OWN_NAMES}constant_{len(self.constants)}"
-        self.constants.append(helper.make_tensor(name, kind, shape, values))
+        self.constants.append(self.helper.make_tensor(name, kind, shape, values))
         return name
 
     def one_hot(self, index: str, rows: Sequence[int | None], width: int) -> str:
@@ -88,6 +91,8 @@ def onnx_model(scorecard: Mapping[str, Any], *, name: str, version: str) -> byte
     Raises:
         InputError: the scorecard has no form that this release knows, or no features.
     """
+    from onnx import checker, helper  # noqa: PLC0415 - see Graph
+
     form, features = str(scorecard.get("form")), scorecard.get("features", ())
     if form not in FORMS or not features:
         raise InputError(
@@ -98,14 +103,14 @@ def onnx_model(scorecard: Mapping[str, Any], *, name: str, version: str) -> byte
     graph, labels = Graph(), list(scorecard["labels"])
     probabilities = graph.add("Identity", FORMS[form](graph, scorecard), output="probabilities")
     _add_label(graph, probabilities, scorecard["threshold"], labels)
-    inputs = [_value(item["name"], TensorProto.DOUBLE, 1) for item in scorecard["numeric"]]
-    inputs += [_value(item["name"], TensorProto.STRING, 1) for item in scorecard["categorical"]]
-    outputs = [_value("label", TensorProto.STRING), _value("probabilities", TensorProto.DOUBLE, len(labels))]
+    inputs = [_value(graph, item["name"], DOUBLE, 1) for item in scorecard["numeric"]]
+    inputs += [_value(graph, item["name"], STRING, 1) for item in scorecard["categorical"]]
+    outputs = [_value(graph, "label", STRING), _value(graph, "probabilities", DOUBLE, len(labels))]
     if correction := scorecard.get("correction"):
         odds = graph.add("Mul", probabilities, graph.doubles([1, 2], [1.0, math.exp(correction["shift"])]))
         whole = graph.add("ReduceSum", odds, graph.integers(1), keepdims=1)
         graph.add("Div", odds, whole, output=OUTPUTS[2])
-        outputs.append(_value(OUTPUTS[2], TensorProto.DOUBLE, 2))
+        outputs.append(_value(graph, OUTPUTS[2], DOUBLE, 2))
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "scorecard", inputs, outputs, graph.constants),
@@ -128,8 +133,8 @@ def _check_columns(scorecard: Mapping[str, Any], name: str) -> None:
             )
 
 
-def _value(name: str, kind: int, *width: int) -> Any:
-    return helper.make_tensor_value_info(name, kind, ["rows", *width])
+def _value(graph: Graph, name: str, kind: int, *width: int) -> Any:
+    return graph.helper.make_tensor_value_info(name, kind, ["rows", *width])
 
 
 def _features(graph: Graph, scorecard: Mapping[str, Any]) -> str:
@@ -156,11 +161,11 @@ def _add_numeric(
     missing = graph.add("IsNaN", name)
     number = graph.add("Where", missing, graph.doubles([1, 1], [item["mean"]]), name)
     if indicator := _places(features, name, "missing"):
-        pieces.append(graph.add("Cast", missing, to=TensorProto.DOUBLE))
+        pieces.append(graph.add("Cast", missing, to=DOUBLE))
         places += indicator
     if item["splits"]:
         above = graph.add("GreaterOrEqual", number, graph.doubles([1, len(item["splits"])], item["splits"]))
-        counted = graph.add("ReduceSum", graph.add("Cast", above, to=TensorProto.INT64), graph.integers(1), keepdims=0)
+        counted = graph.add("ReduceSum", graph.add("Cast", above, to=INT64), graph.integers(1), keepdims=0)
         pieces.append(graph.one_hot(counted, [None, *range(len(own))], len(own)))
     else:
         centered = graph.add("Sub", number, graph.doubles([1, 1], [item["center"]]))
@@ -259,14 +264,14 @@ def _ensemble(
         n_targets=max(targets) + 1,
         tree_roots=roots,
         nodes_featureids=features,
-        nodes_splits=helper.make_tensor("splits", TensorProto.DOUBLE, [len(splits)], splits),
-        nodes_modes=helper.make_tensor("modes", TensorProto.UINT8, [len(nodes)], [BRANCH_LEQ] * len(nodes)),
+        nodes_splits=graph.helper.make_tensor("splits", DOUBLE, [len(splits)], splits),
+        nodes_modes=graph.helper.make_tensor("modes", UINT8, [len(nodes)], [BRANCH_LEQ] * len(nodes)),
         nodes_truenodeids=true,
         nodes_trueleafs=[int(each) for each in true_is_leaf],
         nodes_falsenodeids=false,
         nodes_falseleafs=[int(each) for each in false_is_leaf],
         leaf_targetids=targets,
-        leaf_weights=helper.make_tensor("weights", TensorProto.DOUBLE, [len(weights)], weights),
+        leaf_weights=graph.helper.make_tensor("weights", DOUBLE, [len(weights)], weights),
     )
 
 
@@ -293,5 +298,5 @@ def _add_label(graph: Graph, probabilities: str, threshold: float | None, labels
     else:
         positive = graph.add("Gather", probabilities, graph.integers(1), axis=1)
         above = graph.add("Greater", graph.add("Squeeze", positive, graph.integers(1)), graph.doubles([1], [threshold]))
-        index = graph.add("Cast", above, to=TensorProto.INT64)
+        index = graph.add("Cast", above, to=INT64)
     graph.add("Gather", graph.texts(labels), index, output="label", axis=0)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,8 +21,9 @@ from spark_jobs.comparison import compare
 from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.local_files import local_path, write_whole
 from spark_jobs.object_names import is_object_store_uri
+from spark_jobs.onnx_export import onnx_model
 from spark_jobs.promotion import Limits, Verdict
-from spark_jobs.registry import archive, pointer, pruning, versions
+from spark_jobs.registry import archive, mlflow_mirror, pointer, pruning, versions
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.registry.pointer import Canary, Champion
 
@@ -398,11 +400,12 @@ def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
     uri = arguments.mlflow or settings.mlflow_uri
     if not uri:
         raise InputError("name the MLflow server: --mlflow http://HOST:5000, or SPARK_KFP_MLFLOW_URI")
-    found = _mlflow_mirror()(registry_of(arguments, settings), arguments.name, uri)
+    require("mlflow")
+    found = mlflow_mirror.mirror(registry_of(arguments, settings), arguments.name, uri)
     if arguments.json:
         return display.show_json(found)
     for alias, there in found.items():
-        print(f"{arguments.name}@{alias} is version {there['mlflow']} in {uri}: {there['version']}")
+        print(f"{arguments.name}@{alias} is version {there['mlflow']} in MLflow: {there['version']}")
     return 0
 
 
@@ -415,27 +418,27 @@ def mirror_to(arguments: argparse.Namespace, settings: Settings) -> Callable[[Pl
     uri = arguments.mlflow or settings.mlflow_uri
     if not uri:
         return lambda *_: None
-    mirror = _mlflow_mirror()
+    require("mlflow")
 
     def tell(registry: Place, name: str) -> None:
         try:
-            mirror(registry, name, uri)
+            mlflow_mirror.mirror(registry, name, uri)
         except (InputError, UnavailableError) as error:
             raise type(error)(
-                f"{error}\nthe pointer has moved all the same; `spark-kfp models mirror {name} --mlflow {uri}` tells MLflow"
+                f"{error}; the pointer has moved all the same: `spark-kfp models mirror {name}` tells MLflow"
             ) from error
 
     return tell
 
 
-def _mlflow_mirror() -> Callable[[Place, str, str], dict[str, dict[str, str]]]:
-    try:
-        from spark_jobs.registry.mlflow_mirror import mirror  # noqa: PLC0415 - the client takes two seconds to import
-    except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed; install the extra: pip install 'spark-kfp[mlflow]'"
-        ) from error
-    return mirror
+def require(package: str) -> None:
+    """Checks that the package of the extra of the same name is there.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{package} is not installed; install the extra: pip install 'spark-kfp[{package}]'")
 
 
 def prune_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -471,10 +474,7 @@ def _export_onnx(registry: Place, name: str, chosen: Sequence[str], arguments: a
         raise InputError(
             f"{arguments.target}: a file of ONNX holds one version, and lies on this machine; name a version and a path"
         )
-    try:
-        from spark_jobs.onnx_export import onnx_model  # noqa: PLC0415 - the package of the extra alone takes 0.3 s to import
-    except ImportError as error:
-        raise InputError(f"{error.name} is not installed; install the extra: pip install 'spark-kfp[onnx]'") from error
+    require("onnx")
     document = versions.verify(registry, name, chosen[0])
     where = f"{versions.folder_of(name, chosen[0])}/scorecard.json"
     if where.rpartition("/")[2] not in {item["path"] for item in document["files"]}:

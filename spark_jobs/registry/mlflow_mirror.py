@@ -16,12 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
-from requests import RequestException
+from urllib.parse import urlsplit
 
 from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.registry import pointer, versions
@@ -57,6 +52,13 @@ def mirror(registry: Place, name: str, tracking_uri: str) -> dict[str, dict[str,
         InputError: the model has no champion, a file of it was changed, or MLflow refuses.
         UnavailableError: the server does not answer.
     """
+    # The package of an extra, which takes two seconds to import; the command line imports this module without it.
+    from mlflow.environment_variables import (  # noqa: PLC0415
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+    )
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
     champion = pointer.read(registry, name)
     if not champion.version:
         raise InputError(
@@ -84,19 +86,29 @@ def mirror(registry: Place, name: str, tracking_uri: str) -> dict[str, dict[str,
 
 @contextmanager
 def _told(tracking_uri: str) -> Iterator[None]:
-    """Turns MLflow's errors into ours, and those of the requests by which it sends files."""
+    """Turns MLflow's errors into ours, and those of the requests by which it sends files; a password in the URI is not shown."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see mirror
+    from requests import RequestException  # noqa: PLC0415
+
+    user = urlsplit(tracking_uri).netloc.rpartition("@")[0]
+
+    def shown(text: object) -> str:
+        return str(text).replace(f"{user}@", "") if user else str(text)
+
     try:
         yield
     except MlflowException as error:
-        first = (str(error).strip().splitlines() or [""])[0][:300]
+        first = (shown(error).strip().splitlines() or [""])[0][:300]
         if error.error_code in UNANSWERED:
-            raise UnavailableError(f"MLflow at {tracking_uri} does not answer: {first}") from error
-        raise InputError(f"MLflow at {tracking_uri} refuses: {first}") from error
+            raise UnavailableError(f"MLflow at {shown(tracking_uri)} does not answer: {first}") from error
+        raise InputError(f"MLflow at {shown(tracking_uri)} refuses: {first}") from error
     except RequestException as error:
-        raise UnavailableError(f"MLflow at {tracking_uri} takes no files: {str(error)[:300]}") from error
+        raise UnavailableError(f"MLflow at {shown(tracking_uri)} takes no files: {shown(error)[:300]}") from error
 
 
-def _make_model(client: MlflowClient, name: str) -> None:
+def _make_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see mirror
+
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -104,7 +116,7 @@ def _make_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _copy(client: MlflowClient, registry: Place, name: str, version: str) -> str:
+def _copy(client: Any, registry: Place, name: str, version: str) -> str:
     """Makes a run with the settings, metrics and files of a version, and of that a version in MLflow; returns its number there."""
     document = versions.verify(registry, name, version)
     experiment = client.get_experiment_by_name(name)
@@ -135,7 +147,9 @@ def _tags(document: Mapping[str, Any]) -> dict[str, str]:
     return {f"spark-kfp.{name}": str(value) for name, value in facts.items() if value}
 
 
-def _log(client: MlflowClient, run_id: str, document: Mapping[str, Any]) -> None:
+def _log(client: Any, run_id: str, document: Mapping[str, Any]) -> None:
+    from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - see mirror
+
     metrics = [
         Metric(f"{item['name']}{suffix}", item[key], 0, 0)
         for item in document["metrics"]

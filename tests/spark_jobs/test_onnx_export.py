@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from serving.scorer import Scorer
-from spark_jobs import cells
+from spark_jobs import cells, onnx_export
 from spark_jobs.errors import InputError
 
-onnx_export = pytest.importorskip("spark_jobs.onnx_export", reason="the extra onnx is not installed")
+pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 TOLERANCE = 1e-12

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,13 +46,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = found.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     command += [f"--backend-store-uri=sqlite:///{folder}/db", f"--artifacts-destination={folder}/artifacts"]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process:
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True) as process,
+    ):
         try:
             address = f"http://127.0.0.1:{port}"
             wait_until_healthy(address, process, folder / "log")
             yield address
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # the server leaves its workers behind when it alone is stopped
 
 
 def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -181,11 +186,12 @@ def test_a_server_that_is_not_there_is_told_and_the_pointer_moves_all_the_same(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     version = register(registry, tmp_path, "bank", 0)
-    words = ["--registry", registry.uri, "--mlflow", "http://127.0.0.1:9"]
-    assert main(["models", "promote", "bank", version, "--force", "--json", *words]) != 0
+    words = ["--registry", registry.uri, "--mlflow", "http://user:secret@127.0.0.1:9"]
+    assert main(["models", "promote", "bank", version, "--force", "--json", *words]) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["promoted"]
     assert "does not answer" in said.err
+    assert "secret" not in said.err
     assert "spark-kfp models mirror bank" in said.err
     assert pointer.read(registry, "bank").version == version
 
