@@ -169,7 +169,7 @@ def external_inputs(arguments: argparse.Namespace, settings: Settings) -> dict[s
     given = {name: str(getattr(arguments, name)) for name in arguments.pipeline.inputs(Role.GIVEN)}
     if given.get(DATA_URI):
         given[DATA_URI] = fill_date(given[DATA_URI], "")
-    elif SPECIFICATION_URI in given:
+    elif SPECIFICATION_URI in given and MODEL_URI not in given:
         given |= sample_inputs(arguments)
     elif DATA_URI in given:
         raise InputError(f"name the table: spark-kfp run DATA --pipeline {arguments.pipeline.name}")

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyspark.sql import Observation, SparkSession
@@ -19,19 +21,24 @@ from pyspark.sql import functions as F
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
-from spark_jobs.contract import DriftArgs, Step
+from spark_jobs.contract import MODEL_URI, DriftArgs, Step
 from spark_jobs.dataset import did_you_mean
 from spark_jobs.errors import InputError
-from spark_jobs.monitoring.alarm import Finding, Limits, compare
+from spark_jobs.monitoring.alarm import Limits, compare
 from spark_jobs.monitoring.capture import SUFFIX, Counted, read_capture
 from spark_jobs.monitoring.counting import count_cells, count_scores
 from spark_jobs.monitoring.histograms import Reference
 from spark_jobs.monitoring.report import render_report
+from spark_jobs.registry import pointer
+from spark_jobs.registry.places import place_of
+from spark_jobs.registry.retraining import claim
 from spark_jobs.result import Result
 from spark_jobs.saved_model import SavedModel, find_model
 from spark_jobs.table.source import check_not_nested, open_source
 from spark_jobs.table.typed_cells import CellArrays, type_rows
 
+MOST_REASONS = 5
+"""A record of a started training has at most so many of its alarms."""
 FEW_ROWS = 50
 """With fewer rows, only a very large change can be found."""
 
@@ -93,12 +100,44 @@ def count_current(
     return read_capture(lines, reference, model.version, args.data_uri), 0
 
 
-def in_words(finding: Finding) -> str:
-    """Returns an alarm as a sentence."""
-    if finding.before is None:
-        what = "the scores" if finding.about == "score" else f"column {finding.column!r}"
-        return f"drift of {what}: PSI {finding.change:.3f}, limit {finding.limit:g}"
-    return f"drift of column {finding.column!r}: {finding.about} {finding.before:.1%} before, {finding.now:.1%} now"
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Whether a training is started.
+
+    Attributes:
+        train_on: the URI of its data; empty: none is started.
+        why: the reason, as a sentence.
+    """
+
+    train_on: str
+    why: str
+
+
+def start_training(args: DriftArgs, alarms: Sequence[str]) -> Started:
+    """Decides whether a training is started, and records it beside the pointer of the model so that no other run starts one too.
+
+    Raises:
+        InputError: the model is none of a registry.
+    """
+    if not args.train_data_uri:
+        return Started(train_on="", why="the pipeline has no training")
+    registry, _, name = args.model_uri.rstrip("/").rpartition("/")
+    place = place_of(registry)
+    if not pointer.read(place, name).version:
+        raise InputError(
+            f"{flag(MODEL_URI)}={args.model_uri} is no model of a registry with a champion, which a training needs; give REGISTRY/NAME"
+        )
+    if not alarms:
+        return Started(train_on="", why="there is no alarm")
+    cooldown = timedelta(hours=args.cooldown_hours)
+    claimed, mine = claim(place, name, args.output_uri, cooldown, "; ".join(alarms[:MOST_REASONS]), datetime.now(UTC))
+    if mine:
+        return Started(train_on=args.train_data_uri, why=f"a training is started for {name!r}")
+    until = claimed.time + cooldown
+    return Started(
+        train_on="",
+        why=f"no training is started before {until:%Y-%m-%d %H:%M} UTC: one was at {claimed.time:%Y-%m-%d %H:%M}, by {claimed.by}",
+    )
 
 
 def run(session: SparkSession, args: DriftArgs) -> Result:
@@ -109,8 +148,10 @@ def run(session: SparkSession, args: DriftArgs) -> Result:
     limits = Limits(significance=args.significance, psi=args.psi_limit, share=args.share_limit)
     score = (reference.score, counted.score) if counted.score else None
     findings = compare(reference.columns, counted.columns, limits, score)
-    alarms = [in_words(finding) for finding in findings if finding.alarm]
-    warnings = [*alarms]
+    alarms = [finding.in_words() for finding in findings if finding.alarm]
+    started = start_training(args, alarms)
+    refused = [started.why] if args.train_data_uri and alarms and not started.train_on else []
+    warnings = []
     if counted.rows < FEW_ROWS:
         warnings.append(f"{counted.rows} rows are few: only a very large change can be found")
     if rejected:
@@ -118,7 +159,8 @@ def run(session: SparkSession, args: DriftArgs) -> Result:
     document: dict[str, Any] = {
         "alarm": bool(alarms),
         "alarms": alarms,
-        "warnings": warnings[len(alarms) :],
+        "warnings": warnings,
+        "training": asdict(started) if args.train_data_uri else None,
         "data": args.data_uri,
         "model": model.version,
         "label": model.specification.label,
@@ -146,6 +188,6 @@ def run(session: SparkSession, args: DriftArgs) -> Result:
         metrics={"alarms": float(len(alarms)), "largestPSI": largest, "rows": float(counted.rows)},
         digest=hashlib.sha256(text.encode()).hexdigest(),
         uris={"drift": storage.join(args.output_uri, "drift.json")},
-        warnings=tuple(warnings),
-        facts={"alarm": bool(alarms), "model": model.version},
+        warnings=(*alarms, *refused, *warnings),
+        facts={"alarm": bool(alarms), "model": model.version, "train_on": started.train_on, "outcome": started.why},
     )

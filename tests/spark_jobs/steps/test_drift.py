@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from spark_jobs.errors import InputError
 from spark_jobs.monitoring.histograms import Reference
+from spark_jobs.registry.pointer import Champion
 
 pytestmark = pytest.mark.spark
 
@@ -144,3 +146,33 @@ def test_a_reference_of_another_shape_is_refused_by_its_own_name(model: Path) ->
     damaged = replace(reference, columns=(replace(reference.columns[0], counts=(1,)),)).to_json()
     with pytest.raises(InputError, match="'age' has 1 counts"):
         Reference.from_json(damaged, "r")
+
+
+def champion_of(model: Path, registry: Path) -> Path:
+    """A registry whose champion is the model; returns the folder to which --model-uri points."""
+    shutil.copytree(model, registry / "bank/versions/1")
+    (registry / "bank/versions/1/version.json").write_text("{}")
+    (registry / "bank/champion.json").write_text(Champion(name="bank", version="1").to_json())
+    return registry / "bank"
+
+
+def test_an_alarm_starts_one_training_in_a_cool_down(drift: Callable[..., Any], model: Path, tmp_path: Path) -> None:
+    champion = champion_of(model, tmp_path / "models")
+    given = {"model_uri": champion, "train_data_uri": "labelled.csv"}
+    quiet, document, _ = drift([HEAD, *rows(2, 800)], **given)
+    assert (quiet.facts["train_on"], document["training"]["why"]) == ("", "there is no alarm")
+    older = [HEAD, *rows(3, 400, older=15)]
+    for _ in range(2):  # the second time as a task that is repeated
+        result, document, report = drift(older, **given)
+        assert (result.facts["train_on"], document["training"]["train_on"]) == ("labelled.csv", "labelled.csv")
+    assert "a training is started for &#39;bank&#39;" in report
+    other, _, report = drift(older, **given, output_uri=tmp_path / "other")
+    assert other.facts["train_on"] == ""
+    assert any(text.startswith("no training is started before ") for text in other.warnings)
+    third, _, _ = drift(older, **given, output_uri=tmp_path / "third", cooldown_hours=0.0)
+    assert third.facts["train_on"] == "labelled.csv"
+
+
+def test_without_a_registry_no_training_can_be_recorded(drift: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match="no model of a registry with a champion"):
+        drift([HEAD, *rows(2, 100)], train_data_uri="labelled.csv")
