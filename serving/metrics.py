@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from serving.capture import Capture
 from serving.champion import Champion
 from serving.model_source import ServedModel
 from serving.scorer import Score
@@ -46,7 +47,8 @@ class Histogram:
 class Metrics:
     """The counts of one server process."""
 
-    def __init__(self) -> None:
+    def __init__(self, capture: Capture | None = None) -> None:
+        self.capture = capture
         self.requests: Counter[tuple[str, int]] = Counter()
         self.rejected: Counter[str] = Counter()
         self.seconds: dict[str, Histogram] = {}
@@ -113,6 +115,13 @@ class Metrics:
             ("registry_unreachable_total", "counter", "How often the registry could not be read.", _lines(
                 "registry_unreachable_total", [({"model": name}, champion.unreachable)])),
         ]  # fmt: skip
+        if capture := self.capture:
+            families += [
+                ("capture_failures_total", "counter", "How often the counts for drift could not be written.", _lines(
+                    "capture_failures_total", [({"model": name}, capture.failures)])),
+                ("capture_dropped_rows_total", "counter", "Scored rows that are not in the counts for drift.", _lines(
+                    "capture_dropped_rows_total", [({"model": name}, capture.dropped)])),
+            ]  # fmt: skip
         lines: list[str] = []
         for family, kind, about, found in families:
             lines += [f"# HELP {_full(family)} {about}", f"# TYPE {_full(family)} {kind}", *found]

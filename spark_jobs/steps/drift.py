@@ -96,7 +96,7 @@ def count_current(
     """Counts the current rows: those of a table, or those that a server counted; returns also the number of rejected rows."""
     if not args.data_uri.endswith(SUFFIX):
         return count_table(session, args, model, reference)
-    lines = storage.read_text(args.data_uri).splitlines()
+    lines = [line for file in storage.data_files(args.data_uri) for line in storage.read_text(file).splitlines()]
     return read_capture(lines, reference, model.version, args.data_uri), 0
 
 

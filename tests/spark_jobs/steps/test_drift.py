@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import random
 import shutil
@@ -151,7 +153,12 @@ def test_a_reference_of_another_shape_is_refused_by_its_own_name(model: Path) ->
 def champion_of(model: Path, registry: Path) -> Path:
     """A registry whose champion is the model; returns the folder to which --model-uri points."""
     shutil.copytree(model, registry / "bank/versions/1")
-    (registry / "bank/versions/1/version.json").write_text("{}")
+    listed = []
+    for name in ("scorecard.json", "reference.json"):
+        content = (model / name).read_bytes()
+        listed.append({"path": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    document = {"registry_version": 1, "name": "bank", "version": "1", "files": listed}
+    (registry / "bank/versions/1/version.json").write_text(json.dumps(document))
     (registry / "bank/champion.json").write_text(Champion(name="bank", version="1").to_json())
     return registry / "bank"
 
@@ -176,3 +183,45 @@ def test_an_alarm_starts_one_training_in_a_cool_down(drift: Callable[..., Any], 
 def test_without_a_registry_no_training_can_be_recorded(drift: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="no model of a registry with a champion"):
         drift([HEAD, *rows(2, 100)], train_data_uri="labelled.csv")
+
+
+def ask(app: Any, rows: Sequence[Any]) -> None:
+    """Sends rows to the server's application."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps({"instances": rows}).encode()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/models/bank:predict", "headers": []}
+    asyncio.run(app({**scope, "headers": [(b"content-type", b"application/json")]}, receive, send))
+    assert sent[0]["status"] == 200, sent
+
+
+def test_the_server_counts_the_same_rows_as_the_step_does(
+    drift: Callable[..., Any], model: Path, tmp_path: Path
+) -> None:
+    from serving.app import Application
+    from serving.capture import Capture
+    from serving.champion import Champion as Served
+    from serving.model_source import place_of
+    from serving.settings import ServerSettings
+
+    folder = champion_of(model, tmp_path / "models")
+    lines = [*rows(5, 300, older=6, jobs="aabcde"), ",a,no", "33.5, b ,no", "1e2,,no"]
+    cells = [line.split(",")[:2] for line in lines]
+    served = Served("bank", place_of(str(tmp_path / "models")))
+    served.refresh()
+    counted = Capture(tmp_path / "counts", 30)
+    app = Application(ServerSettings(registry=str(tmp_path / "models")), served, counted)
+    ask(app, [{"age": age, "job": job} for age, job in cells[:200]])
+    ask(app, [{"age": float(age) if age else None, "job": job or None} for age, job in cells[200:]])
+    counted.close()
+    _, of_table, _ = drift([HEAD, *lines], model_uri=folder)
+    _, of_server, _ = drift([], model_uri=folder, data_uri=tmp_path / "counts/*.jsonl")
+    assert [item["current"] for item in of_server["columns"]] == [item["current"] for item in of_table["columns"]]
+    assert of_server["findings"] == of_table["findings"]
+    assert of_table["alarm"] is True
+    assert of_server["score"]["current"] == of_table["score"]["current"]
