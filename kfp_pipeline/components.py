@@ -365,6 +365,7 @@ def drift(
     psi_limit: float = 0.2,
     share_limit: float = 0.05,
     significance: float = 0.01,
+    min_area_under_roc: float = 0.0,
     train_data_uri: str = "",
     cooldown_hours: float = 24.0,
 ) -> str:
@@ -381,6 +382,7 @@ def drift(
         psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
         share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
         significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.
+        min_area_under_roc: areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is.
         train_data_uri: labelled data on which an alarm starts a training; model_uri is then that of a model in a registry.
         cooldown_hours: an alarm starts no training so many hours after the last one for the same model was started, 0 or more.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.

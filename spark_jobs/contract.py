@@ -836,6 +836,12 @@ class DriftArgs(TableArgs):
         check=_inner_fraction,
         allowed="above 0 and below 1",
     )
+    min_area_under_roc: float = setting(
+        0.0,
+        "areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is",
+        check=_fraction,
+        allowed="0 to 1",
+    )
     train_data_uri: str = given(
         "labelled data on which an alarm starts a training; model_uri is then that of a model in a registry",
         "",

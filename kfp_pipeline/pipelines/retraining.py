@@ -32,6 +32,7 @@ def make_pipeline(platform: Platform) -> Any:
         psi_limit: float = 0.2,
         share_limit: float = 0.05,
         significance: float = 0.01,
+        min_area_under_roc: float = 0.0,
         cooldown_hours: float = 24.0,
         specification_uri: str = "",
         label: str = "",
@@ -95,6 +96,7 @@ def make_pipeline(platform: Platform) -> Any:
             psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
             share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
             significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.
+            min_area_under_roc: areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is.
             cooldown_hours: an alarm starts no training so many hours after the last one for the same model was started, 0 or more.
             specification_uri: data specification (TOML); empty: types are inferred, and label is required.
             label: name of the label column; required without a specification, overrides that of one.
@@ -157,6 +159,7 @@ def make_pipeline(platform: Platform) -> Any:
                     psi_limit=psi_limit,
                     share_limit=share_limit,
                     significance=significance,
+                    min_area_under_roc=min_area_under_roc,
                     train_data_uri=train_data_uri,
                     cooldown_hours=cooldown_hours,
                     spark=spark,

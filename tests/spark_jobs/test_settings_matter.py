@@ -279,6 +279,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "psi_limit": Case(100.0, alarms, fewer, data="other_rows.csv"),
         "share_limit": Case(0.9, alarms, fewer, data="other_rows.csv"),
         "significance": Case(1e-200, alarms, is_now(0), data="other_rows.csv"),
+        "min_area_under_roc": Case(0.999, alarms, more, data="plain.csv"),
         "train_data_uri": Case("rows.csv", is_refused, is_now(True)),  # the model is none of a registry
     },
 }  # fmt: skip

@@ -78,7 +78,7 @@ def test_rows_of_the_same_kind_raise_no_alarm(drift: Callable[..., Any]) -> None
     assert document["rows"]["current"] == 800
     assert {finding["about"] for finding in document["findings"]} == {"values", "missing", "new categories", "score"}
     assert "No alarm" in report
-    assert report.count("<svg") == 3
+    assert report.count("<svg") == 4  # the scores, the metric, two columns
 
 
 def test_other_rows_raise_an_alarm_that_names_what_has_changed_and_the_step_succeeds(
@@ -225,3 +225,41 @@ def test_the_server_counts_the_same_rows_as_the_step_does(
     assert of_server["findings"] == of_table["findings"]
     assert of_table["alarm"] is True
     assert of_server["score"]["current"] == of_table["score"]["current"]
+
+
+def test_where_labels_have_arrived_the_model_is_judged_and_its_batches_are_kept(
+    drift: Callable[..., Any], model: Path, tmp_path: Path
+) -> None:
+    folder = champion_of(model, tmp_path / "models")
+    half = [line if number % 2 else line.rsplit(",", 1)[0] + "," for number, line in enumerate(rows(6, 800))]
+    result, document, report = drift([HEAD, *half], model_uri=folder)
+    (area, *_) = document["metrics"]
+    assert (area["name"], document["labelled"], document["alarm"]) == ("areaUnderROC", 400, False)
+    assert 0.7 < area["low"] < area["value"] == result.metrics["areaUnderROC"] < area["high"] < 1
+    assert "How well the model predicts" in report
+    for _ in range(2):  # the second time as a task that is repeated
+        drift([HEAD, *rows(7, 300)], model_uri=folder, output_uri=tmp_path / "second")
+    drift([HEAD.rsplit(",", 1)[0], "30,a", "40,b"], model_uri=folder, output_uri=tmp_path / "third")
+    kept = [json.loads(line) for line in (tmp_path / "models/bank/monitoring/1.jsonl").read_text().splitlines()]
+    assert [(batch["rows"], batch["labelled"], bool(batch["metrics"])) for batch in kept] == [
+        (800, 400, True),
+        (300, 300, True),
+        (2, 0, False),
+    ]
+    assert kept[0]["metrics"][0] == {key: area[key] for key in ("name", "value", "low", "high")}
+
+
+def test_a_model_that_is_surely_below_its_floor_is_an_alarm(drift: Callable[..., Any]) -> None:
+    guessed = [
+        HEAD,
+        *(line.rsplit(",", 1)[0] + (",yes" if number % 2 else ",no") for number, line in enumerate(rows(8, 600))),
+    ]
+    assert drift(guessed)[1]["alarms"] == []
+    _, document, report = drift(guessed, min_area_under_roc=0.7)
+    assert len(document["alarms"]) == 1
+    assert document["alarms"][0].startswith("areaUnderROC 0.")
+    assert "of 600 labelled rows, floor 0.7" in report
+    assert drift([HEAD, *rows(8, 600)], min_area_under_roc=0.7)[1]["alarm"] is False
+    few = drift([HEAD, *rows(8, 12)], min_area_under_roc=0.99)
+    assert few[1]["alarm"] is False
+    assert any("of a class fewer than 10" in text for text in few[0].warnings)
