@@ -12,6 +12,7 @@ from typing import Any
 
 from serving.capture import Capture
 from serving.champion import Champion
+from serving.drift_results import DriftResults
 from serving.model_source import RefusedError, UnreachableError, load_scorecard, place_of
 from serving.request_log import set_up_logging
 from serving.settings import ServerSettings, SettingsError
@@ -41,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     champion.refresh()
     champion.follow(settings.poll_seconds)
+    drift = DriftResults(champion)
+    drift.follow()
     try:
-        serve(settings, champion, capture)
+        serve(settings, champion, capture, drift)
     finally:
         champion.stop()
+        drift.stop()
         if capture:
             capture.close()
     return 0
@@ -106,9 +110,9 @@ def _server() -> Any:
             f"{error.name} is not installed; install the extra: pip install 'spark-kfp[serving]'"
         ) from error
 
-    def serve(settings: ServerSettings, champion: Champion, capture: Capture | None) -> None:
+    def serve(settings: ServerSettings, champion: Champion, capture: Capture | None, drift: DriftResults) -> None:
         config = uvicorn.Config(
-            Application(settings, champion, capture),
+            Application(settings, champion, capture, drift),
             host=settings.host,
             port=settings.port,
             log_config=None,

@@ -28,6 +28,7 @@ from serving.bodies import (
 )
 from serving.capture import Capture
 from serving.champion import Champion
+from serving.drift_results import DriftResults
 from serving.limits import CallerGoneError, Limits, Receive
 from serving.metrics import Metrics
 from serving.model_source import ServedModel
@@ -57,9 +58,15 @@ log = logging.getLogger("serving.requests")
 class Application:
     """The ASGI application (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
 
-    def __init__(self, settings: ServerSettings, champion: Champion, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        champion: Champion,
+        capture: Capture | None = None,
+        drift: DriftResults | None = None,
+    ) -> None:
         self.settings, self.champion, self.capture = settings, champion, capture
-        self.metrics, self.limits = Metrics(capture), Limits(settings)
+        self.metrics, self.limits = Metrics(capture, drift), Limits(settings)
         self.api: FastAPI = make_api(champion, self.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlparse
@@ -50,7 +51,12 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version that is whole and scores its example rows as Spark did; `reference` is its reference.json, None: it has none."""
+    """A version that is whole and scores its example rows as Spark did.
+
+    Attributes:
+        reference: its reference.json; None: it has none.
+        created: when it was evaluated, in seconds since 1970; 0: unknown.
+    """
 
     name: str
     version: str
@@ -59,6 +65,7 @@ class ServedModel:
     columns: Columns
     explainer: Explainer
     reference: Mapping[str, Any] | None = None
+    created: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -227,7 +234,18 @@ def load_version(place: Place, name: str, version: str) -> ServedModel:
     scorecard, profile, examples, reference = (
         _document(contents[path], path) if path in contents else None for path in SERVED_FILES
     )
-    return replace(build_model(name, version, scorecard, profile, examples), reference=reference)
+    return replace(
+        build_model(name, version, scorecard, profile, examples),
+        reference=reference,
+        created=_seconds(document.get("created")),
+    )
+
+
+def _seconds(time: Any) -> float:
+    try:
+        return datetime.fromisoformat(str(time)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def load_scorecard(path: Path, name: str) -> ServedModel:
