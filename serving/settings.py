@@ -80,6 +80,10 @@ class ServerSettings:
         settings = cls(**values)
         if bool(settings.registry) == bool(settings.scorecard):
             raise SettingsError("give either --registry DIR_OR_URI or --scorecard FILE, and not both")
+        if "://" in settings.capture:
+            raise SettingsError(
+                f"--capture {settings.capture} is no directory; give one of this machine or a mounted volume"
+            )
         if settings.capture and settings.scorecard:
             raise SettingsError("--capture needs --registry: the bins are those of the version's reference.json")
         return settings._with_key()

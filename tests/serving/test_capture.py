@@ -179,3 +179,5 @@ def test_a_folder_that_cannot_be_written_ends_the_start(tmp_path: Path) -> None:
         Capture(tmp_path / "file" / "counts", 30)
     with pytest.raises(SettingsError, match="--capture needs --registry"):
         ServerSettings.from_environment({"scorecard": "s.json", "capture": "c"}, {})
+    with pytest.raises(SettingsError, match="--capture s3://b/c is no directory"):
+        ServerSettings.from_environment({"registry": "r", "capture": "s3://b/c"}, {})
