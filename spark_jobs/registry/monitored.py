@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from spark_jobs.errors import InputError
-from spark_jobs.registry.places import Place
+from spark_jobs.registry.places import Place, attempts
 from spark_jobs.registry.versions import check_name
 
 FOLDER = "monitoring"
 MOST_BATCHES = 1000
 """The document keeps so many batches."""
-MOST_TRIES = 20
-"""A document that others replace more often than this meanwhile is given up."""
 
 
 def record(registry: Place, name: str, version: str, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -36,15 +34,14 @@ def record(registry: Place, name: str, version: str, batch: Mapping[str, Any]) -
     check_name(name)
     path = f"{name}/{FOLDER}/{version}.jsonl"
     where = f"{registry.uri}/{path}"
-    for _ in range(MOST_TRIES):
-        content, tag = registry.read_tagged(path)
+    for content, tag in attempts(registry, path):
         batches = _parsed(content, where)
         if batch in batches:
             return batches
         batches = [*(each for each in batches if each["by"] != batch["by"]), dict(batch)][-MOST_BATCHES:]
         lines = "".join(json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n" for each in batches)
         registry.swap(path, lines.encode(), tag)  # the next turn sees whether it was written, though the answer be lost
-    raise InputError(f"{where} was replaced by others {MOST_TRIES} times meanwhile; run again")
+    raise AssertionError("attempts ends with an error")
 
 
 def _parsed(content: bytes, where: str) -> list[dict[str, Any]]:

@@ -12,14 +12,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from spark_jobs.errors import InputError
-from spark_jobs.registry.places import Place
+from spark_jobs.registry.places import Place, attempts
 from spark_jobs.registry.versions import REGISTRY_VERSION, check_name
 
 RETRAINING_NAME = "retraining.json"
 MOST_KEPT = 100
 """The document keeps so many trainings."""
-MOST_TRIES = 20
-"""A document that others replace more often than this meanwhile is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +63,7 @@ def claim(
     path = f"{name}/{RETRAINING_NAME}"
     where = f"{registry.uri}/{path}"
     mine = StartedTraining(by=by, at=now.isoformat(timespec="seconds"), why=why)
-    for _ in range(MOST_TRIES):
-        content, tag = registry.read_tagged(path)
+    for content, tag in attempts(registry, path):
         started = _parsed(content, where) if tag else ()
         # First, because an answer of the store can be lost, and because a repeated task keeps the answer that it got.
         if own := next((each for each in started if each.by == by), None):
@@ -74,7 +71,7 @@ def claim(
         if started and now - started[-1].time < cooldown:
             return started[-1], False
         registry.swap(path, _formatted((*started, mine)[-MOST_KEPT:]), tag)
-    raise InputError(f"{where} was replaced by others {MOST_TRIES} times meanwhile; run again")
+    raise AssertionError("attempts ends with an error")
 
 
 def _parsed(content: bytes, where: str) -> tuple[StartedTraining, ...]:

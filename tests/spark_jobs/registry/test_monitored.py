@@ -46,3 +46,11 @@ def test_a_damaged_document_is_named(registry: Place, content: bytes) -> None:
     registry.write("bank/monitoring/1.jsonl", content)
     with pytest.raises(InputError, match=r"monitoring/1\.jsonl is damaged"):
         record(registry, "bank", "1", {"by": "a"})
+
+
+def test_a_document_that_others_replace_all_the_time_is_given_up(
+    registry: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "swap", lambda *_: False)
+    with pytest.raises(InputError, match="replaced by others 20 times"):
+        record(registry, "bank", "1", {"by": "a"})
