@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.capture import Capture
 from serving.champion import Champion
+from serving.drift_results import DriftResults
 from serving.model_source import RefusedError, UnreachableError, load_scorecard, place_of
 from serving.request_log import set_up_logging
 from serving.settings import ServerSettings, SettingsError
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = ServerSettings.from_environment(given)
         champion = make_champion(settings)
         serve = _server()
+        capture = Capture(Path(settings.capture), settings.capture_days) if settings.capture else None
     except (SettingsError, RefusedError, UnreachableError) as error:
         print(f"serving: error: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -43,10 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     champion.refresh()
     champion.follow(settings.poll_seconds)
+    drift = DriftResults(champion)
+    drift.follow()
     try:
-        serve(settings, champion)
+        serve(settings, champion, capture, drift)
     finally:
         champion.stop()
+        drift.stop()
+        if capture:
+            capture.close()
     return 0
 
 
@@ -58,6 +66,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--registry", default="", metavar="DIR_OR_URI", help="a registry, whose champion is served")
     parser.add_argument("--scorecard", default="", metavar="FILE", help="a scorecard.json to serve instead")
+    parser.add_argument(
+        "--capture", default="", metavar="DIR", help="write what rows were scored, as counts, for drift"
+    )
     parser.add_argument("--host", default="", help=f"address to listen on (default {ServerSettings.host})")
     parser.add_argument("--port", default="", help=f"port to listen on (default {ServerSettings.port})")
     return parser
@@ -103,9 +114,9 @@ def _server() -> Any:
             f"{error.name} is not installed; install the extra: pip install 'spark-kfp[serving]'"
         ) from error
 
-    def serve(settings: ServerSettings, champion: Champion) -> None:
+    def serve(settings: ServerSettings, champion: Champion, capture: Capture | None, drift: DriftResults) -> None:
         config = uvicorn.Config(
-            Application(settings, champion),
+            Application(settings, champion, capture, drift),
             host=settings.host,
             port=settings.port,
             log_config=None,

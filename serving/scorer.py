@@ -178,7 +178,19 @@ class Scorer:
             raise RowError(missing, "is missing from the row; give null where there is no value") from None
         return elements
 
+    def cells(self, row: Mapping[str, Any]) -> list[float | str | None]:
+        """Reads the cells of a row as `score` does, in the order of `columns`; None: it is missing. For the errors see `features`."""
+        numbers = [self._read_number(row[each.name], each.name) for each in self._numeric]
+        return [*numbers, *(each.text_of(row[each.name]) or None for each in self._categorical)]
+
     def _number(self, value: Any, name: str) -> float | None:
+        """Reads a numeric cell, and counts a missing one."""
+        number = self._read_number(value, name)
+        if number is None:
+            self.missing[name] += 1
+        return number
+
+    def _read_number(self, value: Any, name: str) -> float | None:
         """Reads a numeric cell; None: it is missing."""
         if isinstance(value, str):
             text = value.strip()
@@ -187,7 +199,6 @@ class Scorer:
             elif self._is_number(text):
                 value = float(text)
         if value is None or value != value:
-            self.missing[name] += 1
             return None
         if isinstance(value, bool) or not isinstance(value, Real):
             raise RowError(name, f"{value!r} is not a number")
