@@ -1,28 +1,27 @@
 """Computes the profile of a typed table: statistics of each column, and the columns that a person should check before training.
 
 Statistics are computed on the melted table, with one row for each cell. Spark's plan then is as small for 5,000 columns as for five; with a
-few aggregates for each column, the time to plan and compile the query would grow faster than the number of columns.
+few aggregates for each column, the time to plan and compile the query would grow faster than the number of columns. The cells of a small
+table are collected instead; see `sampling`.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.contract import LEAK
 from spark_jobs.dataset import Specification
+from spark_jobs.table.sampling import collect_cells, sample_by_hash
 from spark_jobs.table.source import array_of, quoted, quoted_name
 
 MAX_EXACT_ROWS = 1_000_000
 """From this number of rows on, distinct values are estimated, because an exact count would sort every value of the table."""
-SAMPLE_ROWS = 5_000
-"""Approximate number of rows that the search for suspicious columns reads; fewer if that would be more than `SAMPLE_CELLS` cells."""
-SAMPLE_CELLS = 1_000_000
 FEW_DISTINCT_VALUES = 20
 """A text column with at most this many distinct values is never an identifier, however few rows the table has."""
 IDENTIFIER_REASON = "has another value in most rows, like an identifier or free text"
@@ -63,20 +62,51 @@ def describe(
         `suspicious` (column, kind and reason). `distinct` is exact below `MAX_EXACT_ROWS` rows, else a HyperLogLog estimate with a
         standard error of 1.6 %. `missing` and `distinct` are None for a nested column.
     """
-    statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
+    values = _collect(table, specification)
+    if values is None:
+        statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
+        counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
+        class_counts = {row["label"]: row["count"] for row in counts}
+    else:
+        statistics = {name: _count_values(cells) for name, cells in values.items()}
+        class_counts = Counter(values[specification.label])
     columns = _columns(statistics, rows, specification)
     for column in columns:
         if kind := (nested or {}).get(column["name"]):
             column |= {"type": kind, "missing": None, "distinct": None}
-    counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
     return {
         "columns": columns,
-        "class_counts": {row["label"]: row["count"] for row in sorted(counts, key=lambda row: str(row["label"]))},
-        "suspicious": _suspicious(table, columns, specification.label, rows),
+        "class_counts": {label: class_counts[label] for label in sorted(class_counts, key=str)},
+        "suspicious": _suspicious(table, columns, specification.label, rows, values),
     }
 
 
-def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> Mapping[str, Row]:
+def _collect(table: DataFrame, specification: Specification) -> dict[str, Sequence[Any]] | None:
+    """Collects the values of each column, doubles for a numeric one and texts for any other; None if the table is not small."""
+    numeric = specification.numeric
+    texts = (specification.label, *specification.categorical, *specification.dropped)
+    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
+    collected = collect_cells(table, cells, len(numeric) + len(texts))
+    if collected is None:
+        return None
+    numbers = dict(zip(numeric, map(_numbers, collected[: len(numeric)]), strict=True))
+    return {**numbers, **dict(zip(texts, collected[len(numeric) :], strict=True))}
+
+
+def _numbers(texts: Sequence[str | None]) -> list[float | None]:
+    return [None if text is None else float(text) for text in texts]
+
+
+def _count_values(values: Sequence[Any]) -> dict[str, Any]:
+    """Computes the statistics of one collected column; the mean is made from the exact sum."""
+    present = [value for value in values if value is not None]
+    statistics: dict[str, Any] = dict.fromkeys(("min", "max", "mean")) | {"values": len(present)}
+    if present and isinstance(present[0], float):
+        statistics |= {"min": min(present), "max": max(present), "mean": math.fsum(present) / len(present)}
+    return statistics | {"distinct": len(set(present))}
+
+
+def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> dict[str, dict[str, Any]]:
     """Computes `values`, `distinct`, `min`, `max` and `mean` of each column; the result lacks columns without any value."""
     label, numeric = [specification.label], specification.numeric
     others = (*specification.categorical, *specification.dropped)
@@ -94,7 +124,7 @@ def _statistics(table: DataFrame, specification: Specification, *, exact: bool) 
         (F.sum(number * weight) / F.sum(weight)).alias("mean"),
     )
     names = (*label, *numeric, *others)
-    return {names[row["place"]]: row for row in by_place.collect()}
+    return {names[row["place"]]: row.asDict() for row in by_place.collect()}
 
 
 def _text_cells(names: Sequence[str]) -> Column:
@@ -116,7 +146,9 @@ def approximate_distinct(column: Column) -> Column:
     return F.coalesce(F.hll_sketch_estimate(F.hll_sketch_agg(column, 12)), F.lit(0))
 
 
-def _columns(statistics: Mapping[str, Row], rows: int, specification: Specification) -> list[dict[str, Any]]:
+def _columns(
+    statistics: Mapping[str, Mapping[str, Any]], rows: int, specification: Specification
+) -> list[dict[str, Any]]:
     roles = {
         specification.label: "label",
         **dict.fromkeys(specification.numeric, "numeric"),
@@ -130,7 +162,7 @@ def _columns(statistics: Mapping[str, Row], rows: int, specification: Specificat
     ]
 
 
-def _column(name: str, role: str, statistics: Row | None, rows: int) -> dict[str, Any]:
+def _column(name: str, role: str, statistics: Mapping[str, Any] | None, rows: int) -> dict[str, Any]:
     numeric, values = role == "numeric", statistics["values"] if statistics else 0
     return {
         "name": name,
@@ -142,8 +174,22 @@ def _column(name: str, role: str, statistics: Row | None, rows: int) -> dict[str
     }
 
 
-def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: str, rows: int) -> list[dict[str, str]]:
-    """Finds features that a person should check: constant ones, identifiers, and ones that nearly determine the label (target leakage)."""
+def _suspicious(
+    table: DataFrame,
+    columns: Sequence[Mapping[str, Any]],
+    label: str,
+    rows: int,
+    collected: Mapping[str, Sequence[Any]] | None,
+) -> list[dict[str, str]]:
+    """Finds features that a person should check: constant ones, identifiers, and ones that nearly determine the label (target leakage).
+
+    Args:
+        table: the rows that load accepted.
+        columns: the part `columns` of the profile.
+        label: the label column.
+        rows: the number of rows of the table.
+        collected: by column the values of a small table; of any other table, None, a sample is collected here.
+    """
     suspicious: list[dict[str, str]] = []
     features = [column for column in columns if column["role"] in ("numeric", "categorical")]
     for column in features:
@@ -152,15 +198,13 @@ def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: s
             reason = CONSTANT_REASON + (ROUNDED_REASON if rounded else "")
             suspicious.append({"column": column["name"], "kind": "constant", "reason": reason})
     varied = [column for column in features if column["distinct"] > 1]
-    numeric, texts = (
-        [column["name"] for column in varied if column["role"] == role] for role in ("numeric", "categorical")
-    )
-    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
-    labels, sampled = sample_by_hash(table, quoted(label), cells, len(varied), rows)
+    if collected is None:
+        labels, sampled = _sample(table, varied, label, rows)
+    else:
+        labels, sampled = collected[label], [collected[column["name"]] for column in varied]
     for column, values in zip(varied, sampled, strict=True):
         if column["role"] == "numeric":
-            numbers = [None if value is None else float(value) for value in values]
-            identifier, leak = _is_row_number(numbers), is_leak(numbers, labels)
+            identifier, leak = _is_row_number(values), is_leak(values, labels)
         else:
             identifier = is_identifier(column["distinct"], rows - column["missing"])
             leak = not identifier and is_leak(values, labels)
@@ -177,6 +221,18 @@ def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: s
     return suspicious
 
 
+def _sample(
+    table: DataFrame, columns: Sequence[Mapping[str, Any]], label: str, rows: int
+) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    """Collects the labels and the values of these columns from a sample of the rows; the numeric columns come first."""
+    numeric, texts = (
+        [column["name"] for column in columns if column["role"] == role] for role in ("numeric", "categorical")
+    )
+    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
+    labels, sampled = sample_by_hash(table, quoted(label), cells, len(columns), rows)
+    return labels, [*map(_numbers, sampled[: len(numeric)]), *sampled[len(numeric) :]]
+
+
 def is_identifier(distinct: float, present: int) -> bool:
     """Returns whether a text column has too many distinct values for a model to learn from: most rows have a value of their own."""
     return distinct > FEW_DISTINCT_VALUES and 2 * distinct > present
@@ -186,32 +242,6 @@ def _is_row_number(numbers: Sequence[float | None]) -> bool:
     """Returns whether all numbers are whole and no two are equal, as in a column of row numbers or keys."""
     all_whole = all(number is not None and number == int(number) for number in numbers)
     return all_whole and len(numbers) > 1 and len(set(numbers)) == len(numbers)
-
-
-def sample_by_hash(
-    table: DataFrame, label: Column, cells: Column, columns: int, rows: int
-) -> tuple[list[str], list[tuple[str | None, ...]]]:
-    """Collects a sample of rows, chosen by their hash so that it does not depend on the partitions or the order of the table.
-
-    Args:
-        table: the rows.
-        label: the label column.
-        cells: an array of the columns to sample, as text.
-        columns: the number of columns in `cells`.
-        rows: the number of rows of the table.
-
-    Returns:
-        The labels, and for each column its texts in the order of the labels.
-    """
-    target = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, columns)))
-    chosen = table.select(label.alias("label"), cells.alias("cells"))
-    every = max(1, rows // target)
-    if every > 1:
-        chosen = chosen.where(F.pmod(F.xxhash64("label", "cells"), F.lit(every)) == 0)
-    # Each row travels as one JSON text, because Spark converts every value of a collected row in a call of its own.
-    collected = chosen.select("label", F.to_json("cells").alias("cells")).limit(2 * target).collect()
-    texts = [json.loads(row["cells"]) for row in collected]
-    return [row["label"] for row in collected], list(zip(*texts, strict=True)) if texts else [()] * columns
 
 
 def is_leak(values: Sequence[Any], labels: Sequence[str]) -> bool:
