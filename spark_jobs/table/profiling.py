@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.contract import LEAK
 from spark_jobs.dataset import Specification
-from spark_jobs.table.sampling import collect_cells, sample_by_hash
+from spark_jobs.table.sampling import collect_cells, most_rows, sample_by_hash
 from spark_jobs.table.source import array_of, quoted, quoted_name
 
 MAX_EXACT_ROWS = 1_000_000
@@ -62,7 +62,7 @@ def describe(
         `suspicious` (column, kind and reason). `distinct` is exact below `MAX_EXACT_ROWS` rows, else a HyperLogLog estimate with a
         standard error of 1.6 %. `missing` and `distinct` are None for a nested column.
     """
-    values = _collect(table, specification)
+    values = _collect(table, specification, rows)
     if values is None:
         statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
         counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
@@ -81,10 +81,12 @@ def describe(
     }
 
 
-def _collect(table: DataFrame, specification: Specification) -> dict[str, Sequence[Any]] | None:
+def _collect(table: DataFrame, specification: Specification, rows: int) -> dict[str, Sequence[Any]] | None:
     """Collects the values of each column, doubles for a numeric one and texts for any other; None if the table is not small."""
     numeric = specification.numeric
     texts = (specification.label, *specification.categorical, *specification.dropped)
+    if rows > most_rows(len(numeric) + len(texts)):
+        return None
     cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
     collected = collect_cells(table, cells, len(numeric) + len(texts))
     if collected is None:

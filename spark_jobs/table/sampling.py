@@ -20,8 +20,13 @@ CELL_CHARACTERS = 64
 
 
 def sample_rows(columns: int) -> int:
-    """Returns the approximate number of rows of a sample. A table of fewer than twice as many rows is read whole."""
+    """Returns the approximate number of rows of a sample."""
     return max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, columns)))
+
+
+def most_rows(columns: int) -> int:
+    """Returns the largest number of rows of a small table: up to it, a sample holds all rows."""
+    return 2 * sample_rows(columns) - 1
 
 
 def collect_cells(rows: DataFrame, cells: Column, columns: int) -> list[tuple[str | None, ...]] | None:
@@ -35,7 +40,7 @@ def collect_cells(rows: DataFrame, cells: Column, columns: int) -> list[tuple[st
     Returns:
         For each column its texts, in the order of the rows; None if the table is not small.
     """
-    most = 2 * sample_rows(columns) - 1
+    most = most_rows(columns)
     text = F.to_json("cells")
     short = F.when(F.length(text) <= CELL_CHARACTERS * columns, text).alias("cells")
     collected = rows.select(cells.alias("cells")).select(short).limit(most + 1).collect()
