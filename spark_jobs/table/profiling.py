@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -47,7 +47,12 @@ def melt(rows: DataFrame, cells: Column) -> DataFrame:
 
 
 def describe(
-    table: DataFrame, specification: Specification, rows: int, nested: Mapping[str, str] | None = None
+    table: DataFrame,
+    specification: Specification,
+    rows: int,
+    nested: Mapping[str, str] | None = None,
+    *,
+    leaks_are_out: bool = False,
 ) -> dict[str, Any]:
     """Computes the profile of a typed table.
 
@@ -56,6 +61,7 @@ def describe(
         specification: the roles of the columns.
         rows: the number of rows of the table.
         nested: by nested column of the source its type; load writes such a column without its values.
+        leaks_are_out: whether no feature of the specification tells the label, because its inference has searched for those already.
 
     Returns:
         `columns` (name, role, type, missing, distinct, and for numeric columns min, max, mean), `class_counts` (rows by label value) and
@@ -71,13 +77,16 @@ def describe(
         statistics = {name: _count_values(cells) for name, cells in values.items()}
         class_counts = Counter(values[specification.label])
     columns = _columns(statistics, rows, specification)
+    whole = {name for name, row in statistics.items() if row["whole"]}
     for column in columns:
         if kind := (nested or {}).get(column["name"]):
             column |= {"type": kind, "missing": None, "distinct": None}
     return {
         "columns": columns,
         "class_counts": {label: class_counts[label] for label in sorted(class_counts, key=str)},
-        "suspicious": _suspicious(table, columns, specification.label, rows, values),
+        "suspicious": _suspicious(
+            table, columns, specification.label, rows, whole, values, leaks_are_out=leaks_are_out
+        ),
     }
 
 
@@ -102,14 +111,18 @@ def _numbers(texts: Sequence[str | None]) -> list[float | None]:
 def _count_values(values: Sequence[Any]) -> dict[str, Any]:
     """Computes the statistics of one collected column; the mean is made from the exact sum."""
     present = [value for value in values if value is not None]
-    statistics: dict[str, Any] = dict.fromkeys(("min", "max", "mean")) | {"values": len(present)}
-    if present and isinstance(present[0], float):
-        statistics |= {"min": min(present), "max": max(present), "mean": math.fsum(present) / len(present)}
-    return statistics | {"distinct": len(set(present))}
+    statistics: dict[str, Any] = {"values": len(present), "distinct": len(set(present))}
+    if not present or isinstance(present[0], str):
+        return statistics | dict.fromkeys(("min", "max", "mean", "whole"))
+    mean, whole = math.fsum(present) / len(present), all(map(float.is_integer, present))
+    return statistics | {"min": min(present), "max": max(present), "mean": mean, "whole": whole}
 
 
 def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> dict[str, dict[str, Any]]:
-    """Computes `values`, `distinct`, `min`, `max` and `mean` of each column; the result lacks columns without any value."""
+    """Computes `values`, `distinct`, `min`, `max`, `mean` and `whole`, whether all numbers are whole, of each column.
+
+    The result lacks columns without any value.
+    """
     label, numeric = [specification.label], specification.numeric
     others = (*specification.categorical, *specification.dropped)
     cells = F.concat(_text_cells(label), _number_cells(numeric), _text_cells(others))
@@ -124,6 +137,7 @@ def _statistics(table: DataFrame, specification: Specification, *, exact: bool) 
         F.min(number).alias("min"),
         F.max(number).alias("max"),
         (F.sum(number * weight) / F.sum(weight)).alias("mean"),
+        F.bool_and(number == F.rint(number)).alias("whole"),
     )
     names = (*label, *numeric, *others)
     return {names[row["place"]]: row.asDict() for row in by_place.collect()}
@@ -181,16 +195,21 @@ def _suspicious(
     columns: Sequence[Mapping[str, Any]],
     label: str,
     rows: int,
+    whole: Set[str],
     collected: Mapping[str, Sequence[Any]] | None,
+    *,
+    leaks_are_out: bool,
 ) -> list[dict[str, str]]:
     """Finds features that a person should check: constant ones, identifiers, and ones that nearly determine the label (target leakage).
 
     Args:
-        table: the rows that load accepted.
-        columns: the part `columns` of the profile.
+        table: the typed table.
+        columns: what is known of its columns, see `_columns`.
         label: the label column.
         rows: the number of rows of the table.
-        collected: by column the values of a small table; of any other table, None, a sample is collected here.
+        whole: the numeric columns that hold whole numbers alone.
+        collected: by column the values of a small table; None for any other table, of which a sample is collected here.
+        leaks_are_out: see `describe`.
     """
     suspicious: list[dict[str, str]] = []
     features = [column for column in columns if column["role"] in ("numeric", "categorical")]
@@ -200,16 +219,21 @@ def _suspicious(
             reason = CONSTANT_REASON + (ROUNDED_REASON if rounded else "")
             suspicious.append({"column": column["name"], "kind": "constant", "reason": reason})
     varied = [column for column in features if column["distinct"] > 1]
-    if collected is None:
-        labels, sampled = _sample(table, varied, label, rows)
+    # Reading the sample of a wide table takes seconds, so it holds only columns whose values decide something.
+    sought = [
+        column["name"]
+        for column in varied
+        if not leaks_are_out or (column["name"] in whole and is_identifier(column["distinct"], rows))
+    ]
+    if collected is not None:
+        labels, values = collected[label], {name: collected[name] for name in sought}
     else:
-        labels, sampled = collected[label], [collected[column["name"]] for column in varied]
-    for column, values in zip(varied, sampled, strict=True):
-        if column["role"] == "numeric":
-            identifier, leak = _is_row_number(values), is_leak(values, labels)
-        else:
-            identifier = is_identifier(column["distinct"], rows - column["missing"])
-            leak = not identifier and is_leak(values, labels)
+        labels, values = _sample(table, varied, sought, label, rows) if sought else ([], {})
+    for column in varied:
+        found = values.get(column["name"], ())
+        has_other_values = is_identifier(column["distinct"], rows - column["missing"])
+        identifier = _is_row_number(found) if column["role"] == "numeric" else has_other_values
+        leak = not leaks_are_out and not identifier and is_leak(found, labels)
         if identifier:
             suspicious.append({"column": column["name"], "kind": "identifier", "reason": IDENTIFIER_REASON})
         elif leak:
@@ -224,15 +248,17 @@ def _suspicious(
 
 
 def _sample(
-    table: DataFrame, columns: Sequence[Mapping[str, Any]], label: str, rows: int
-) -> tuple[Sequence[str], list[Sequence[Any]]]:
-    """Collects the labels and the values of these columns from a sample of the rows; the numeric columns come first."""
+    table: DataFrame, columns: Sequence[Mapping[str, Any]], names: Sequence[str], label: str, rows: int
+) -> tuple[Sequence[str], dict[str, Sequence[Any]]]:
+    """Returns the labels of a sample of rows, and by column its numbers or texts in their order."""
     numeric, texts = (
-        [column["name"] for column in columns if column["role"] == role] for role in ("numeric", "categorical")
+        [column["name"] for column in columns if column["role"] == role and column["name"] in names]
+        for role in ("numeric", "categorical")
     )
     cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
-    labels, sampled = sample_by_hash(table, quoted(label), cells, len(columns), rows)
-    return labels, [*map(_numbers, sampled[: len(numeric)]), *sampled[len(numeric) :]]
+    labels, sampled = sample_by_hash(table, quoted(label), cells, len(names), rows)
+    found: dict[str, Sequence[Any]] = dict(zip([*numeric, *texts], sampled, strict=True))
+    return labels, found | {name: _numbers(found[name]) for name in numeric}
 
 
 def is_identifier(distinct: float, present: int) -> bool:
