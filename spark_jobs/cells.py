@@ -37,6 +37,7 @@ MAX_EXACT_INTEGER = 2**53
 
 
 _NUMBER = re.compile(NUMBER)
+_NUMBER_OR_INFINITE = re.compile(f"{NUMBER}|{INFINITE}")
 
 
 def full_match(pattern: str) -> str:
@@ -47,6 +48,11 @@ def full_match(pattern: str) -> str:
 def is_number(text: str) -> bool:
     """Returns whether a trimmed text is a number."""
     return _NUMBER.fullmatch(text) is not None
+
+
+def to_number(text: str) -> float | None:
+    """Converts a trimmed text to a double as `table.source.to_double` does in Spark; None if it is not a number."""
+    return float(text) + 0.0 if _NUMBER_OR_INFINITE.fullmatch(text) else None
 
 
 def typed_value_format(texts: Iterable[str]) -> dict[str, Any]:

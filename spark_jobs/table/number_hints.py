@@ -5,20 +5,29 @@ A column of `$1,000.50` or `12 %` is inferred as text. Without a warning the use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from pyspark.sql import Column, Row
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from spark_jobs.cells import FORMATTED_NUMBER, MAX_EXACT_INTEGER, PLACEHOLDERS, full_match
 
 MOSTLY_NUMBERS = 0.5
 """Share of numbers, 0 to 1, from which a text column was probably meant to be numeric."""
+_FORMATTED_NUMBER = re.compile(FORMATTED_NUMBER)
+_WHOLE_NUMBER = "[+-]?[0-9]+"
 
 
 def is_formatted_number(cell: Column) -> Column:
     """Returns whether a text is a number as people write it, such as 1,000.5 or 12 %."""
     return cell.rlike(full_match(FORMATTED_NUMBER))
+
+
+def is_formatted_text(text: str) -> bool:
+    """Returns the same as `is_formatted_number`, of a text in Python."""
+    return _FORMATTED_NUMBER.fullmatch(text) is not None
 
 
 def hint_aggregates(cell: Column, number: Column, formatted: Column) -> list[Column]:
@@ -35,7 +44,7 @@ def hint_aggregates(cell: Column, number: Column, formatted: Column) -> list[Col
     """
     kinds = {
         "placeholder": number.isNull() & cell.isin(*PLACEHOLDERS),
-        "large": (F.abs(number) > MAX_EXACT_INTEGER) & cell.rlike(full_match("[+-]?[0-9]+")),
+        "large": (F.abs(number) > MAX_EXACT_INTEGER) & cell.rlike(full_match(_WHOLE_NUMBER)),
         "formatted": formatted,
         "word": number.isNull() & ~formatted,
     }
@@ -43,7 +52,29 @@ def hint_aggregates(cell: Column, number: Column, formatted: Column) -> list[Col
     return counts + [F.min(F.when(condition, cell)).alias(f"{kind}_example") for kind, condition in kinds.items()]
 
 
-def number_hints(statistics: Mapping[str, Row], numeric: Collection[str]) -> list[str]:
+def count_hints(
+    texts: Mapping[str, int], numbers: Mapping[str, float | None], formatted: Collection[str]
+) -> dict[str, Any]:
+    """Returns what `hint_aggregates` computes, from the different texts of one column.
+
+    Args:
+        texts: by trimmed text its number of cells.
+        numbers: the same texts as doubles; None if a text is not a number.
+        formatted: the texts that are not a number for load, but `is_formatted_text`.
+    """
+    words = [text for text, number in numbers.items() if number is None]
+    large = [text for text, number in numbers.items() if number is not None and abs(number) > MAX_EXACT_INTEGER]
+    kinds = {
+        "placeholder": [text for text in words if text in PLACEHOLDERS],
+        "large": [text for text in large if re.fullmatch(_WHOLE_NUMBER, text)],
+        "formatted": formatted,
+        "word": [text for text in words if text not in formatted],
+    }
+    counts: dict[str, Any] = {kind: sum(texts[text] for text in found) for kind, found in kinds.items()}
+    return counts | {f"{kind}_example": min(found, default=None) for kind, found in kinds.items()}
+
+
+def number_hints(statistics: Mapping[str, Mapping[str, Any]], numeric: Collection[str]) -> list[str]:
     """Writes the warnings; each names the column, an example and what the user can do.
 
     For text columns they are about numbers with separators, a decimal comma, a currency or a per cent sign, and about texts among numbers.
@@ -60,7 +91,7 @@ def number_hints(statistics: Mapping[str, Row], numeric: Collection[str]) -> lis
     ]
 
 
-def _numeric_column_hints(name: str, counts: Row) -> list[str]:
+def _numeric_column_hints(name: str, counts: Mapping[str, Any]) -> list[str]:
     hints = []
     if counts["placeholder"]:
         hints.append(
@@ -74,7 +105,7 @@ def _numeric_column_hints(name: str, counts: Row) -> list[str]:
     return hints
 
 
-def _text_column_hints(name: str, counts: Row) -> list[str]:
+def _text_column_hints(name: str, counts: Mapping[str, Any]) -> list[str]:
     if counts["formatted"] + counts["numbers"] < MOSTLY_NUMBERS * counts["values"]:
         return []
     if counts["formatted"]:

@@ -1,28 +1,27 @@
 """Computes the profile of a typed table: statistics of each column, and the columns that a person should check before training.
 
 Statistics are computed on the melted table, with one row for each cell. Spark's plan then is as small for 5,000 columns as for five; with a
-few aggregates for each column, the time to plan and compile the query would grow faster than the number of columns.
+few aggregates for each column, the time to plan and compile the query would grow faster than the number of columns. The cells of a small
+table are collected instead; see `sampling`.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark_jobs.contract import LEAK
 from spark_jobs.dataset import Specification
+from spark_jobs.table.sampling import collect_cells, most_rows, sample_by_hash
 from spark_jobs.table.source import array_of, quoted, quoted_name
 
 MAX_EXACT_ROWS = 1_000_000
 """From this number of rows on, distinct values are estimated, because an exact count would sort every value of the table."""
-SAMPLE_ROWS = 5_000
-"""Approximate number of rows that the search for suspicious columns reads; fewer if that would be more than `SAMPLE_CELLS` cells."""
-SAMPLE_CELLS = 1_000_000
 FEW_DISTINCT_VALUES = 20
 """A text column with at most this many distinct values is never an identifier, however few rows the table has."""
 IDENTIFIER_REASON = "has another value in most rows, like an identifier or free text"
@@ -69,21 +68,57 @@ def describe(
         `suspicious` (column, kind and reason). `distinct` is exact below `MAX_EXACT_ROWS` rows, else a HyperLogLog estimate with a
         standard error of 1.6 %. `missing` and `distinct` are None for a nested column.
     """
-    statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
+    values = _collect(table, specification, rows)
+    if values is None:
+        statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
+        counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
+        class_counts = {row["label"]: row["count"] for row in counts}
+    else:
+        statistics = {name: _count_values(cells) for name, cells in values.items()}
+        class_counts = Counter(values[specification.label])
     columns = _columns(statistics, rows, specification)
     whole = {name for name, row in statistics.items() if row["whole"]}
     for column in columns:
         if kind := (nested or {}).get(column["name"]):
             column |= {"type": kind, "missing": None, "distinct": None}
-    counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
     return {
         "columns": columns,
-        "class_counts": {row["label"]: row["count"] for row in sorted(counts, key=lambda row: str(row["label"]))},
-        "suspicious": _suspicious(table, columns, specification.label, rows, whole, leaks_are_out=leaks_are_out),
+        "class_counts": {label: class_counts[label] for label in sorted(class_counts, key=str)},
+        "suspicious": _suspicious(
+            table, columns, specification.label, rows, whole, values, leaks_are_out=leaks_are_out
+        ),
     }
 
 
-def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> Mapping[str, Row]:
+def _collect(table: DataFrame, specification: Specification, rows: int) -> dict[str, Sequence[Any]] | None:
+    """Collects the values of each column, doubles for a numeric one and texts for any other; None if the table is not small."""
+    numeric = specification.numeric
+    texts = (specification.label, *specification.categorical, *specification.dropped)
+    if rows > most_rows(len(numeric) + len(texts)):
+        return None
+    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
+    collected = collect_cells(table, cells, len(numeric) + len(texts))
+    if collected is None:
+        return None
+    numbers = dict(zip(numeric, map(_numbers, collected[: len(numeric)]), strict=True))
+    return {**numbers, **dict(zip(texts, collected[len(numeric) :], strict=True))}
+
+
+def _numbers(texts: Sequence[str | None]) -> list[float | None]:
+    return [None if text is None else float(text) for text in texts]
+
+
+def _count_values(values: Sequence[Any]) -> dict[str, Any]:
+    """Computes the statistics of one collected column; the mean is made from the exact sum."""
+    present = [value for value in values if value is not None]
+    statistics: dict[str, Any] = {"values": len(present), "distinct": len(set(present))}
+    if not present or isinstance(present[0], str):
+        return statistics | dict.fromkeys(("min", "max", "mean", "whole"))
+    mean, whole = math.fsum(present) / len(present), all(map(float.is_integer, present))
+    return statistics | {"min": min(present), "max": max(present), "mean": mean, "whole": whole}
+
+
+def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> dict[str, dict[str, Any]]:
     """Computes `values`, `distinct`, `min`, `max`, `mean` and `whole`, whether all numbers are whole, of each column.
 
     The result lacks columns without any value.
@@ -105,7 +140,7 @@ def _statistics(table: DataFrame, specification: Specification, *, exact: bool) 
         F.bool_and(number == F.rint(number)).alias("whole"),
     )
     names = (*label, *numeric, *others)
-    return {names[row["place"]]: row for row in by_place.collect()}
+    return {names[row["place"]]: row.asDict() for row in by_place.collect()}
 
 
 def _text_cells(names: Sequence[str]) -> Column:
@@ -127,7 +162,9 @@ def approximate_distinct(column: Column) -> Column:
     return F.coalesce(F.hll_sketch_estimate(F.hll_sketch_agg(column, 12)), F.lit(0))
 
 
-def _columns(statistics: Mapping[str, Row], rows: int, specification: Specification) -> list[dict[str, Any]]:
+def _columns(
+    statistics: Mapping[str, Mapping[str, Any]], rows: int, specification: Specification
+) -> list[dict[str, Any]]:
     roles = {
         specification.label: "label",
         **dict.fromkeys(specification.numeric, "numeric"),
@@ -141,7 +178,7 @@ def _columns(statistics: Mapping[str, Row], rows: int, specification: Specificat
     ]
 
 
-def _column(name: str, role: str, statistics: Row | None, rows: int) -> dict[str, Any]:
+def _column(name: str, role: str, statistics: Mapping[str, Any] | None, rows: int) -> dict[str, Any]:
     numeric, values = role == "numeric", statistics["values"] if statistics else 0
     return {
         "name": name,
@@ -159,6 +196,7 @@ def _suspicious(
     label: str,
     rows: int,
     whole: Set[str],
+    collected: Mapping[str, Sequence[Any]] | None,
     *,
     leaks_are_out: bool,
 ) -> list[dict[str, str]]:
@@ -170,6 +208,7 @@ def _suspicious(
         label: the label column.
         rows: the number of rows of the table.
         whole: the numeric columns that hold whole numbers alone.
+        collected: by column the values of a small table; None for any other table, of which a sample is collected here.
         leaks_are_out: see `describe`.
     """
     suspicious: list[dict[str, str]] = []
@@ -186,7 +225,10 @@ def _suspicious(
         for column in varied
         if not leaks_are_out or (column["name"] in whole and is_identifier(column["distinct"], rows))
     ]
-    labels, values = _sample(table, varied, sought, label, rows) if sought else ([], {})
+    if collected is not None:
+        labels, values = collected[label], {name: collected[name] for name in sought}
+    else:
+        labels, values = _sample(table, varied, sought, label, rows) if sought else ([], {})
     for column in varied:
         found = values.get(column["name"], ())
         has_other_values = is_identifier(column["distinct"], rows - column["missing"])
@@ -207,7 +249,7 @@ def _suspicious(
 
 def _sample(
     table: DataFrame, columns: Sequence[Mapping[str, Any]], names: Sequence[str], label: str, rows: int
-) -> tuple[list[str], dict[str, Sequence[Any]]]:
+) -> tuple[Sequence[str], dict[str, Sequence[Any]]]:
     """Returns the labels of a sample of rows, and by column its numbers or texts in their order."""
     numeric, texts = (
         [column["name"] for column in columns if column["role"] == role and column["name"] in names]
@@ -216,9 +258,7 @@ def _sample(
     cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
     labels, sampled = sample_by_hash(table, quoted(label), cells, len(names), rows)
     found: dict[str, Sequence[Any]] = dict(zip([*numeric, *texts], sampled, strict=True))
-    return labels, found | {
-        name: [None if value is None else float(value) for value in found[name]] for name in numeric
-    }
+    return labels, found | {name: _numbers(found[name]) for name in numeric}
 
 
 def is_identifier(distinct: float, present: int) -> bool:
@@ -230,32 +270,6 @@ def _is_row_number(numbers: Sequence[float | None]) -> bool:
     """Returns whether all numbers are whole and no two are equal, as in a column of row numbers or keys."""
     all_whole = all(number is not None and number == int(number) for number in numbers)
     return all_whole and len(numbers) > 1 and len(set(numbers)) == len(numbers)
-
-
-def sample_by_hash(
-    table: DataFrame, label: Column, cells: Column, columns: int, rows: int
-) -> tuple[list[str], list[tuple[str | None, ...]]]:
-    """Collects a sample of rows, chosen by their hash so that it does not depend on the partitions or the order of the table.
-
-    Args:
-        table: the rows.
-        label: the label column.
-        cells: an array of the columns to sample, as text.
-        columns: the number of columns in `cells`.
-        rows: the number of rows of the table.
-
-    Returns:
-        The labels, and for each column its texts in the order of the labels.
-    """
-    target = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, columns)))
-    chosen = table.select(label.alias("label"), cells.alias("cells"))
-    every = max(1, rows // target)
-    if every > 1:
-        chosen = chosen.where(F.pmod(F.xxhash64("label", "cells"), F.lit(every)) == 0)
-    # Each row travels as one JSON text, because Spark converts every value of a collected row in a call of its own.
-    collected = chosen.select("label", F.to_json("cells").alias("cells")).limit(2 * target).collect()
-    texts = [json.loads(row["cells"]) for row in collected]
-    return [row["label"] for row in collected], list(zip(*texts, strict=True)) if texts else [()] * columns
 
 
 def is_leak(values: Sequence[Any], labels: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.scorer import RowError, Scorer
-from spark_jobs.cells import BLANKS, MAX_NUMBER, definition
+from spark_jobs.cells import BLANKS, MAX_NUMBER, definition, to_number
 from spark_jobs.errors import InputError
 from spark_jobs.features import NumericColumn, select_statement
 
@@ -51,6 +51,16 @@ def test_scorer_reads_a_number_as_the_table_of_examples_says(text: str, meaning:
         assert str(meaning) in str(raised.value)
     else:
         assert scorer.features({"x": text}) == ([0.0, 1.0] if meaning == MISSING else [meaning, 0.0])
+
+
+@pytest.mark.parametrize(("text", "meaning"), NUMBERS.items())
+def test_a_small_table_is_read_in_python_as_the_table_of_examples_says(text: str, meaning: float | str) -> None:
+    number = to_number(text.strip())
+    if meaning == TOO_LARGE:
+        assert number is not None
+        assert abs(number) > MAX_NUMBER
+    else:
+        assert number == (None if meaning in (WORD, MISSING) else meaning)
 
 
 def test_loader_and_saved_model_read_numbers_as_the_table_of_examples_says(
