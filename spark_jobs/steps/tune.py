@@ -13,12 +13,14 @@ import hashlib
 import json
 import logging
 import math
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession, is_remote
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
@@ -26,7 +28,7 @@ from spark_jobs.contract import HYPERBAND, JOURNAL, KATIB, NO_STOP, Step, TrainA
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
 from spark_jobs.result import Result
-from spark_jobs.split import read_set
+from spark_jobs.split import is_small, read_set
 from spark_jobs.trials import (
     Trial,
     best_document,
@@ -40,10 +42,12 @@ from spark_jobs.trials import (
 from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
 
 if TYPE_CHECKING:
-    from spark_jobs.tuning.proposals import Proposals
+    from spark_jobs.tuning.proposals import Proposal, Proposals
 
 log = logging.getLogger(__name__)
 TRIALS, BEST = "trials.json", "best.json"
+SIDE_BY_SIDE = 4
+"""Number of trials at one time on a small table: its rows lie in one partition, so that one fit keeps only one core busy."""
 FAILURES_IN_A_ROW = 3
 """After so many failed trials in a row the step fails: the cause is then not a single choice of settings."""
 
@@ -65,12 +69,14 @@ class Journal:
     objective: str
     wanted: int
     trials: list[Trial]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, trial: Trial) -> None:
-        """Adds a trial and writes the file."""
-        self.trials.append(trial)
-        document = {"key": self.key, "objective": self.objective, "wanted": self.wanted}
-        storage.write_text(self.uri, json.dumps({**document, "trials": [vars(each) for each in self.trials]}))
+        """Adds a trial and writes the file; also from several threads."""
+        with self._lock:
+            self.trials.append(trial)
+            document = {"key": self.key, "objective": self.objective, "wanted": self.wanted}
+            storage.write_text(self.uri, json.dumps({**document, "trials": [vars(each) for each in self.trials]}))
 
 
 def run(session: SparkSession, args: TuneArgs) -> Result:
@@ -86,13 +92,18 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight).cache()
         for name in ("train", "validation")
     )
+    small = (
+        is_small(preprocessed.rows_in) and not is_remote()
+    )  # a session of Spark Connect belongs to the thread that has built it
     common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
     all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
     journal = open_journal(args, objective, preprocessed.digest)
     for algorithm in args.algorithms():
-        stops = algorithm == HYPERBAND or args.early_stopping != NO_STOP
+        stops = may_stop(
+            args, algorithm
+        )  # by the trials so far, so which ones those are must not depend on the machine
         rows = growing(*common) if stops and args.folds == 1 else all_rows
-        search(args, algorithm, rows, journal)
+        search(args, algorithm, replace(rows, side_by_side=not stops and small), journal)
     trials = journal.trials
     untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
     best = best_of(trials, objective)
@@ -161,36 +172,60 @@ def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None
     own = [trial for trial in journal.trials if trial.algorithm == algorithm]
     proposals = Proposals(args, algorithm, journal.objective, own, rows.largest_budget)
     began, before, failures = time.perf_counter(), len(own), 0
-    while proposals.left and not (args.patience and without_gain(own, journal.objective) >= args.patience):
-        trial = next_trial(args, rows, proposals, algorithm, journal)
-        own.append(trial)
+    while proposals.left and (more := trials_before_patience_ends(args, own, journal.objective)):
+        batch = [proposals.ask() for _ in range(min(proposals.independent, more))]
+        first = len(journal.trials)
+        in_order = []
+        for proposal, trial in zip(batch, run_batch(batch, args, rows, proposals, journal), strict=True):
+            proposals.tell(proposal, trial)
+            own.append(trial)
+            in_order.append(trial)
+            failures = failures + 1 if trial.error else 0
+            if failures == FAILURES_IN_A_ROW:
+                raise RuntimeError(
+                    f"{failures} trials in a row failed, the last one: {trial.estimator} {trial.settings}: {trial.error}"
+                )
+            left = proposals.left + len(batch) - len(in_order)
+            seconds = (time.perf_counter() - began) / (len(own) - before) * left
+            log.info("%s", progress_line(algorithm, own, left, journal.objective, seconds))
+        journal.trials[first:] = in_order  # they were added as they ended
+
+
+def run_batch(
+    batch: Sequence[Proposal], args: TuneArgs, rows: Rows, proposals: Proposals, journal: Journal
+) -> Iterator[Trial]:
+    """Runs trials, side by side where that wins, and returns them in their order; each is in the journal as soon as it ends."""
+
+    def run(proposal: Proposal) -> Trial:
+        trial = replace(next_trial(args, rows, proposals, proposal, journal), algorithm=proposals.algorithm)
         journal.add(trial)
-        failures = failures + 1 if trial.error else 0
-        if failures == FAILURES_IN_A_ROW:
-            raise RuntimeError(
-                f"{failures} trials in a row failed, the last one: {trial.estimator} {trial.settings}: {trial.error}"
-            )
-        left = (time.perf_counter() - began) / (len(own) - before) * proposals.left
-        log.info("%s", progress_line(algorithm, own, proposals.left, journal.objective, left))
+        return trial
+
+    width = min(len(batch), SIDE_BY_SIDE if rows.side_by_side else 1)
+    if width == 1:
+        yield from map(run, batch)
+    else:
+        # Its threads are daemons: a search that fails or is interrupted does not wait for them.
+        with ThreadPool(width) as pool:
+            yield from pool.imap(run, batch)
 
 
-def next_trial(args: TuneArgs, rows: Rows, proposals: Proposals, algorithm: str, journal: Journal) -> Trial:
-    """Runs the trial that the algorithm chooses, unless the same one has run already: then its result is taken."""
-    proposal = proposals.ask()
-    trial = None
-    if algorithm != HYPERBAND and args.early_stopping == NO_STOP:  # else the trial may end before it has had all rows
-        trial = same_trial(journal.trials, proposal.estimator, proposal.settings)
-    if trial is None:
-        trial = run_trial(
-            rows,
-            proposal.estimator,
-            proposal.settings,
-            journal.objective,
-            lambda budget, value: proposals.should_stop(proposal, budget, value),
-        )
-    trial = replace(trial, algorithm=algorithm)
-    proposals.tell(proposal, trial)
-    return trial
+def next_trial(args: TuneArgs, rows: Rows, proposals: Proposals, proposal: Proposal, journal: Journal) -> Trial:
+    """Runs the trial that was proposed, unless the same one has run already: then its result is taken."""
+    if not may_stop(args, proposals.algorithm):  # else the earlier trial may have ended before it had all rows
+        known = same_trial(journal.trials, proposal.estimator, proposal.settings)
+        if known:
+            return known
+
+    def should_stop(budget: int, value: float) -> bool:
+        return proposals.should_stop(proposal, budget, value)
+
+    return run_trial(rows, proposal.estimator, proposal.settings, journal.objective, should_stop)
+
+
+def may_stop(args: TuneArgs, algorithm: str) -> bool:
+    """Whether a trial may end before it has had all rows."""
+    return algorithm == HYPERBAND or args.early_stopping != NO_STOP
 
 
 def same_trial(trials: Sequence[Trial], estimator: str, settings: dict[str, Any]) -> Trial | None:
@@ -199,6 +234,11 @@ def same_trial(trials: Sequence[Trial], estimator: str, settings: dict[str, Any]
         if trial.finished and trial.estimator == estimator and trial.settings == settings:
             return trial
     return None
+
+
+def trials_before_patience_ends(args: TuneArgs, trials: Sequence[Trial], objective: str) -> int:
+    """Returns the number of trials that run even if none of them is better than the best so far."""
+    return max(0, args.patience - without_gain(trials, objective)) if args.patience else args.trials
 
 
 def without_gain(trials: Sequence[Trial], objective: str) -> int:

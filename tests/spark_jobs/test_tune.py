@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def test_a_search_that_was_killed_goes_on_after_its_last_trial(
             raise KeyboardInterrupt
         return fit(*args)
 
+    monkeypatch.setattr(tune, "SIDE_BY_SIDE", 1)  # Python interrupts the main thread, so one that does the work here
     monkeypatch.setattr(tune, "run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
         run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm=algorithms)
@@ -184,7 +186,7 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
 
     monkeypatch.setattr(fitting, "estimates", fails_once)
     result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3)
-    assert [trial["error"] for trial in table(tmp_path)["trials"]] == ["", "no such luck", ""]
+    assert sorted(trial["error"] for trial in table(tmp_path)["trials"]) == ["", "", "no such luck"]
     assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
 
 
@@ -196,6 +198,29 @@ def test_several_algorithms_get_as_many_trials_each_and_the_best_of_all_wins(
     assert [trial["algorithm"] for trial in found["trials"]] == ["random", "random", "tpe", "tpe"]
     assert [item["algorithm"] for item in found["algorithms"]] == ["random", "tpe"]
     assert best["metrics"]["areaUnderROC"] == max(trial["metrics"]["areaUnderROC"] for trial in found["trials"])
+
+
+def test_trials_side_by_side_are_those_of_a_search_one_after_another(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, running, most = tune.run_trial, [0], [0]
+
+    def noted(*args: Any) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.3 if running[0] == 1 else 0.0)  # the first one ends last
+        trial = fit(*args)
+        running[0] -= 1
+        return trial
+
+    monkeypatch.setattr(tune, "run_trial", noted)
+    settings = {"preprocess_uri": preprocessed, "trials": 7, "algorithm": "tpe"}
+    run_step("tune", output_uri=tmp_path / "side", **settings)
+    assert most[0] > 1
+    monkeypatch.setattr(tune, "SIDE_BY_SIDE", 1)
+    run_step("tune", output_uri=tmp_path / "one", **settings)
+    one, side = ([{**trial, "seconds": 0} for trial in table(tmp_path / name)["trials"]] for name in ("one", "side"))
+    assert one == side
 
 
 def test_several_failures_in_a_row_end_the_search(
