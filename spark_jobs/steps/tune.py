@@ -1,6 +1,6 @@
 """The step tune: searches the settings with which a model does best on the validation rows.
 
-    spark-submit spark_jobs/__main__.py tune --preprocess-uri=out/preprocess --estimators=logistic_regression,gbt --output-uri=out/tune
+    spark-submit spark_jobs/__main__.py tune --preprocess-uri=out/preprocess --output-uri=out/tune --report-uri=out/tuning.html
 
 A trial fits one estimator with one choice of its settings on the train rows, and judges it on the validation rows, or by folds of both;
 test rows are never read. All trials run in one session on rows that are kept in memory. Each finished trial is written at once, so that
@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,11 @@ from spark_jobs.trials import (
     gain_of,
     objective_of,
     read_trials,
+    second_objective_of,
     warnings_of,
 )
 from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
+from spark_jobs.tuning.report import render_report
 
 if TYPE_CHECKING:
     from spark_jobs.tuning.proposals import Proposal, Proposals
@@ -60,6 +62,7 @@ class Journal:
         uri: the file.
         key: digest of what the search depends on; trials of another one are not taken over.
         objective: the metric by which trials are compared.
+        second_objective: another one; empty: there is none.
         wanted: number of trials of all algorithms.
         trials: the trials.
     """
@@ -67,6 +70,7 @@ class Journal:
     uri: str
     key: str
     objective: str
+    second_objective: str
     wanted: int
     trials: list[Trial]
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,7 +88,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     preprocessed = storage.read_result(args.preprocess_uri)
     features = json.loads(storage.read_text(storage.join(args.preprocess_uri, "features.json")))
     labels = features["labels"]
-    objective = objective_of(args, labels)
+    objective, second = objective_of(args, labels), second_objective_of(args, labels)
     check(args, features)
     uri = storage.join(args.preprocess_uri, "features")
     weight = class_weight(features["split"]["counts"]["train"], labels)
@@ -97,7 +101,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     )  # a session of Spark Connect belongs to the thread that has built it
     common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
     all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
-    journal = open_journal(args, objective, preprocessed.digest)
+    journal = open_journal(args, objective, second, preprocessed.digest)
     for algorithm in args.algorithms():
         stops = may_stop(
             args, algorithm
@@ -109,8 +113,10 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     best = best_of(trials, objective)
     assert best, "a search fails when no trial is finished"
     gain = gain_of(best, objective, untuned)
-    table = document_of(trials, objective, untuned)
+    warnings = warnings_of(trials, objective, untuned)
+    table = full_document(args, journal, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
+    storage.write_text(args.report_uri, render_report(table, warnings))
     chosen = best_document(best, objective, untuned)
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
     storage.remove(journal.uri)
@@ -124,8 +130,21 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         | ({"gain": gain} if math.isfinite(gain) else {}),
         inputs={"preprocess_uri": preprocessed.digest},
         digest=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
-        warnings=warnings_of(trials, objective, untuned),
+        warnings=warnings,
     )
+
+
+def full_document(args: TuneArgs, journal: Journal, untuned: Trial) -> dict[str, Any]:
+    """Returns the content of `trials.json`, with the ranges that were searched and the importance of each setting."""
+    from spark_jobs.tuning.importances import importances_of  # noqa: PLC0415 - see search
+
+    space = args.space()
+    return document_of(journal.trials, journal.objective, untuned, journal.second_objective) | {
+        "space": {
+            estimator: {name: asdict(wanted) for name, (_, wanted) in each.items()} for estimator, each in space.items()
+        },
+        "importances": importances_of(journal.trials, space, journal.objective),
+    }
 
 
 def check(args: TuneArgs, features: dict[str, Any]) -> None:
@@ -148,7 +167,7 @@ def check(args: TuneArgs, features: dict[str, Any]) -> None:
         )
 
 
-def open_journal(args: TuneArgs, objective: str, data_digest: str) -> Journal:
+def open_journal(args: TuneArgs, objective: str, second: str, data_digest: str) -> Journal:
     """Reads the trials of an earlier attempt of the same search; there are none if it was another one."""
     depends = [data_digest, {name: getattr(args, name) for name in args.settings()}]
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -158,7 +177,7 @@ def open_journal(args: TuneArgs, objective: str, data_digest: str) -> Journal:
         trials = read_trials(found["trials"]) if found["key"] == key else []
     except (InputError, ValueError, KeyError, TypeError):
         trials = []
-    return Journal(uri, key, objective, args.trials * len(args.algorithms()), trials)
+    return Journal(uri, key, objective, second, args.trials * len(args.algorithms()), trials)
 
 
 def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None:
@@ -170,7 +189,7 @@ def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None
     from spark_jobs.tuning.proposals import Proposals  # noqa: PLC0415 - Optuna takes half a second; every run imports this module
 
     own = [trial for trial in journal.trials if trial.algorithm == algorithm]
-    proposals = Proposals(args, algorithm, journal.objective, own, rows.largest_budget)
+    proposals = Proposals(args, algorithm, journal.objective, own, rows.largest_budget, journal.second_objective)
     began, before, failures = time.perf_counter(), len(own), 0
     while proposals.left and (more := trials_before_patience_ends(args, own, journal.objective)):
         batch = [proposals.ask() for _ in range(min(proposals.independent, more))]

@@ -48,7 +48,13 @@ class Proposals:
     """The trials of one algorithm, one after another."""
 
     def __init__(
-        self, args: TuneArgs, algorithm: str, objective: str, finished: Sequence[Trial], largest_budget: int
+        self,
+        args: TuneArgs,
+        algorithm: str,
+        objective: str,
+        finished: Sequence[Trial],
+        largest_budget: int,
+        second_objective: str = "",
     ) -> None:
         """Tells Optuna of the trials of an earlier attempt.
 
@@ -58,10 +64,12 @@ class Proposals:
             objective: the metric by which trials are compared.
             finished: the algorithm's trials of an earlier attempt of this step; it learns from them, too.
             largest_budget: the budget of a trial that is not stopped, see `should_stop`.
+            second_objective: a metric by which trials are compared, too; empty: there is none.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self._objective, self._space = objective, args.space()
+        self._objectives = [objective, *([second_objective] if second_objective else [])]
         self.algorithm = algorithm
         # Another seed after each interruption, or the random numbers of the first attempt would come again.
         seed = args.search_seed + len(finished)
@@ -72,6 +80,7 @@ class Proposals:
             study_name=algorithm,
             sampler=sampler_of(algorithm, seed, known),
             pruner=pruner_of(algorithm, args, largest_budget),
+            directions=["minimize"] * len(self._objectives),
         )
         self._study.add_trials(known)
         done = [(trial.estimator, dict(trial.settings)) for trial in finished]
@@ -116,9 +125,12 @@ class Proposals:
     def tell(self, proposal: Proposal, trial: Trial) -> None:
         """Tells Optuna how a trial has ended."""
         if trial.finished:
-            self._study.tell(proposal.asked, loss(trial, self._objective))
+            self._study.tell(proposal.asked, self._losses(trial))
         else:
             self._study.tell(proposal.asked, state=state_of(trial))
+
+    def _losses(self, trial: Trial) -> list[float]:
+        return [loss(trial, objective) for objective in self._objectives]
 
     def _loss(self, value: float) -> float:
         return loss(Trial(estimator="", settings={}, metrics={self._objective: value}), self._objective)
@@ -155,7 +167,7 @@ class Proposals:
         return optuna.trial.create_trial(
             params=self._parameters(trial.estimator, trial.settings, trial.estimator),
             distributions=self._parameters(trial.estimator, ranges, among),
-            value=loss(trial, self._objective) if trial.finished else None,
+            values=self._losses(trial) if trial.finished else None,
             intermediate_values={budget: self._loss(value) for budget, value in trial.reports},
             state=state_of(trial),
         )

@@ -13,7 +13,7 @@ from spark_jobs.tuning.proposals import Proposals
 
 
 def arguments(**settings: Any) -> TuneArgs:
-    return TuneArgs(preprocess_uri="p", output_uri="o", **settings)
+    return TuneArgs(preprocess_uri="p", output_uri="o", report_uri="r", **settings)
 
 
 def bowl(settings: dict[str, Any]) -> float:
@@ -149,3 +149,18 @@ def test_the_reports_of_an_earlier_attempt_count_for_the_median() -> None:
     ] * 4  # fmt: skip
     proposals = Proposals(arguments(folds=2, early_stopping="medianstop"), "random", "areaUnderROC", earlier, 2)
     assert proposals.should_stop(proposals.ask(), 1, 0.5)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "grid", "tpe"])
+def test_two_objectives_are_searched_and_taken_up_again(algorithm: str) -> None:
+    args = arguments(trials=16, algorithm=algorithm, second_objective="logLoss")
+    found: list[Trial] = []
+    for _ in range(2):  # the second time after eight trials
+        proposals = Proposals(args, algorithm, "accuracy", found, 1, "logLoss")
+        for _ in range(8):
+            proposal = proposals.ask()
+            bad = bowl(proposal.settings)
+            metrics = {"logLoss": bad, "accuracy": 1 - proposal.settings["elastic_net_param"]}
+            found.append(Trial(estimator=proposal.estimator, settings=proposal.settings, metrics=metrics))
+            proposals.tell(proposal, found[-1])
+    assert len({tuple(trial.settings.values()) for trial in found}) == 16
