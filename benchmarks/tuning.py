@@ -265,10 +265,12 @@ def judge_all(session: SparkSession, data: str, folder: Path, columns: str, seed
         both = sets["train"].unionByName(sets["validation"]).coalesce(1).cache()
         x_test, y_test = to_arrays(sets["test"])
 
-        def area(name: str, sets: Mapping[str, DataFrame] = sets, both: DataFrame = both) -> float:
+        def area(
+            name: str, sets: Mapping[str, DataFrame] = sets, both: DataFrame = both, features: int = x_test.shape[1]
+        ) -> float:
             kind, settings, _ = CONTENDERS[name]
             args = TrainArgs(preprocess_uri="", output_uri="", estimator=kind, **settings)
-            estimator: Any = find_estimator(kind).build(args, Shape(both.head()["features"].size, 2))
+            estimator: Any = find_estimator(kind).build(args, Shape(features, 2))
             scores = estimator.setFeaturesCol("features").fit(both).transform(sets["test"])
             rows = scores.select(vector_to_array(F.col("probability"))[1].alias("p"), "label").collect()
             return float(roc_auc_score([row["label"] for row in rows], [row["p"] for row in rows]))

@@ -219,8 +219,9 @@ def promote(
     min_test_rows: int = 30,
     max_balance_shift: float = 0.1,
     example_rows: int = 20,
+    canary_share: float = 0.0,
 ) -> str:
-    """Registers the model and makes it the champion if the gate lets it; a refusal is a normal end.
+    """Registers the model and makes it the champion, or the canary, if the gate lets it; a refusal is a normal end.
 
     Args:
         load_uri: output of load.
@@ -234,6 +235,7 @@ def promote(
         min_test_rows: smallest number of test rows of each class.
         max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
         example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
+        canary_share: share of the requests that a model which passes gets as the canary beside a champion; 0: it becomes the champion at once.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         task_config: filled in by KFP.

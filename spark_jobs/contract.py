@@ -753,7 +753,7 @@ class EvaluateArgs(StepArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteArgs(StepArgs):
-    """Registers the model and makes it the champion if the gate lets it; a refusal is a normal end."""
+    """Registers the model and makes it the champion, or the canary, if the gate lets it; a refusal is a normal end."""
 
     # Neither KFP's cache nor an earlier run replaces this step: the pointer may have moved since.
     REUSABLE: ClassVar[bool] = False
@@ -794,6 +794,12 @@ class PromoteArgs(StepArgs):
         "number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000",
         check=lambda value: 0 <= value <= 1000,
         allowed="0 to 1000",
+    )
+    canary_share: float = setting(
+        0.0,
+        "share of the requests that a model which passes gets as the canary beside a champion; 0: it becomes the champion at once",
+        check=lambda value: 0.0 <= value < 1.0,
+        allowed="0 to below 1, such as 0.1",
     )
     output_uri: str = output(
         "Artifact", "directory for verdict.json and result.json", artifact="promotion", parts=(VERDICT_NAME,)

@@ -171,6 +171,12 @@ def parity(largest: float | None, rows: int, limits: Limits, *, why_not: str = "
     return Verdict(rule=PARITY, passed=largest <= limits.max_parity_difference, sentence=sentence, numbers=numbers)
 
 
+def passed_before(champion: str) -> Verdict:
+    """The answer for a canary that the step promote has compared with this champion already."""
+    sentence = f"it became the canary because the step promote found it not worse than {champion}"
+    return Verdict(rule=CHAMPION, passed=True, sentence=sentence, numbers={})
+
+
 def _without_champion(rule: str) -> Verdict:
     return Verdict(rule=rule, passed=True, sentence="there is no champion yet", numbers={})
 
@@ -184,7 +190,9 @@ def passes(verdicts: Sequence[Verdict]) -> bool:
     return all(verdict.passed for verdict in verdicts)
 
 
-def describe_outcome(name: str, version: str, champion: str, *, passed: bool, moved: bool) -> str:
+def describe_outcome(
+    name: str, version: str, champion: str, *, passed: bool, moved: bool, canary_share: float = 0.0
+) -> str:
     """Describes in one sentence what became of a candidate.
 
     Args:
@@ -193,9 +201,12 @@ def describe_outcome(name: str, version: str, champion: str, *, passed: bool, mo
         champion: the champion now; empty: there is none.
         passed: whether all rules said yes.
         moved: whether the candidate was made the champion.
+        canary_share: share of the requests that it gets as the canary; 0: it is none.
     """
     if moved:
         return f"{version} is the champion of {name!r}"
     stays = f"{champion} stays the champion" if champion else "there is still no champion"
+    if canary_share:
+        return f"{version} of {name!r} is the canary and gets {canary_share:.0%} of the requests; {stays}"
     refused = "" if passed else " and does not pass the gate"
     return f"{version} of {name!r} is registered{refused}; {stays}"

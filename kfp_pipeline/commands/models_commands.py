@@ -304,7 +304,8 @@ def _register(registry: Place, arguments: argparse.Namespace, settings: Settings
 def judge(registry: Place, name: str, version: str, champion: Champion, arguments: argparse.Namespace) -> list[Verdict]:
     """Asks the rules that need no Spark.
 
-    The champion's own evaluation can be compared if it was judged on the same rows; else the step promote of a run must judge it.
+    The champion's own evaluation can be compared if it was judged on the same rows; else the step promote of a run must judge it. For a
+    canary that the step has compared with this very champion that stands.
     """
     evaluation = read_evaluation(registry, name, version)
     rules, where = None, ""
@@ -319,7 +320,9 @@ def judge(registry: Place, name: str, version: str, champion: Champion, argument
         promotion.no_forbidden_column(evaluation, rules),
         promotion.enough_rows(evaluation, limits),
         promotion.class_balance(evaluation, before, limits),
-        promotion.not_worse(evaluation, before, limits),
+        promotion.passed_before(champion.version)
+        if champion.canary and (champion.canary.version, champion.canary.passed_beside) == (version, champion.version)
+        else promotion.not_worse(evaluation, before, limits),
     ]
 
 

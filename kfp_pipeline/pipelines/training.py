@@ -71,6 +71,7 @@ def make_pipeline(platform: Platform) -> Any:
         min_test_rows: int = 30,
         max_balance_shift: float = 0.1,
         example_rows: int = 20,
+        canary_share: float = 0.0,
         spark: str = "operator",
         spark_settings: dict = {},
     ) -> None:
@@ -127,6 +128,7 @@ def make_pipeline(platform: Platform) -> Any:
             min_test_rows: smallest number of test rows of each class.
             max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
             example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
+            canary_share: share of the requests that a model which passes gets as the canary beside a champion; 0: it becomes the champion at once.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
             spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         """
@@ -229,6 +231,7 @@ def make_pipeline(platform: Platform) -> Any:
                         min_test_rows=min_test_rows,
                         max_balance_shift=max_balance_shift,
                         example_rows=example_rows,
+                        canary_share=canary_share,
                         spark=spark,
                         spark_settings=spark_settings,
                     ),

@@ -52,10 +52,17 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class Canary:
-    """A second version that gets a share of the requests, above 0 and below 1."""
+    """A second version that gets a share of the requests.
+
+    Attributes:
+        version: its ID.
+        share: of the requests, above 0 and below 1.
+        passed_beside: the champion beside which it has passed the gate of the step promote; empty: it has not.
+    """
 
     version: str
     share: float
+    passed_beside: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +184,23 @@ def _point(registry: Place, seen: Champion, kind: str, version: str, why: str) -
     return moved
 
 
-def set_canary(registry: Place, name: str, canary: Canary | None, *, why: str = "") -> Champion:
-    """Gives a version a share of the requests beside the champion; None ends the canary.
+def set_canary(
+    registry: Place, name: str, canary: Canary | None, *, why: str = "", seen: Champion | None = None
+) -> Champion:
+    """Gives a version a share of the requests beside the champion.
+
+    Args:
+        registry: the registry.
+        name: name of the model.
+        canary: the version and its share; None ends the canary.
+        why: reason, for the reader of the history.
+        seen: the pointer on which the decision was based; None: as it is now.
 
     Raises:
-        ConflictError: somebody else moved the pointer meanwhile.
+        ConflictError: somebody else moved the pointer since.
         InputError: there is no champion or no such version, the version is the champion, or the share is out of range.
     """
-    seen = read(registry, name)
+    seen = seen or read(registry, name)
     if not seen.version:
         raise InputError(f"model {name!r} has no champion, so there is nothing to share with; promote a version first")
     if canary is None:

@@ -294,7 +294,9 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     counts = RowCounts(read, rejected, of_small_classes, reasons)
     check_rejected(counts, specification.label, args)
     table = storage.read_table(session, storage.join(args.output_uri, "rows"))
-    profile = describe(table, specification, read - rejected, source.nested)
+    # A class that is merged or left out may turn a column that is no leak into one.
+    leaks_are_out = not args.specification_uri and args.min_class_rows == 1
+    profile = describe(table, specification, read - rejected, source.nested, leaks_are_out=leaks_are_out)
     empty = [column["name"] for column in profile["columns"] if column["missing"] == read - rejected]
     if any(name in specification.features for name in empty):
         raise InputError(f"{args.data_uri}: column {empty[0]!r} has no value in any row; list it under columns.dropped")

@@ -1,4 +1,4 @@
-"""The step promote: registers the model, asks the gate, and makes the model the champion if every rule says yes.
+"""The step promote: registers the model, asks the gate, and makes the model the champion, or the canary, if every rule says yes.
 
     spark-submit spark_jobs/__main__.py promote --load-uri=out/load --preprocess-uri=out/preprocess --train-uri=out/train \
         --evaluate-uri=out/evaluate --model-name=bank --registry-uri=models --output-uri=out/promote
@@ -32,7 +32,7 @@ from spark_jobs.evaluation.judging import Training, judge
 from spark_jobs.promotion import CHAMPION, Limits, Verdict
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.places import Place, place_of
-from spark_jobs.registry.pointer import Champion, ConflictError
+from spark_jobs.registry.pointer import Canary, Champion, ConflictError
 from spark_jobs.registry.versions import RunOutputs, folder_of
 from spark_jobs.result import Result
 from spark_jobs.split import LABEL, ROW_HASH, SET, assign_sets, index_label, rows_schema
@@ -163,6 +163,21 @@ def read_rules(uri: str) -> gate.Rules | None:
         raise InputError(f"{uri} is not TOML: {error}; correct that line") from error
 
 
+def take_up(registry: Place, seen: Champion, version: str, canary_share: float) -> Champion:
+    """Makes a version that has passed the canary, or with no share or no champion the champion.
+
+    Raises:
+        ConflictError: somebody else moved the pointer since it was read.
+    """
+    if not canary_share or seen.version in ("", version):
+        return pointer.promote(registry, seen.name, version, why="the gate passed", seen=seen)
+    canary = Canary(version=version, share=canary_share, passed_beside=seen.version)
+    if seen.canary == canary:  # of an attempt before this one
+        return seen
+    why = f"the gate passed, {canary_share:.0%} of the requests"
+    return pointer.set_canary(registry, seen.name, canary, why=why, seen=seen)
+
+
 def run(session: SparkSession, args: PromoteArgs) -> Result:
     """Registers and judges the model and moves the pointer; for the arguments see `PromoteArgs`."""
     rules, registry = read_rules(args.rules_uri), place_of(args.registry_uri)
@@ -199,25 +214,24 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         else promotion.not_worse(evaluation, before, limits),
         measure_parity(candidate.files.get("scorecard.json", b""), examples, limits),
     ]
-    moved = promotion.passes(verdicts)
-    if moved:
+    if promotion.passes(verdicts):
         try:
-            champion = pointer.promote(
-                registry, args.model_name, candidate.version, why="the gate passed", seen=champion
-            )
+            champion = take_up(registry, champion, candidate.version, args.canary_share)
         except ConflictError as error:
-            moved = False
             verdicts.append(Verdict(rule=POINTER, passed=False, sentence=str(error), numbers={}))
             champion = pointer.read(registry, args.model_name)
     passed = promotion.passes(verdicts)
+    moved = passed and champion.version == candidate.version
+    share = champion.canary.share if passed and champion.canary and not moved else 0.0
     facts = {
         "name": args.model_name,
         "version": candidate.version,
         "passed": passed,
         "promoted": moved,
+        "canary_share": share,
         "champion": champion.version,
         "outcome": promotion.describe_outcome(
-            args.model_name, candidate.version, champion.version, passed=passed, moved=moved
+            args.model_name, candidate.version, champion.version, passed=passed, moved=moved, canary_share=share
         ),
         "examples": len(examples[: args.example_rows]),
         "verdicts": [asdict(verdict) for verdict in verdicts],

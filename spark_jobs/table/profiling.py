@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row
@@ -48,7 +48,12 @@ def melt(rows: DataFrame, cells: Column) -> DataFrame:
 
 
 def describe(
-    table: DataFrame, specification: Specification, rows: int, nested: Mapping[str, str] | None = None
+    table: DataFrame,
+    specification: Specification,
+    rows: int,
+    nested: Mapping[str, str] | None = None,
+    *,
+    leaks_are_out: bool = False,
 ) -> dict[str, Any]:
     """Computes the profile of a typed table.
 
@@ -57,6 +62,7 @@ def describe(
         specification: the roles of the columns.
         rows: the number of rows of the table.
         nested: by nested column of the source its type; load writes such a column without its values.
+        leaks_are_out: whether no feature of the specification tells the label, because its inference has searched for those already.
 
     Returns:
         `columns` (name, role, type, missing, distinct, and for numeric columns min, max, mean), `class_counts` (rows by label value) and
@@ -65,6 +71,7 @@ def describe(
     """
     statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
     columns = _columns(statistics, rows, specification)
+    whole = {name for name, row in statistics.items() if row["whole"]}
     for column in columns:
         if kind := (nested or {}).get(column["name"]):
             column |= {"type": kind, "missing": None, "distinct": None}
@@ -72,12 +79,15 @@ def describe(
     return {
         "columns": columns,
         "class_counts": {row["label"]: row["count"] for row in sorted(counts, key=lambda row: str(row["label"]))},
-        "suspicious": _suspicious(table, columns, specification.label, rows),
+        "suspicious": _suspicious(table, columns, specification.label, rows, whole, leaks_are_out=leaks_are_out),
     }
 
 
 def _statistics(table: DataFrame, specification: Specification, *, exact: bool) -> Mapping[str, Row]:
-    """Computes `values`, `distinct`, `min`, `max` and `mean` of each column; the result lacks columns without any value."""
+    """Computes `values`, `distinct`, `min`, `max`, `mean` and `whole`, whether all numbers are whole, of each column.
+
+    The result lacks columns without any value.
+    """
     label, numeric = [specification.label], specification.numeric
     others = (*specification.categorical, *specification.dropped)
     cells = F.concat(_text_cells(label), _number_cells(numeric), _text_cells(others))
@@ -92,6 +102,7 @@ def _statistics(table: DataFrame, specification: Specification, *, exact: bool) 
         F.min(number).alias("min"),
         F.max(number).alias("max"),
         (F.sum(number * weight) / F.sum(weight)).alias("mean"),
+        F.bool_and(number == F.rint(number)).alias("whole"),
     )
     names = (*label, *numeric, *others)
     return {names[row["place"]]: row for row in by_place.collect()}
@@ -142,8 +153,25 @@ def _column(name: str, role: str, statistics: Row | None, rows: int) -> dict[str
     }
 
 
-def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: str, rows: int) -> list[dict[str, str]]:
-    """Finds features that a person should check: constant ones, identifiers, and ones that nearly determine the label (target leakage)."""
+def _suspicious(
+    table: DataFrame,
+    columns: Sequence[Mapping[str, Any]],
+    label: str,
+    rows: int,
+    whole: Set[str],
+    *,
+    leaks_are_out: bool,
+) -> list[dict[str, str]]:
+    """Finds features that a person should check: constant ones, identifiers, and ones that nearly determine the label (target leakage).
+
+    Args:
+        table: the typed table.
+        columns: what is known of its columns, see `_columns`.
+        label: the label column.
+        rows: the number of rows of the table.
+        whole: the numeric columns that hold whole numbers alone.
+        leaks_are_out: see `describe`.
+    """
     suspicious: list[dict[str, str]] = []
     features = [column for column in columns if column["role"] in ("numeric", "categorical")]
     for column in features:
@@ -152,18 +180,18 @@ def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: s
             reason = CONSTANT_REASON + (ROUNDED_REASON if rounded else "")
             suspicious.append({"column": column["name"], "kind": "constant", "reason": reason})
     varied = [column for column in features if column["distinct"] > 1]
-    numeric, texts = (
-        [column["name"] for column in varied if column["role"] == role] for role in ("numeric", "categorical")
-    )
-    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
-    labels, sampled = sample_by_hash(table, quoted(label), cells, len(varied), rows)
-    for column, values in zip(varied, sampled, strict=True):
-        if column["role"] == "numeric":
-            numbers = [None if value is None else float(value) for value in values]
-            identifier, leak = _is_row_number(numbers), is_leak(numbers, labels)
-        else:
-            identifier = is_identifier(column["distinct"], rows - column["missing"])
-            leak = not identifier and is_leak(values, labels)
+    # Reading the sample of a wide table takes seconds, so it holds only columns whose values decide something.
+    sought = [
+        column["name"]
+        for column in varied
+        if not leaks_are_out or (column["name"] in whole and is_identifier(column["distinct"], rows))
+    ]
+    labels, values = _sample(table, varied, sought, label, rows) if sought else ([], {})
+    for column in varied:
+        found = values.get(column["name"], ())
+        has_other_values = is_identifier(column["distinct"], rows - column["missing"])
+        identifier = _is_row_number(found) if column["role"] == "numeric" else has_other_values
+        leak = not leaks_are_out and not identifier and is_leak(found, labels)
         if identifier:
             suspicious.append({"column": column["name"], "kind": "identifier", "reason": IDENTIFIER_REASON})
         elif leak:
@@ -175,6 +203,22 @@ def _suspicious(table: DataFrame, columns: Sequence[Mapping[str, Any]], label: s
                 }
             )
     return suspicious
+
+
+def _sample(
+    table: DataFrame, columns: Sequence[Mapping[str, Any]], names: Sequence[str], label: str, rows: int
+) -> tuple[list[str], dict[str, Sequence[Any]]]:
+    """Returns the labels of a sample of rows, and by column its numbers or texts in their order."""
+    numeric, texts = (
+        [column["name"] for column in columns if column["role"] == role and column["name"] in names]
+        for role in ("numeric", "categorical")
+    )
+    cells = F.concat(_array(numeric, "double").cast("array<string>"), _array(texts, "string"))
+    labels, sampled = sample_by_hash(table, quoted(label), cells, len(names), rows)
+    found: dict[str, Sequence[Any]] = dict(zip([*numeric, *texts], sampled, strict=True))
+    return labels, found | {
+        name: [None if value is None else float(value) for value in found[name]] for name in numeric
+    }
 
 
 def is_identifier(distinct: float, present: int) -> bool:

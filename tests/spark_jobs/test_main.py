@@ -110,6 +110,7 @@ def test_ports_in_use_do_not_matter(tmp_path: Path) -> None:
     assert result.rows_out["rows"] == 4000
 
 
+@pytest.mark.slow
 def test_a_step_without_executors_takes_no_notice_of_the_master_of_spark_submit(tmp_path: Path) -> None:
     nobody = "--master spark://127.0.0.1:1 pyspark-shell"
     process = environment(PYSPARK_SUBMIT_ARGS=nobody, SPARK_KFP_MASTER="local[1]")

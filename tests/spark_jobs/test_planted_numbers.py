@@ -118,6 +118,6 @@ def test_columns_that_a_person_should_look_at_are_found_and_a_search_that_finds_
     spark: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_suspicious(profiling.describe, spark)
-    monkeypatch.setattr(profiling, "_suspicious", lambda *_: [])
+    monkeypatch.setattr(profiling, "_suspicious", lambda *_, **__: [])
     with pytest.raises(AssertionError):
         check_suspicious(profiling.describe, spark)

@@ -315,7 +315,9 @@ def case_of(step: Step, name: str) -> Case | None:
 
 FOR_KATIB = set(KatibArgs.settings()) - {"tuner"}
 """Settings that show in the Experiment: tests/kfp_pipeline/runtime/katib/test_experiment.py."""
-SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in FOR_KATIB]
+FOR_A_SECOND_VERSION = {"canary_share"}
+"""It shows only beside a champion of another version: tests/spark_jobs/steps/test_promote.py."""
+SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in FOR_KATIB | FOR_A_SECOND_VERSION]
 
 
 @pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])
@@ -435,6 +437,7 @@ def ended_of(
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])
 def test_the_setting_changes_what_it_is_for(
     step: Step, name: str, ended_of: Callable[[Step, str, Mapping[str, Any]], Ended]

@@ -157,6 +157,7 @@ def test_no_test_row_is_read(
     assert sorted(reads) == ["train", "validation"]
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_after_its_last_trial(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_search_that_was_killed_goes_on_after_its_last_trial(
     assert own[0] != own[1]
 
 
+@pytest.mark.slow
 def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
     other = tune.Journal(str(tmp_path / "journal.json"), "another", "areaUnderROC", "", 1, [])
     other.add(Trial(estimator="gbt", settings={}))
@@ -188,6 +190,7 @@ def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run
     assert [trial["estimator"] for trial in table(tmp_path)["trials"]] == ["logistic_regression"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
     assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
 
 
+@pytest.mark.slow
 def test_several_algorithms_get_as_many_trials_each_and_the_best_of_all_wins(
     preprocessed: Path, run_step: Run, tmp_path: Path
 ) -> None:
@@ -215,6 +219,7 @@ def test_several_algorithms_get_as_many_trials_each_and_the_best_of_all_wins(
     assert best["metrics"]["areaUnderROC"] == max(trial["metrics"]["areaUnderROC"] for trial in found["trials"])
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_are_those_of_a_search_one_after_another(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +243,7 @@ def test_trials_side_by_side_are_those_of_a_search_one_after_another(
     assert one == side
 
 
+@pytest.mark.slow
 def test_several_failures_in_a_row_end_the_search(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +269,7 @@ def test_two_objectives_give_a_front_and_the_first_one_chooses(
     assert "Pareto front" in (tmp_path / "tuning.html").read_text()
 
 
+@pytest.mark.slow
 def test_more_than_two_classes(run_steps: Run, run_step: Run, tmp_path: Path) -> None:
     rows = "".join(f"{i % 17},{i * 7 % 11},{'abc'[(i % 17) // 6]}\n" for i in range(300))
     (tmp_path / "data.csv").write_text("x,y,label\n" + rows)
@@ -277,6 +284,7 @@ def test_more_than_two_classes(run_steps: Run, run_step: Run, tmp_path: Path) ->
     assert result.metrics["logLoss"] == min(losses)
 
 
+@pytest.mark.slow
 def test_folds_judge_every_row_once_by_a_fit_on_the_others(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +307,7 @@ def test_folds_judge_every_row_once_by_a_fit_on_the_others(
     assert len(every) <= rows == sum(result.rows_out.values())
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_stopped_costs_fewer_fits_and_does_not_win(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +327,7 @@ def test_a_trial_that_is_stopped_costs_fewer_fits_and_does_not_win(
     assert table(tmp_path)["algorithms"][0]["stopped"] == 1
 
 
+@pytest.mark.slow
 def test_hyperband_begins_with_a_sample_of_the_train_rows(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +345,7 @@ def test_hyperband_begins_with_a_sample_of_the_train_rows(
     assert [budget for budget, _ in counts] == [1, 3, 9, 1]
 
 
+@pytest.mark.slow
 def test_folds_of_rows_in_an_order_are_refused(run_steps: Run, run_step: Run, tmp_path: Path) -> None:
     rows = "".join(f"{i},{'yes' if i * 7 % 11 > 5 else 'no'}\n" for i in range(300))
     (tmp_path / "data.csv").write_text("x,label\n" + rows)
@@ -343,6 +354,7 @@ def test_folds_of_rows_in_an_order_are_refused(run_steps: Run, run_step: Run, tm
         run_step("tune", preprocess_uri=tmp_path / "preprocess", output_uri=tmp_path / "tune", folds=2)
 
 
+@pytest.mark.slow
 def test_a_choice_that_was_tried_is_not_fitted_again(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +372,7 @@ def test_a_choice_that_was_tried_is_not_fitted_again(
     assert len(fits) == 3 + 1
 
 
+@pytest.mark.slow
 def test_patience_ends_a_search_that_finds_nothing_better(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
     settings = {"trials": 9, "patience": 2, "search": "reg_param=0:1e-12", "algorithm": "random"}
     run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, **settings)

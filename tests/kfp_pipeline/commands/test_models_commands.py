@@ -12,6 +12,8 @@ import pytest
 
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.local import runs
+from spark_jobs.registry import pointer
+from spark_jobs.registry.places import place_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "spark_jobs" / "registry"))
 
@@ -111,10 +113,25 @@ def test_a_canary_gets_a_share_and_ends(tmp_path: Path, capsys: pytest.CaptureFi
         make_run(tmp_path, seed)
     printed(capsys, "promote", "bank", "run0")
     version = printed(capsys, "promote", "bank", "run1", "--no-promote")["version"]
-    assert printed(capsys, "canary", "bank", "latest", "--share", "0.2")["canary"] == {"version": version, "share": 0.2}
+    canary = {"version": version, "share": 0.2, "passed_beside": ""}
+    assert printed(capsys, "canary", "bank", "latest", "--share", "0.2")["canary"] == canary
     document = json.loads((tmp_path / "models" / "bank" / "champion.json").read_text())
-    assert document["canary"] == {"version": version, "share": 0.2}
+    assert document["canary"] == canary
     assert printed(capsys, "canary", "bank", "--end")["canary"] is None
+
+
+def test_a_canary_that_has_passed_the_gate_beside_this_champion_is_not_compared_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, 0)
+    make_run(tmp_path, 1, 0.7)
+    first = printed(capsys, "promote", "bank", "run0")["version"]
+    version = printed(capsys, "promote", "bank", "run1", "--no-promote")["version"]
+    registry = place_of("models")
+    for beside, code in (("another", 1), (first, 0)):
+        pointer.set_canary(registry, "bank", pointer.Canary(version=version, share=0.2, passed_beside=beside))
+        assert printed(capsys, "promote", "bank", version, code=code)["promoted"] == (code == 0)
+    assert pointer.read(registry, "bank").canary is None
 
 
 def test_versions_go_out_and_come_back_and_old_ones_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,11 +15,13 @@ JOB = Histogram(name="job", kind="categorical", values=("admin", "clerk"), count
 NONE = Shift("none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "runs"), [(20, 400), (200, 1000), (2000, 1000), (20_000, 300)])
 def test_without_drift_fewer_than_one_run_in_a_hundred_alarms(rows: int, runs: int) -> None:
     assert alarm_share(NONE, rows, runs, seed=rows) < 0.01
 
 
+@pytest.mark.slow
 def test_the_tests_alone_keep_their_level_too() -> None:
     """Without a limit of size the rate of false alarms is that of Holm's correction: the level, and not far below it."""
     tests_only = Limits(significance=0.05, psi=-1.0, share=-1.0)

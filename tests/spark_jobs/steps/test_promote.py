@@ -93,6 +93,24 @@ def test_the_examples_of_a_version_are_what_spark_says(
         assert scorer.score(example["row"]).probabilities == pytest.approx(example["probabilities"], abs=1e-12)
 
 
+def test_a_model_that_passes_gets_a_share_of_the_requests(
+    promote: Callable[..., Any], registry: Place, good: Path, poor: Path
+) -> None:
+    first = promote(poor, canary_share=0.1)
+    assert first.facts["promoted"], "without a champion there is nothing to share with"
+    second = promote(good, canary_share=0.1)
+    again = promote(good, canary_share=0.1)  # as a task that is repeated
+    for result in (second, again):
+        assert (result.facts["promoted"], result.facts["champion"]) == (False, first.facts["version"])
+        assert "10% of the requests" in result.facts["outcome"]
+    seen = pointer.read(registry, "bank")
+    assert seen.version == first.digest
+    assert seen.canary == pointer.Canary(version=second.digest, share=0.1, passed_beside=first.digest)
+    assert seen.move == 2
+    assert promote(good).facts["promoted"]
+    assert pointer.read(registry, "bank").canary is None
+
+
 def test_a_scorecard_that_says_something_else_is_refused(good: Path) -> None:
     scorecard = json.loads((good / "train" / "scorecard.json").read_text())
     row = {item["name"]: None for kind in ("numeric", "categorical") for item in scorecard[kind]}
