@@ -122,7 +122,9 @@ def progress(document: Mapping[str, Any]) -> str:
     """Describes how far a search is, by its parsed journal: the trials, the best so far, and the time that is left."""
     trials, objective, wanted = read_trials(document["trials"]), document["objective"], document["wanted"]
     best = best_of(trials, objective)
-    seconds = sum(trial.seconds for trial in trials) / len(trials) * max(0, wanted - len(trials)) if trials else 0.0
+    seconds = document["seconds_per_trial"] * max(
+        0, wanted - len(trials)
+    )  # less than those of a trial if they run side by side
     so_far = f", {objective} {best.metrics[objective]:.4f} so far" if best else ""
     return f"{len(trials)} of {wanted} trials{so_far}, about {seconds:.0f} s left"
 

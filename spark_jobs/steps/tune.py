@@ -74,13 +74,22 @@ class Journal:
     wanted: int
     trials: list[Trial]
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _began: float = field(default_factory=time.perf_counter)
+    _new: list[Trial] = field(default_factory=list)
 
     def add(self, trial: Trial) -> None:
         """Adds a trial and writes the file; also from several threads."""
         with self._lock:
             self.trials.append(trial)
-            document = {"key": self.key, "objective": self.objective, "wanted": self.wanted}
-            storage.write_text(self.uri, json.dumps({**document, "trials": [vars(each) for each in self.trials]}))
+            self._new.append(trial)
+            document = {
+                "key": self.key,
+                "objective": self.objective,
+                "wanted": self.wanted,
+                "seconds_per_trial": (time.perf_counter() - self._began) / len(self._new),
+                "trials": [vars(each) for each in self.trials],
+            }
+            storage.write_text(self.uri, json.dumps(document))
 
 
 def run(session: SparkSession, args: TuneArgs) -> Result:
@@ -116,7 +125,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     warnings = warnings_of(trials, objective, untuned)
     table = full_document(args, journal, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
-    storage.write_text(args.report_uri, render_report(table, warnings))
+    storage.write_text(args.report_uri, render_report(table))
     chosen = best_document(best, objective, untuned)
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
     storage.remove(journal.uri)

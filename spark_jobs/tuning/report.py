@@ -24,12 +24,11 @@ TABLE_METRICS = ("areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
 """The metrics of the table; trials.json has all."""
 
 
-def render_report(document: Mapping[str, Any], warnings: Sequence[str] = ()) -> str:
+def render_report(document: Mapping[str, Any]) -> str:
     """Renders the report as HTML text.
 
     Args:
         document: the content of trials.json.
-        warnings: those of the step.
     """
     objective = document["objective"]
     trials = read_trials(document["trials"])
@@ -50,7 +49,6 @@ def render_report(document: Mapping[str, Any], warnings: Sequence[str] = ()) -> 
         trials=trials,
         others=others,
         meanings=MEANINGS,
-        warnings=warnings,
         convergence=Markup(convergence(trials, objective, untuned)),  # noqa: S704 - matplotlib escapes its text
         estimators=[(name, parallel(done, name, document), important(document, name)) for name in document["space"]],
         front=front(document, trials),
