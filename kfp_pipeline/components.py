@@ -255,6 +255,7 @@ def tune(
     spark_settings: dict,
     code_version: str,
     task_config: dsl.TaskConfig,
+    report: dsl.Output[dsl.HTML],
     tuning: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     tuner: str = "optuna",
@@ -272,6 +273,7 @@ def tune(
     folds: int = 1,
     early_stopping: str = "none",
     objective: str = "auto",
+    second_objective: str = "none",
     search_seed: int = 42,
 ) -> str:
     """Searches the settings of estimators by trials, each fitted on the train rows and judged on the validation rows.
@@ -293,6 +295,7 @@ def tune(
         folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
         early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
         objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
+        second_objective: another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto front; the model is trained with the one that is best in the first.
         search_seed: seed of the search, 0 to 2^32 - 1.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.

@@ -76,6 +76,7 @@ TRAIN_PARTS, GROWTH = 9, (1, 3, 9)
 JOURNAL = "journal.json"
 """The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
+NO_SECOND = "none"
 MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
 """The objectives for a label of more than two classes."""
 LOWER_IS_BETTER = ("logLoss", "brierScore")
@@ -590,8 +591,20 @@ class TuneArgs(KatibArgs):
         "metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more",
         choices=OBJECTIVES,
     )
+    second_objective: str = setting(
+        NO_SECOND,
+        "another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto "
+        "front; the model is trained with the one that is best in the first",
+        choices=(NO_SECOND, *OBJECTIVES[1:]),
+    )
     search_seed: int = setting(
         42, "seed of the search, 0 to 2^32 - 1", check=lambda value: 0 <= value < 2**32, allowed="0 to 2^32 - 1"
+    )
+    report_uri: str = output(
+        "HTML",
+        "file for the HTML report of the trials; Katib's searches have none",
+        artifact="report",
+        file="tuning.html",
     )
     output_uri: str = output(
         "Artifact",
@@ -610,11 +623,31 @@ class TuneArgs(KatibArgs):
                 f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
                 "another algorithm"
             )
+        self._check_two_objectives(algorithms)
         self._check_for_katib(algorithms)
         if HYPERBAND in algorithms and self.folds > 1:
             raise InputError(
                 f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
             )
+
+    def _check_two_objectives(self, algorithms: list[str]) -> None:
+        """Refuses what has one order of the trials only.
+
+        Raises:
+            InputError: there are two objectives, and the search needs one, or they are the same.
+        """
+        if self.second_objective == NO_SECOND:
+            return
+        given = f"{flag('second_objective')}={self.second_objective}"
+        if self.second_objective == self.objective:
+            raise InputError(f"{given} is the first one, too; name another metric, or leave it out")
+        if unable := [name for name in algorithms if name not in (RANDOM, GRID, TPE)]:
+            raise InputError(f"{given}: {unable[0]} searches by one objective; use {RANDOM}, {GRID} or {TPE}")
+        for name, default in (("early_stopping", NO_STOP), ("patience", 0), ("tuner", OPTUNA)):
+            if getattr(self, name) != default:
+                raise InputError(
+                    f"{given}: {flag(name)}={getattr(self, name)} compares by one objective; leave one of them out"
+                )
 
     def _check_for_katib(self, algorithms: list[str]) -> None:
         """Refuses what Katib has not, and a hyperband that could not begin.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spark_jobs.arguments import flag
-from spark_jobs.contract import LOWER_IS_BETTER, MULTICLASS_OBJECTIVES, TuneArgs
+from spark_jobs.contract import LOWER_IS_BETTER, MULTICLASS_OBJECTIVES, NO_SECOND, TuneArgs
 from spark_jobs.errors import InputError
 
 CLOSE = 0.01
@@ -122,15 +122,31 @@ def progress(document: Mapping[str, Any]) -> str:
     """Describes how far a search is, by its parsed journal: the trials, the best so far, and the time that is left."""
     trials, objective, wanted = read_trials(document["trials"]), document["objective"], document["wanted"]
     best = best_of(trials, objective)
-    seconds = sum(trial.seconds for trial in trials) / len(trials) * max(0, wanted - len(trials)) if trials else 0.0
+    seconds = document["seconds_per_trial"] * max(
+        0, wanted - len(trials)
+    )  # less than those of a trial if they run side by side
     so_far = f", {objective} {best.metrics[objective]:.4f} so far" if best else ""
     return f"{len(trials)} of {wanted} trials{so_far}, about {seconds:.0f} s left"
 
 
-def document_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> dict[str, Any]:
-    """Returns the content of `trials.json`: all trials, and the defaults beside them."""
+def front_of(trials: Sequence[Trial], objectives: tuple[str, str]) -> list[int]:
+    """Returns the places of the trials on the Pareto front: no other trial is as good in both objectives and better in one."""
+    losses = {
+        place: tuple(loss(trial, name) for name in objectives) for place, trial in enumerate(trials) if trial.finished
+    }
+    return [
+        place
+        for place, own in losses.items()
+        if not any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in losses.values())
+    ]
+
+
+def document_of(trials: Sequence[Trial], objective: str, untuned: Trial, second: str = "") -> dict[str, Any]:
+    """Returns the content of `trials.json`: all trials, the defaults beside them, and for two objectives the places of the front."""
     return {
         "objective": objective,
+        "second_objective": second,
+        "front": front_of(trials, (objective, second)) if second else [],
         "algorithms": [asdict(summary) for summary in summarise(trials, objective)],
         "trials": [asdict(trial) for trial in trials],
         "untuned": asdict(untuned),
@@ -159,15 +175,38 @@ def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
     Raises:
         InputError: it is for two classes, and the label has more.
     """
-    if len(labels) == 2:
-        return "areaUnderROC" if args.objective == "auto" else args.objective
     if args.objective == "auto":
-        return "logLoss"
-    if args.objective not in MULTICLASS_OBJECTIVES:
+        return "areaUnderROC" if len(labels) == 2 else "logLoss"
+    return checked(args, "objective", labels)
+
+
+def second_objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
+    """Returns the second objective; empty if there is none.
+
+    Raises:
+        InputError: it is for two classes, and the label has more, or it is the first one.
+    """
+    if args.second_objective == NO_SECOND:
+        return ""
+    if args.second_objective == objective_of(args, labels):
         raise InputError(
-            f"{flag('objective')}={args.objective} is for two classes, the label has {len(labels)}; use {', '.join(MULTICLASS_OBJECTIVES)}"
+            f"{flag('second_objective')}={args.second_objective} is the first objective here; name another metric, or leave it out"
         )
-    return args.objective
+    return checked(args, "second_objective", labels)
+
+
+def checked(args: TuneArgs, name: str, labels: Sequence[str]) -> str:
+    """Returns the metric that a setting names.
+
+    Raises:
+        InputError: it is for two classes, and the label has more.
+    """
+    metric = str(getattr(args, name))
+    if len(labels) > 2 and metric not in MULTICLASS_OBJECTIVES:
+        raise InputError(
+            f"{flag(name)}={metric} is for two classes, the label has {len(labels)}; use {', '.join(MULTICLASS_OBJECTIVES)}"
+        )
+    return metric
 
 
 def warnings_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> tuple[str, ...]:

@@ -84,6 +84,8 @@ def run_step(spark: Any) -> Callable[..., Any]:
         from spark_jobs.contract import ARGUMENTS, Step
         from spark_jobs.step_execution import remove_outputs, run_in_session
 
+        if step == Step.TUNE:
+            arguments = {"report_uri": Path(arguments["output_uri"]) / "tuning.html", **arguments}
         args = ARGUMENTS[Step(step)](
             **{name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
         )

@@ -73,7 +73,7 @@ def submit_pipeline_command(arguments: argparse.Namespace, settings: Settings) -
     """Submits the steps of a pipeline one after another, waits for their results, and prints the metrics."""
     results = submit_steps(arguments, settings)
     print(json.dumps(dict(results[-1].metrics), indent=1))
-    if report := next((uri for result in results if (uri := result.arguments.get(REPORT_URI))), ""):
+    if report := next((uri for result in reversed(results) if (uri := result.arguments.get(REPORT_URI))), ""):
         print(f"report: {report}")
     return 0
 

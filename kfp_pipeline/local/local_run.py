@@ -191,11 +191,12 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
         }
     else:
         found = _metrics_and_warnings(outputs)
-    reports = [
-        uri.parent / "report" for step, uri in zip(asked, outputs, strict=True) if REPORT_URI in outputs_of(step)
-    ]
-    if reports:
-        found["report"] = str(_copy_report(directory, reports[-1]))
+    reports = {
+        step: uri.parent / "report" for step, uri in zip(asked, outputs, strict=True) if REPORT_URI in outputs_of(step)
+    }
+    for step, source in reports.items():
+        is_last = step == list(reports)[-1]
+        found["report"] = str(_copy_report(source, directory / ("report.html" if is_last else f"{step}.html")))
     _remove_earlier_attempts(outputs[-1].parents[1])
     run = runs.with_end(run, "succeeded", steps=steps, **found)
     runs.save(directory, run)
@@ -231,9 +232,8 @@ def _remove_earlier_attempts(attempt: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _copy_report(directory: Path, source: Path) -> Path:
-    """Copies the report into the run's folder, where the user looks first."""
-    target = directory / "report.html"
+def _copy_report(source: Path, target: Path) -> Path:
+    """Copies a report into the run's folder, where the user looks first."""
     target.unlink(missing_ok=True)
     shutil.copyfile(source, target)
     return target

@@ -55,6 +55,7 @@ def make_pipeline(platform: Platform) -> Any:
         folds: int = 1,
         early_stopping: str = "none",
         objective: str = "auto",
+        second_objective: str = "none",
         search_seed: int = 42,
         threshold_rule: str = "max_f1",
         train_parts: int = 9,
@@ -100,6 +101,7 @@ def make_pipeline(platform: Platform) -> Any:
             folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
             early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
             objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
+            second_objective: another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto front; the model is trained with the one that is best in the first.
             search_seed: seed of the search, 0 to 2^32 - 1.
             threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
             train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
@@ -166,6 +168,7 @@ def make_pipeline(platform: Platform) -> Any:
                     folds=folds,
                     early_stopping=early_stopping,
                     objective=objective,
+                    second_objective=second_objective,
                     search_seed=search_seed,
                     spark=spark,
                     spark_settings=spark_settings,

@@ -89,7 +89,8 @@ def _metrics_and_report(
     Of a run that has not succeeded only an evaluation counts: the metrics of a step in the middle would be taken for the run's.
     """
     steps = [found for application in applications for found in _steps(documents, application)]
-    evaluations = [found for found in steps if found[0] in list(Step) and REPORT_URI in outputs_of(found[0])]
+    own = [found for found in steps if found[0] in list(Step) and found[0] != Step.TUNE]  # a search is no evaluation
+    evaluations = [found for found in own if REPORT_URI in outputs_of(found[0])]
     for _, uri in reversed(evaluations or (steps if succeeded else [])):
         text = documents.read_text(f"{uri}/{RESULT_NAME}") if uri else None
         result = Result.from_json(text) if text else None

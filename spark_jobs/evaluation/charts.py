@@ -57,7 +57,7 @@ def curve_chart(curves: Mapping[str, Points], labels: tuple[str, str], diagonal:
         diagonal: y at x = 0 and at x = 1 of the line that shows random guessing; None: no line.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.2, 3.8)
+        figure, axes = new_figure(4.2, 3.8)
         if diagonal:
             axes.plot([0, 1], diagonal, color=GREY, linestyle=(0, (4, 3)), linewidth=1, label="guessing")
         for (name, points), color in zip(curves.items(), (BLUE, ORANGE), strict=False):
@@ -66,7 +66,7 @@ def curve_chart(curves: Mapping[str, Points], labels: tuple[str, str], diagonal:
             )
         _unit_square(axes, labels)
         axes.legend(loc="best", fontsize=9)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def calibration_chart(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
@@ -76,7 +76,7 @@ def calibration_chart(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> st
         groups: name of a series to its points (`predicted`, `observed`, `low`, `high`).
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.2, 3.8)
+        figure, axes = new_figure(4.2, 3.8)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=(0, (4, 3)), linewidth=1, label="as predicted")
         for (name, series), color, marker in zip(
             groups.items(), (ORANGE, BLUE) if len(groups) > 1 else (BLUE,), "so", strict=False
@@ -97,7 +97,7 @@ def calibration_chart(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> st
             )
         _unit_square(axes, ("predicted probability", "observed share"))
         axes.legend(loc="best", fontsize=9)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def bar_chart(bars: Sequence[tuple[str, float]], label: str, line: float) -> str:
@@ -109,13 +109,13 @@ def bar_chart(bars: Sequence[tuple[str, float]], label: str, line: float) -> str
         line: height of the line.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.2, 3.0)
+        figure, axes = new_figure(4.2, 3.0)
         axes.bar([name for name, _ in bars], [height for _, height in bars], color=BLUE, width=0.72)
         axes.axhline(line, color=ORANGE, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.set_ylabel(label)
         axes.grid(axis="y", linewidth=0.8)
         axes.set_axisbelow(True)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
@@ -126,7 +126,7 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
             an arrow at the edge, with the ratio as text.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(6.4, 0.9 + 0.3 * len(effects))
+        figure, axes = new_figure(6.4, 0.9 + 0.3 * len(effects))
         places = list(range(len(effects), 0, -1))
         most = math.log(LARGEST_RATIO)
         shown = [min(max(effect, -most), most) for _, effect in effects]
@@ -149,7 +149,7 @@ def odds_chart(effects: Sequence[tuple[str, float]]) -> str:
         axes.set_yticks(places, [_shortened(name) for name, _ in effects])
         axes.set_xlabel("odds ratio (log scale)")
         axes.grid(axis="x", linewidth=0.8)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def importance_chart(bars: Sequence[tuple[str, float]], label: str, spreads: Sequence[float] | None = None) -> str:
@@ -161,14 +161,14 @@ def importance_chart(bars: Sequence[tuple[str, float]], label: str, spreads: Seq
         spreads: for each bar, half the length of the line that shows its spread.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(6.4, 0.9 + 0.3 * len(bars))
+        figure, axes = new_figure(6.4, 0.9 + 0.3 * len(bars))
         places = list(range(len(bars), 0, -1))
         axes.barh(places, [importance for _, importance in bars], xerr=spreads, color=BLUE, ecolor=GREY, height=0.62)
         axes.set_yticks(places, [_shortened(name) for name, _ in bars])
         axes.set_xlabel(label)
         axes.grid(axis="x", linewidth=0.8)
         axes.set_axisbelow(True)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def shares_chart(names: Sequence[str], shares: tuple[Sequence[float], Sequence[float]]) -> str:
@@ -179,7 +179,7 @@ def shares_chart(names: Sequence[str], shares: tuple[Sequence[float], Sequence[f
         shares: the shares of the bins, 0 to 1, of the reference and of the current rows.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.6, 0.95 + 0.34 * len(names))
+        figure, axes = new_figure(4.6, 0.95 + 0.34 * len(names))
         places = list(range(len(names), 0, -1))
         for series, offset, color, name in zip(shares, (0.19, -0.19), (GREY, BLUE), ("before", "now"), strict=True):
             axes.barh([place + offset for place in places], series, height=0.36, color=color, label=name)
@@ -190,7 +190,7 @@ def shares_chart(names: Sequence[str], shares: tuple[Sequence[float], Sequence[f
         axes.grid(axis="x", linewidth=0.8)
         axes.set_axisbelow(True)
         figure.legend(loc="outside upper right", ncols=2, fontsize=9)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def history_chart(times: Sequence[str], metric: str, found: Sequence[Mapping[str, float]]) -> str:
@@ -256,7 +256,7 @@ def effects_chart(rows: Sequence[tuple[str, Sequence[float]]], classes: Sequence
     """
     with mpl.rc_context(STYLE):
         cell = 0.72 if len(classes) <= MOST_CLASSES_WITH_NUMBERS else 0.34
-        figure, axes = _figure(2.6 + cell * len(classes), 1.3 + 0.3 * len(rows))
+        figure, axes = new_figure(2.6 + cell * len(classes), 1.3 + 0.3 * len(rows))
         values = [list(effects) for _, effects in rows]
         most = max(abs(value) for row in values for value in row) or 1.0
         colors = mpl.colors.LinearSegmentedColormap.from_list("effects", [ORANGE, "#ffffff", BLUE])
@@ -283,7 +283,7 @@ def effects_chart(rows: Sequence[tuple[str, Sequence[float]]], classes: Sequence
         axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def _signed(value: float) -> str:
@@ -296,7 +296,8 @@ def _shortened(name: str, most: int = LONGEST_NAME) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float) -> tuple[Figure, Any]:
+    """Returns an empty figure of a size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
@@ -310,7 +311,8 @@ def _unit_square(axes: Any, labels: tuple[str, str]) -> None:
     axes.grid(linewidth=0.8)
 
 
-def _svg(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
+    """Returns a figure as SVG text."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

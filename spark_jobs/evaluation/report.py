@@ -43,7 +43,7 @@ MEANINGS_MANY_CLASSES = {
 def template_environment(folder: Path) -> Environment:
     """Returns the environment of the report templates in a folder: what is filled in is escaped, and a missing value is a fault."""
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([folder, Path(__file__).parent]),  # the style of all reports lies here
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -44,12 +44,14 @@ class Rows:
         shape: number of features and of classes.
         class_weights: whether rows are weighted, as for train.
         averaged: whether the metrics of a trial are the mean of its portions, as for folds, or those of the last one.
+        side_by_side: whether several trials may run at one time.
     """
 
     portions: Sequence[Portion]
     shape: Shape
     class_weights: str = "none"
     averaged: bool = False
+    side_by_side: bool = False
 
     @property
     def largest_budget(self) -> int:

@@ -21,6 +21,8 @@ from spark_jobs.tuning.unit_cube import Choice, choice_at, grid, point_of
 
 FIRST_AT_RANDOM = 5
 """Number of trials at random before tpe or the Gaussian process chooses one; Optuna's own ten are half of a short search."""
+TPE_AT_ONE_TIME = 2
+"""Number of trials that tpe chooses before it learns from the first of them, as one fit of a small table keeps only one core busy."""
 TRIALS_TO_LEARN_FROM = 10
 """Number of finished trials of an earlier attempt that cmaes needs to begin where they lie: it takes the best tenth of them."""
 BEFORE_THE_MEDIAN = 4
@@ -46,7 +48,13 @@ class Proposals:
     """The trials of one algorithm, one after another."""
 
     def __init__(
-        self, args: TuneArgs, algorithm: str, objective: str, finished: Sequence[Trial], largest_budget: int
+        self,
+        args: TuneArgs,
+        algorithm: str,
+        objective: str,
+        finished: Sequence[Trial],
+        largest_budget: int,
+        second_objective: str = "",
     ) -> None:
         """Tells Optuna of the trials of an earlier attempt.
 
@@ -56,11 +64,13 @@ class Proposals:
             objective: the metric by which trials are compared.
             finished: the algorithm's trials of an earlier attempt of this step; it learns from them, too.
             largest_budget: the budget of a trial that is not stopped, see `should_stop`.
+            second_objective: a metric by which trials are compared, too; empty: there is none.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self._objective, self._space = objective, args.space()
-        self._algorithm = algorithm
+        self._objectives = [objective, *([second_objective] if second_objective else [])]
+        self.algorithm = algorithm
         # Another seed after each interruption, or the random numbers of the first attempt would come again.
         seed = args.search_seed + len(finished)
         self._generator = np.random.default_rng(seed)
@@ -70,17 +80,29 @@ class Proposals:
             study_name=algorithm,
             sampler=sampler_of(algorithm, seed, known),
             pruner=pruner_of(algorithm, args, largest_budget),
+            directions=["minimize"] * len(self._objectives),
         )
         self._study.add_trials(known)
-        self._grid = grid(self._space, args.trials)[len(finished) :]
+        done = [(trial.estimator, dict(trial.settings)) for trial in finished]
+        self._grid = [choice for choice in grid(self._space, args.trials) if choice not in done]
         self.left = len(self._grid) if algorithm == GRID else max(0, args.trials - len(finished))
+
+    @property
+    def independent(self) -> int:
+        """Number of next trials that may be asked for before the first of them has ended; it depends on no machine."""
+        if self.algorithm in (RANDOM, GRID):
+            return self.left
+        if self.algorithm in (TPE, BAYESIAN):
+            done = len(self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
+            return min(self.left, max(FIRST_AT_RANDOM - done, TPE_AT_ONE_TIME if self.algorithm == TPE else 1))
+        return min(self.left, 1)
 
     def ask(self) -> Proposal:
         """Chooses the next trial."""
         self.left -= 1
-        if self._algorithm == GRID:
+        if self.algorithm == GRID:
             self._enqueue(self._grid.pop(0))
-        elif self._algorithm == BAYESIAN and (chosen := self._by_gaussian_process()):
+        elif self.algorithm == BAYESIAN and (chosen := self._by_gaussian_process()):
             self._enqueue(chosen)
         asked = self._study.ask()
         # A choice among one would be a setting that is no number, which cmaes cannot search.
@@ -103,9 +125,12 @@ class Proposals:
     def tell(self, proposal: Proposal, trial: Trial) -> None:
         """Tells Optuna how a trial has ended."""
         if trial.finished:
-            self._study.tell(proposal.asked, loss(trial, self._objective))
+            self._study.tell(proposal.asked, self._losses(trial))
         else:
             self._study.tell(proposal.asked, state=state_of(trial))
+
+    def _losses(self, trial: Trial) -> list[float]:
+        return [loss(trial, objective) for objective in self._objectives]
 
     def _loss(self, value: float) -> float:
         return loss(Trial(estimator="", settings={}, metrics={self._objective: value}), self._objective)
@@ -142,7 +167,7 @@ class Proposals:
         return optuna.trial.create_trial(
             params=self._parameters(trial.estimator, trial.settings, trial.estimator),
             distributions=self._parameters(trial.estimator, ranges, among),
-            value=loss(trial, self._objective) if trial.finished else None,
+            values=self._losses(trial) if trial.finished else None,
             intermediate_values={budget: self._loss(value) for budget, value in trial.reports},
             state=state_of(trial),
         )
@@ -172,7 +197,7 @@ def distribution_of(kind: str, wanted: SearchRange) -> Any:
 def sampler_of(algorithm: str, seed: int, known: Sequence[Any]) -> Any:
     """Returns what draws the trials of an algorithm; the trials that are chosen elsewhere are queued."""
     if algorithm == TPE:
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST_AT_RANDOM)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST_AT_RANDOM, constant_liar=True)
     if algorithm == CMAES:
         done = [trial for trial in known if trial.state == optuna.trial.TrialState.COMPLETE]
         enough = len(done) >= TRIALS_TO_LEARN_FROM

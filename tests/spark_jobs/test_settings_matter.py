@@ -258,6 +258,9 @@ CASES: dict[Step, dict[str, Case]] = {
         "folds": Case(2, tried("metrics"), other, FEW),
         "early_stopping": Case("medianstop", tried("reports"), other, FEW),
         "objective": Case("logLoss", lambda ended: ended.document("trials.json")["objective"], is_now("logLoss"), FEW),
+        "second_objective": Case(
+            "logLoss", lambda ended: ended.document("trials.json")["second_objective"], is_now("logLoss"), FEW
+        ),
         "search_seed": Case(7, tried("settings"), other, FEW),
     },
     Step.PREDICT: {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
-from spark_jobs.trials import Trial, best_of, document_of, loss, read_trials, summarise
+from spark_jobs.trials import Trial, best_of, document_of, front_of, loss, read_trials, summarise
 
 
 def trial(value: float | None, algorithm: str = "tpe", objective: str = "areaUnderROC", seconds: float = 1.0) -> Trial:
@@ -55,3 +56,11 @@ def test_trials_are_read_as_they_were_written() -> None:
     document = document_of(trials, "areaUnderROC", trial(0.5))
     assert read_trials(document["trials"]) == trials
     assert document["algorithms"][0]["best"] == asdict(trials[0])
+
+
+def test_on_the_front_are_the_trials_that_no_other_one_beats() -> None:
+    def two(area: float, loss: float, **more: Any) -> Trial:
+        return Trial(estimator="x", settings={}, metrics={"areaUnderROC": area, "logLoss": loss}, **more)
+
+    trials = [two(0.9, 0.4), two(0.8, 0.3), two(0.8, 0.4), two(0.9, 0.4), two(0.99, 0.1, stopped="fold 1 of 3")]
+    assert front_of(trials, ("areaUnderROC", "logLoss")) == [0, 1, 3]

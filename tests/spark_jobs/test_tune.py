@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def test_what_is_no_range_is_told(text: str, told: str) -> None:
             {"algorithm": "hyperband", "folds": 3},
             "hyperband judges trials on growing samples, not by folds; leave --folds",
         ),
+        (
+            {"second_objective": "logLoss", "objective": "logLoss"},
+            "--second-objective=logLoss is the first one, too",
+        ),
+        (
+            {"second_objective": "logLoss", "algorithm": "tpe,cmaes"},
+            "cmaes searches by one objective; use random, grid",
+        ),
+        ({"second_objective": "logLoss", "patience": 3}, "--patience=3 compares by one objective"),
         ({"search": "max_iter"}, "max_iter has no range of its own; write max_iter=LOW:HIGH"),
         ({"estimators": "forest"}, "there is no estimator 'forest'; choose among logistic_regression"),
         ({"search": "max_depth=2:4"}, "max_depth is no number among the settings of logistic_regression"),
@@ -75,12 +85,18 @@ def test_what_is_no_range_is_told(text: str, told: str) -> None:
 )
 def test_what_cannot_be_searched_is_told_before_spark_starts(settings: dict[str, str], told: str) -> None:
     with pytest.raises(InputError) as caught:
-        TuneArgs(preprocess_uri="p", output_uri="o", **settings)  # type: ignore[arg-type]
+        TuneArgs(preprocess_uri="p", output_uri="o", report_uri="r", **settings)  # type: ignore[arg-type]
     assert told in str(caught.value)
 
 
 def test_a_range_replaces_that_of_a_setting_and_the_others_stay() -> None:
-    args = TuneArgs(preprocess_uri="p", output_uri="o", estimators="logistic_regression, gbt", search="max_depth=3:4")
+    args = TuneArgs(
+        preprocess_uri="p",
+        output_uri="o",
+        report_uri="r",
+        estimators="logistic_regression, gbt",
+        search="max_depth=3:4",
+    )
     space = args.space()
     assert space["logistic_regression"]["reg_param"] == ("float", SearchRange(1e-6, 10.0, log=True))
     assert space["gbt"]["max_depth"] == ("int", SearchRange(3, 4))
@@ -88,7 +104,7 @@ def test_a_range_replaces_that_of_a_setting_and_the_others_stay() -> None:
 
 
 def test_a_name_alone_keeps_its_range_and_no_other_setting_is_searched() -> None:
-    args = TuneArgs(preprocess_uri="p", output_uri="o", estimators="mlp", search="layers,units=2:4")
+    args = TuneArgs(preprocess_uri="p", output_uri="o", report_uri="r", estimators="mlp", search="layers,units=2:4")
     assert args.space() == {"mlp": {"layers": ("int", SearchRange(1, 3)), "units": ("int", SearchRange(2, 4))}}
 
 
@@ -153,6 +169,7 @@ def test_a_search_that_was_killed_goes_on_after_its_last_trial(
             raise KeyboardInterrupt
         return fit(*args)
 
+    monkeypatch.setattr(tune, "SIDE_BY_SIDE", 1)  # Python interrupts the main thread, so one that does the work here
     monkeypatch.setattr(tune, "run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
         run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=2, algorithm=algorithms)
@@ -167,7 +184,7 @@ def test_a_search_that_was_killed_goes_on_after_its_last_trial(
 
 @pytest.mark.slow
 def test_the_journal_of_another_search_is_not_taken_over(preprocessed: Path, run_step: Run, tmp_path: Path) -> None:
-    other = tune.Journal(str(tmp_path / "journal.json"), "another", "areaUnderROC", 1, [])
+    other = tune.Journal(str(tmp_path / "journal.json"), "another", "areaUnderROC", "", 1, [])
     other.add(Trial(estimator="gbt", settings={}))
     run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=1)
     assert [trial["estimator"] for trial in table(tmp_path)["trials"]] == ["logistic_regression"]
@@ -187,7 +204,7 @@ def test_a_trial_that_fails_is_noted_and_the_search_goes_on(
 
     monkeypatch.setattr(fitting, "estimates", fails_once)
     result = run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=3)
-    assert [trial["error"] for trial in table(tmp_path)["trials"]] == ["", "no such luck", ""]
+    assert sorted(trial["error"] for trial in table(tmp_path)["trials"]) == ["", "", "no such luck"]
     assert result.warnings[0] == "1 of 3 trials failed, the first: logistic_regression: no such luck"
 
 
@@ -203,6 +220,30 @@ def test_several_algorithms_get_as_many_trials_each_and_the_best_of_all_wins(
 
 
 @pytest.mark.slow
+def test_trials_side_by_side_are_those_of_a_search_one_after_another(
+    preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, running, most = tune.run_trial, [0], [0]
+
+    def noted(*args: Any) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.3 if running[0] == 1 else 0.0)  # the first one ends last
+        trial = fit(*args)
+        running[0] -= 1
+        return trial
+
+    monkeypatch.setattr(tune, "run_trial", noted)
+    settings = {"preprocess_uri": preprocessed, "trials": 7, "algorithm": "tpe"}
+    run_step("tune", output_uri=tmp_path / "side", **settings)
+    assert most[0] > 1
+    monkeypatch.setattr(tune, "SIDE_BY_SIDE", 1)
+    run_step("tune", output_uri=tmp_path / "one", **settings)
+    one, side = ([{**trial, "seconds": 0} for trial in table(tmp_path / name)["trials"]] for name in ("one", "side"))
+    assert one == side
+
+
+@pytest.mark.slow
 def test_several_failures_in_a_row_end_the_search(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +253,20 @@ def test_several_failures_in_a_row_end_the_search(
     monkeypatch.setattr(fitting, "estimates", fails)
     with pytest.raises(RuntimeError, match=r"3 trials in a row failed, the last one: .* no such luck"):
         run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=9)
+
+
+def test_two_objectives_give_a_front_and_the_first_one_chooses(
+    preprocessed: Path, run_step: Run, tmp_path: Path
+) -> None:
+    run_step(
+        "tune", preprocess_uri=preprocessed, output_uri=tmp_path, report_uri=tmp_path / "tuning.html", trials=4,
+        second_objective="logLoss",
+    )  # fmt: skip
+    found, best = table(tmp_path), json.loads((tmp_path / "best.json").read_text())
+    values = [trial["metrics"]["areaUnderROC"] for trial in found["trials"]]
+    assert values[found["front"][0]] <= max(values) == best["metrics"]["areaUnderROC"]
+    assert max(values) in [values[place] for place in found["front"]]
+    assert "Pareto front" in (tmp_path / "tuning.html").read_text()
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ from kfp_pipeline.runtime.spark_operator.manifest import SPEC_HASH_ANNOTATION, c
 from kfp_pipeline.runtime.spark_operator.runner import CANCEL_SECONDS, owners_of_this_pod
 from kfp_pipeline.runtime.time_limits import LIMITS_KEY
 from spark_jobs.arguments import StepArgs, flag
-from spark_jobs.contract import GROWTH, HYPERBAND, NO_STOP, Step, TrainArgs, TuneArgs
+from spark_jobs.contract import GROWTH, HYPERBAND, NO_STOP, REPORT_URI, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
 from spark_jobs.trials import Trial, best_document, best_of, document_of, gain_of, objective_of, warnings_of
@@ -270,7 +270,7 @@ class KatibTuner:
         result = Result(
             step=Step.TUNE,
             status="succeeded",
-            arguments=asdict(args),
+            arguments={**asdict(args), REPORT_URI: ""},  # nothing here draws
             rows_in=sum(counts.values()),
             rows_out=counts,
             metrics={objective: best.metrics[objective], "trials": float(len(trials)), "gain": gain},

@@ -43,6 +43,8 @@ def test_the_progress_of_a_search_is_read_from_its_journal(tmp_path: Path) -> No
     trial = {"estimator": "gbt", "settings": {}, "metrics": {"f1": 0.5}, "seconds": 2.0}
     event = {"state": "running", "uri": str(tmp_path)}
     assert search_progress(event) == ""
-    (tmp_path / "journal.json").write_text(json.dumps({"objective": "f1", "wanted": 6, "trials": [trial, trial]}))
+    (tmp_path / "journal.json").write_text(
+        json.dumps({"objective": "f1", "wanted": 6, "seconds_per_trial": 2.0, "trials": [trial, trial]})
+    )
     assert search_progress(event) == "2 of 6 trials, f1 0.5000 so far, about 8 s left"
     assert search_progress({"state": "running"}) == ""

@@ -1,4 +1,4 @@
-"""A search that is killed loses no finished trial."""
+"""A search that is interrupted or killed loses no finished trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from machine import Machine, until
 
-COMMAND = ("run", "data.csv", "--label=label", "--pipeline=tuning", "--trials=6", "--algorithm=random,grid")
+from spark_jobs.errors import EXIT_INTERRUPTED
+
+SEARCH = ("data.csv", "--label=label", "--trials=6")
+COMMAND = ("run", *SEARCH, "--pipeline=tuning", "--algorithm=random,grid")
+needs_java = pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
 
 
 def journals(folder: Path) -> list[Any]:
@@ -22,14 +26,18 @@ def journals(folder: Path) -> list[Any]:
     return found
 
 
+def with_data(folder: Path) -> Machine:
+    rows = "".join(f"{i % 17},{i * 7 % 11},{'yes' if i % 17 + i * 7 % 11 > 12 else 'no'}\n" for i in range(400))
+    (folder / "data.csv").write_text("x,y,label\n" + rows)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+    return Machine(folder, environment, None)
+
+
 @pytest.mark.slow
 @pytest.mark.spark
-@pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
+@needs_java
 def test_the_same_command_goes_on_after_the_last_trial_of_a_search_that_was_killed(tmp_path: Path) -> None:
-    rows = "".join(f"{i % 17},{i * 7 % 11},{'yes' if i % 17 + i * 7 % 11 > 12 else 'no'}\n" for i in range(400))
-    (tmp_path / "data.csv").write_text("x,y,label\n" + rows)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
-    machine = Machine(tmp_path, environment, None)
+    machine = with_data(tmp_path)
     process = machine.start(*COMMAND)
     assert until(lambda: any(len(trials) >= 2 for trials in journals(tmp_path)), 120)
     process.send_signal(signal.SIGKILL)
@@ -43,3 +51,22 @@ def test_the_same_command_goes_on_after_the_last_trial_of_a_search_that_was_kill
     (whole,) = [json.loads(path.read_text())["trials"] for path in (tmp_path / "runs").rglob("trials.json")]
     assert whole[: len(kept)] == kept
     assert len(whole) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+@needs_java
+def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_go_on(tmp_path: Path) -> None:
+    machine = with_data(tmp_path)
+    process = machine.start("tune", *SEARCH, "--algorithms=random,grid")
+    assert until(lambda: any(len(trials) >= 2 for trials in journals(tmp_path)), 120)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert "finished trials are kept: the same command goes on after the last one" in out
+    assert "spark-kfp: interrupted; start it again with the same arguments" in err
+    assert until(lambda: not machine.processes(), 10)
+    (kept,) = journals(tmp_path)
+    assert 2 <= len(kept) < 12
+    (run,) = (tmp_path / "runs").glob("*/run.json")
+    assert json.loads(run.read_text())["status"] == "cancelled"

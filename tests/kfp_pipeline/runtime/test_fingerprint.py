@@ -128,7 +128,8 @@ def test_another_pyspark_has_another_fingerprint(data: Path, monkeypatch: pytest
 
 def test_a_repeated_step_takes_over_what_an_attempt_that_did_not_end_has_kept(tmp_path: Path) -> None:
     first, second, other = (
-        TuneArgs(preprocess_uri="p", output_uri=str(tmp_path / name)) for name in ("first", "second", "other")
+        TuneArgs(preprocess_uri="p", output_uri=str(tmp_path / name), report_uri="r")
+        for name in ("first", "second", "other")
     )
     take_over_unfinished(tmp_path / "runs", "key", first)
     assert not (tmp_path / "first").exists()

@@ -176,7 +176,7 @@ def test_the_axis_of_odds_ratios_has_a_whole_title_and_ticks_that_stand_apart(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     drawn: list[Any] = []
-    monkeypatch.setattr(charts, "_svg", lambda figure: drawn.append(figure) or "")
+    monkeypatch.setattr(charts, "svg_text", lambda figure: drawn.append(figure) or "")
     charts.odds_chart([(f"occupation of the customer = number {i}", effect) for i, effect in enumerate(effects)])
     (figure,) = drawn
     FigureCanvasAgg(figure)

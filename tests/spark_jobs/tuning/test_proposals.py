@@ -13,7 +13,7 @@ from spark_jobs.tuning.proposals import Proposals
 
 
 def arguments(**settings: Any) -> TuneArgs:
-    return TuneArgs(preprocess_uri="p", output_uri="o", **settings)
+    return TuneArgs(preprocess_uri="p", output_uri="o", report_uri="r", **settings)
 
 
 def bowl(settings: dict[str, Any]) -> float:
@@ -82,6 +82,22 @@ def test_a_search_goes_on_after_the_trials_of_an_earlier_attempt(algorithm: str,
     assert all(settings not in [trial.settings for trial in first] for settings in new)
 
 
+def test_the_points_of_a_grid_that_are_done_are_not_repeated_whatever_their_order() -> None:
+    whole = searched("grid", 6)
+    rest = searched("grid", 6, [whole[3], whole[0]])[2:]
+    assert rest == [whole[1], whole[2], whole[4], whole[5]]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "at_first", "later"),
+    [("random", 20, 13), ("grid", 20, 13), ("tpe", 5, 2), ("bayesianoptimization", 5, 1), ("cmaes", 1, 1)],
+)
+def test_trials_that_an_algorithm_learns_from_are_waited_for(algorithm: str, at_first: int, later: int) -> None:
+    args = arguments(trials=20, algorithm=algorithm)
+    assert Proposals(args, algorithm, "logLoss", [], 1).independent == at_first
+    assert Proposals(args, algorithm, "logLoss", searched(algorithm, 20)[:7], 1).independent == later
+
+
 def test_a_grid_takes_up_where_it_was_left() -> None:
     whole = searched("grid", 20)
     assert searched("grid", 20, whole[:9]) == whole
@@ -133,3 +149,18 @@ def test_the_reports_of_an_earlier_attempt_count_for_the_median() -> None:
     ] * 4  # fmt: skip
     proposals = Proposals(arguments(folds=2, early_stopping="medianstop"), "random", "areaUnderROC", earlier, 2)
     assert proposals.should_stop(proposals.ask(), 1, 0.5)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "grid", "tpe"])
+def test_two_objectives_are_searched_and_taken_up_again(algorithm: str) -> None:
+    args = arguments(trials=16, algorithm=algorithm, second_objective="logLoss")
+    found: list[Trial] = []
+    for _ in range(2):  # the second time after eight trials
+        proposals = Proposals(args, algorithm, "accuracy", found, 1, "logLoss")
+        for _ in range(8):
+            proposal = proposals.ask()
+            bad = bowl(proposal.settings)
+            metrics = {"logLoss": bad, "accuracy": 1 - proposal.settings["elastic_net_param"]}
+            found.append(Trial(estimator=proposal.estimator, settings=proposal.settings, metrics=metrics))
+            proposals.tell(proposal, found[-1])
+    assert len({tuple(trial.settings.values()) for trial in found}) == 16

@@ -18,7 +18,14 @@ Document = dict[str, Any]
 
 
 def tune(**settings: Any) -> TuneArgs:
-    given = {"tuner": "katib", "preprocess_uri": PREPROCESS, "output_uri": OUTPUT, "algorithm": "random", "trials": 4}
+    given = {
+        "tuner": "katib",
+        "preprocess_uri": PREPROCESS,
+        "output_uri": OUTPUT,
+        "report_uri": "s3://kfp/run/report",
+        "algorithm": "random",
+        "trials": 4,
+    }
     return TuneArgs(**{**given, **settings})
 
 

@@ -15,7 +15,13 @@ from spark_jobs.errors import InputError
 
 
 def tune(**settings: Any) -> TuneArgs:
-    given = {"tuner": "katib", "preprocess_uri": "s3://b/preprocess", "output_uri": "s3://b/tune", **settings}
+    given = {
+        "tuner": "katib",
+        "preprocess_uri": "s3://b/preprocess",
+        "output_uri": "s3://b/tune",
+        "report_uri": "s3://b/r",
+        **settings,
+    }
     return TuneArgs(**given)
 
 

@@ -1,0 +1,92 @@
+"""The report of a search: what it tells of the trials, and that it can be rendered for few, failed, stopped and strangely named ones."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from spark_jobs.arguments import SearchRange
+from spark_jobs.contract import TuneArgs
+from spark_jobs.trials import Trial, document_of
+from spark_jobs.tuning.charts import drawn_range, place_in
+from spark_jobs.tuning.importances import importances_of
+from spark_jobs.tuning.report import render_report, trial_value
+
+SPACE = TuneArgs(preprocess_uri="", output_uri="", report_uri="").space()
+
+
+def trial(area: float, reg_param: float, **more: Any) -> Trial:
+    metrics = {"areaUnderROC": area, "logLoss": 1 - area}
+    settings = {"reg_param": reg_param, "elastic_net_param": random.Random(f"{area} {reg_param}").random()}
+    given = {"estimator": "logistic_regression", "settings": settings, "metrics": metrics, "algorithm": "random"}
+    return Trial(**{**given, **more})
+
+
+def document(trials: list[Trial], untuned: Trial, second: str = "") -> dict[str, Any]:
+    space = {name: {key: asdict(wanted) for key, (_, wanted) in found.items()} for name, found in SPACE.items()}
+    importances = importances_of(trials, SPACE, "areaUnderROC")
+    found: dict[str, Any] = document_of(trials, "areaUnderROC", untuned, second)
+    return found | {"space": space, "importances": importances}
+
+
+def rendered(trials: list[Trial], untuned: float = 0.85, second: str = "") -> str:
+    return render_report(document(trials, trial(untuned, 0.0, settings={}, algorithm=""), second))
+
+
+def test_the_best_trial_the_defaults_and_every_trial_are_told() -> None:
+    page = rendered([trial(0.8 + 0.01 * place, 10.0 ** (place - 6)) for place in range(8)])
+    assert "is better than the defaults of logistic_regression by 0.0200" in page
+    rows = re.findall(r"<tr><td>.*?</tr>", page[page.index('id="trials"') :], flags=re.S)
+    assert len(rows) == 1 + 8
+    assert "<b>0.8700</b>" in rows[1]
+    assert page.count("<svg") == 3  # convergence, settings, importance
+
+
+def test_a_search_that_gains_nothing_says_so() -> None:
+    assert "Tuning gains nothing here" in rendered([trial(0.8502, 0.1), trial(0.84, 1.0)])
+
+
+def test_a_single_trial_and_failed_and_stopped_ones_are_told() -> None:
+    page = rendered(
+        [
+            trial(0.9, 0.1),
+            trial(0.5, 0.1, metrics={}, error="no <memory>"),
+            trial(0.6, 1.0, stopped="fold 1 of 3"),
+        ]
+    )
+    assert "Fewer than two finished trials" in page
+    assert "failed: no &lt;memory&gt;" in page
+    assert "1 of 3 trials failed, the first: logistic_regression: no &lt;memory&gt;" in page
+    assert "stopped after fold 1 of 3: 0.6000" in page
+
+
+def test_two_objectives_have_a_front() -> None:
+    assert "Pareto front" in rendered([trial(0.9, 0.1), trial(0.8, 1.0)], second="logLoss")
+    assert "Pareto front" not in rendered([trial(0.9, 0.1), trial(0.8, 1.0)])
+
+
+def test_the_setting_that_decides_is_the_important_one() -> None:
+    trials = [trial(0.9 - 0.05 * abs(place % 20 - 4), 10.0 ** (place % 20 / 3 - 5.5)) for place in range(40)]
+    found = importances_of(trials, SPACE, "areaUnderROC")["logistic_regression"]
+    assert next(iter(found)) == "reg_param"
+    assert sum(found.values()) == pytest.approx(1.0)
+
+
+def test_nothing_is_said_of_few_or_equal_trials() -> None:
+    assert importances_of([trial(0.9, 0.1)] * 7, SPACE, "areaUnderROC") == {}
+    assert importances_of([trial(0.9, 0.1)] * 20, SPACE, "areaUnderROC") == {}
+
+
+def test_places_and_values() -> None:
+    assert place_in(1e-3, SearchRange(1e-6, 1.0, log=True)) == pytest.approx(0.5)
+    assert place_in(3, SearchRange(2, 6)) == pytest.approx(0.25)
+    assert (trial_value(-0.9, "areaUnderROC"), trial_value(0.3, "logLoss")) == (0.9, 0.3)
+
+
+def test_an_outlier_does_not_hide_the_others() -> None:
+    assert drawn_range([0.5, 0.88, 0.885, 0.89]) == (0.88, 0.89)
+    assert drawn_range([0.7, 0.7]) == (0.7, 0.7)
