@@ -7,7 +7,7 @@ TESTS := SETUP_GROUPS=docs $(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cac
 WITH_SPHINX := uv run --frozen --extra spark --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run story compile generate gate upload test slow lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
+.PHONY: help setup run compile generate story gate upload test slow lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10

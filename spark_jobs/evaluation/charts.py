@@ -202,7 +202,7 @@ def history_chart(times: Sequence[str], metric: str, found: Sequence[Mapping[str
         found: of each batch its `value`, and `low` and `high`, the ends of its interval.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(8.2, 3.0)
+        figure, axes = new_figure(8.2, 3.0)
         places = list(range(len(times)))
         values = [item["value"] for item in found]
         axes.fill_between(
@@ -216,7 +216,7 @@ def history_chart(times: Sequence[str], metric: str, found: Sequence[Mapping[str
         axes.set_ylabel(metric)
         axes.grid(axis="y", linewidth=0.8)
         axes.set_axisbelow(True)
-        return _svg(figure)
+        return svg_text(figure)
 
 
 def _ratio(effect: float) -> str:

@@ -163,6 +163,7 @@ def champion_of(model: Path, registry: Path) -> Path:
     return registry / "bank"
 
 
+@pytest.mark.slow
 def test_an_alarm_starts_one_training_in_a_cool_down(drift: Callable[..., Any], model: Path, tmp_path: Path) -> None:
     champion = champion_of(model, tmp_path / "models")
     given = {"model_uri": champion, "train_data_uri": "labelled.csv"}
@@ -254,7 +255,6 @@ def test_a_model_that_is_surely_below_its_floor_is_an_alarm(drift: Callable[...,
         HEAD,
         *(line.rsplit(",", 1)[0] + (",yes" if number % 2 else ",no") for number, line in enumerate(rows(8, 600))),
     ]
-    assert drift(guessed)[1]["alarms"] == []
     _, document, report = drift(guessed, min_area_under_roc=0.7)
     assert len(document["alarms"]) == 1
     assert document["alarms"][0].startswith("areaUnderROC 0.")

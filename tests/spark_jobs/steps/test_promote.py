@@ -167,6 +167,7 @@ def test_wrong_rules_are_wrong_input(promote: Callable[..., Any], good: Path, tm
         promote(good, rules_uri=str(path))
 
 
+@pytest.mark.slow
 def test_a_model_whose_test_rows_are_other_ones_than_its_train_rows_is_refused(
     run_step: Callable[..., Any], run_steps: Callable[..., Any], registry: Place, tmp_path: Path
 ) -> None:
