@@ -7,7 +7,7 @@ TESTS := SETUP_GROUPS=docs $(IN_SETUP) env SPARK_KFP_CACHE="$(CURDIR)/.tools/cac
 WITH_SPHINX := uv run --frozen --extra spark --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run compile generate gate upload test slow lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
+.PHONY: help setup run story compile generate gate upload test slow lint fmt fuzz e2e kind image tag deps bench docs links ci hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -23,6 +23,9 @@ compile: ## the pipeline for KFP, training_pipeline.yaml; PREFIX as for make ima
 
 generate: ## every file that is made from the code; CONTRIBUTING.md lists them
 	@$(IN_SETUP) sh -c 'python data/make_sample.py && python tools/generate.py && python docs/reference.py && spark-kfp compile -o tests/kfp_pipeline/training_pipeline.yaml'
+
+story: ## the life of a model on this machine: trained, served, drifted, retrained, canary, champion, taken back, under load
+	@$(IN_SETUP) python tools/story.py $(ARGS)
 
 gate: ## the whole pipeline on the bundled sample, judged by data/gate.toml
 	@$(IN_SETUP) spark-kfp run

@@ -1,7 +1,7 @@
 """Measures the seconds and the S3 requests of each step on a cluster: `python -m benchmarks.cluster DATA_URI --spec FILE --output URI`.
 
-It runs the training pipeline through the Spark operator, first with an application for each step, then with one whose session the steps
-share. The seconds come from the timestamps of Kubernetes and the operator (whole
+It runs the training pipeline through the Spark operator: with an application for each step, with the same without executors, and with one
+application whose session the steps share. The seconds come from the timestamps of Kubernetes and the operator (whole
 seconds), from the step's result document, and from this program's clock. The requests come from MinIO's counters, if the store is MinIO.
 """
 
@@ -15,7 +15,9 @@ import hmac
 import json
 import time
 import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kfp_pipeline.local import runs
 from kfp_pipeline.runtime import object_store
@@ -29,9 +31,18 @@ from spark_jobs.contract import TRAINING
 from spark_jobs.object_store_settings import ObjectStoreSettings
 from spark_jobs.result import Result
 
+COUNTING_SECONDS = 11
+"""MinIO counts requests every ten seconds."""
 COLUMNS = (
-    "submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "detection", "all", "shared: work", "shared: all",
+    "submission", "operator", "driver's pod", "JVM and Python", "session", "work", "end", "detection", "all",
+    "driver alone: work", "driver alone: all", "shared: work", "shared: all",
 )  # fmt: skip
+WAYS: tuple[tuple[str, Callable[..., Any], Mapping[str, Any]], ...] = (
+    ("operator", SparkOperatorRunner, {}),
+    ("driver alone", SparkOperatorRunner, {"all": {"executor": {"instances": 0}}}),
+    ("shared", SharedSessionRunner, {}),
+)
+"""Each way's name, runner and Spark settings."""
 
 
 def main() -> None:
@@ -45,21 +56,23 @@ def main() -> None:
     settings, run = Settings.from_environment(), runs.new_id()
     cluster = connect(given.namespace, settings.patience_seconds)
     inputs = {"data_uri": given.data_uri, "specification_uri": given.spec}
-    seconds, requests, totals = {}, {}, {"operator": 0.0, "shared": 0.0}
-    for spark, kind in (("operator", SparkOperatorRunner), ("shared", SharedSessionRunner)):
-        place = f"{given.output}/{run}-{spark}"
+    seconds, requests, totals = {}, {}, dict.fromkeys((way for way, _, _ in WAYS), 0.0)
+    for spark, kind, overrides in WAYS:
+        place = f"{given.output}/{run}-{spark.replace(' ', '-')}"
         for step in TRAINING.steps_of(inputs):
             args = TRAINING.arguments_below(place, step, inputs)
             before, began = request_counts(), time.time()
-            runner = kind(cluster, run=f"{run}-{spark}", log_line=lambda _: None)
+            runner = kind(cluster, run=place.rpartition("/")[2], overrides=overrides, log_line=lambda _: None)
             result = runner.run(step, args, Path(settings.runs / run / f"{step}-{spark}.log"))
-            ended, after = time.time(), request_counts()
+            ended = time.time()
+            time.sleep(COUNTING_SECONDS)
+            after = request_counts()
             totals[spark] += ended - began
             if spark == "operator":
                 name = application_name(step, vars(args)["output_uri"])
                 seconds[str(step)] = stages(cluster, name, result, began, ended)
             else:
-                seconds[str(step)] |= {"shared: work": result.seconds["work"], "shared: all": ended - began}
+                seconds[str(step)] |= {f"{spark}: work": result.seconds["work"], f"{spark}: all": ended - began}
             counts = {api: after[api] - before.get(api, 0) for api in after if after[api] > before.get(api, 0)}
             requests[f"{step}, {spark}"] = counts
         if spark == "shared":
@@ -67,8 +80,8 @@ def main() -> None:
     print("| step | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
     for name, parts in seconds.items():
         print(f"| {name} | " + " | ".join(f"{parts[column]:.1f}" for column in COLUMNS) + " |")
-    whole = f"{totals['operator']:.1f} s, shared {totals['shared']:.1f} s"
-    print(f"\nall steps: {whole}, {totals['shared'] / totals['operator']:.2f} times as long")
+    for spark, total in totals.items():
+        print(f"\nall steps, {spark}: {total:.1f} s, {total / totals['operator']:.2f} times as long")
     print("\n| step | S3 requests | by kind |\n|---|---|---|")
     for name, kinds in requests.items():
         listed = ", ".join(f"{api} {count}" for api, count in sorted(kinds.items(), key=lambda item: -item[1]))

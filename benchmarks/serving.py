@@ -1,150 +1,79 @@
-"""Measures the server and the scorer beside a warm Spark session, on the output of a training step.
+"""Measures the server under load while its champion changes every ten seconds.
 
-python -m benchmarks.serving TRAIN_OUTPUT --table data/bank_sample.csv --seconds 60
+    python -m benchmarks.serving EVALUATE_OUTPUT [--minutes 10]
 
-TRAIN_OUTPUT holds `model/` and `scorecard.json`. The server is a process of its own on one core; the load comes from this process. While it
-is under load its champion changes every ten seconds.
+EVALUATE_OUTPUT is that of a run, such as runs/RUN/pipeline/.../evaluate/evaluation. The run is registered twice in a registry of its own,
+and a process promotes the two versions in turn. The server has the last core for itself, the load comes from the first. Each request
+holds one of 1,000 rows; what is sent is made before. First all connections send as fast as they are answered, then requests come at half
+that rate, at random times. Their time counts from when they were due, so that a slow answer counts for those behind it, too.
+
+The load comes from plain sockets and `select`, whose timer is exact to 0.1 ms; that of an event loop is 1 ms, more than an answer takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import csv
-import hashlib
 import json
+import multiprocessing
 import os
+import random
+import select
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from array import array
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from serving.columns import Columns
-from serving.scorer import Scorer
+import psutil
+
+from benchmarks.scoring import read_rows
+from spark_jobs.registry import pointer, versions
+from spark_jobs.registry.places import Place, place_of
+from spark_jobs.registry.versions import RunOutputs
 
 PORT = 8099
+MODEL = "bank"
 CONNECTIONS = 8
 CHANGE_SECONDS = 10
-VERSIONS = ("one", "two")
+FULL_SECONDS = 15
+GRACE_SECONDS = 10
+"""How long the last answers may take; a request without an answer by then has failed."""
 
 
-def main() -> None:
-    """Prints the tables: one row and 1,000 rows by each contender, then the server under full and half load."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("train_output", type=Path)
-    parser.add_argument("--table", type=Path, default=Path("data/bank_sample.csv"))
-    parser.add_argument("--seconds", type=float, default=60.0, help="duration of each of the two loads")
-    parser.add_argument("--no-spark", action="store_true")
-    arguments = parser.parse_args()
-    scorecard = json.loads((arguments.train_output / "scorecard.json").read_text(encoding="utf-8"))
-    rows = read_rows(arguments.table, scorecard)
-    contenders = {"serving.scorer, validated": scored_by_scorer(scorecard)}
-    if not arguments.no_spark:
-        contenders["PipelineModel.transform, warm session"] = scored_by_spark(arguments.train_output / "model")
-    print(f"| contender | one row | {len(rows):,} rows |\n|---|---|---|")
-    for name, score in contenders.items():
-        print(f"| {name} | {shown(best_seconds(score, rows[:1]))} | {shown(best_seconds(score, rows))} |")
-    print(
-        "\n| load | requests a second | p50 | p99 | longest | answers | not 200 | champion changes |\n|---|---|---|---|---|---|---|---|"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        registry = make_registry(Path(folder), scorecard)
-        full = measure_server(registry, rows[0], arguments.seconds, None)
-        print(f"| full, {CONNECTIONS} connections | {full}")
-        half = measure_server(registry, rows[0], arguments.seconds, full.per_second / 2)
-        print(f"| half | {half}")
-
-
-def read_rows(table: Path, scorecard: dict[str, Any]) -> list[dict[str, Any]]:
-    """Reads 1,000 rows with the model's columns; numbers are numbers, as a caller sends them in JSON."""
-    numeric = [column["name"] for column in scorecard["numeric"]]
-    names = Scorer(scorecard).columns
-    with table.open(encoding="utf-8", newline="") as file:
-        found = [row for row, _ in zip(csv.DictReader(file), range(1000), strict=False)]
-    return [{name: float(row[name]) if name in numeric and row[name] else row[name] for name in names} for row in found]
-
-
-def scored_by_scorer(scorecard: dict[str, Any]) -> Callable[[list[dict[str, Any]]], None]:
-    """Returns what the server does with rows: score and check each."""
-    scorer, columns = Scorer(scorecard), Columns.of(scorecard)
-
-    def score(rows: list[dict[str, Any]]) -> None:
-        for row in rows:
-            scorer.score(row)
-            columns.check(row)
-
-    return score
-
-
-def scored_by_spark(model: Path) -> Callable[[list[dict[str, Any]]], None]:
-    """Returns what a program with a warm Spark session does: a DataFrame of the rows, transform, collect."""
-    from pyspark.ml import PipelineModel  # noqa: PLC0415
-
-    from spark_jobs.session import build_session  # noqa: PLC0415
-
-    session = build_session("benchmark")
-    loaded = PipelineModel.load(str(model))
-
-    def score(rows: list[dict[str, Any]]) -> None:
-        loaded.transform(session.createDataFrame(rows)).select("probability").collect()
-
-    return score
-
-
-def best_seconds(score: Callable[[list[dict[str, Any]]], None], rows: list[dict[str, Any]]) -> float:
-    """Returns the shortest of many times, for about three seconds after a warm-up: what the machine's other work disturbs least."""
-    for _ in range(3):
-        score(rows)
-    times: list[float] = []
-    end = time.perf_counter() + 3
-    while time.perf_counter() < end or len(times) < 5:
-        began = time.perf_counter()
-        score(rows)
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def shown(seconds: float) -> str:
-    """Formats a time in its own unit."""
-    return f"{seconds * 1e6:.1f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms"
-
-
-def make_registry(folder: Path, scorecard: dict[str, Any]) -> Path:
-    """Writes a registry with two versions of the model `bank`."""
-    content = json.dumps(scorecard).encode()
-    for version in VERSIONS:
-        place = folder / "bank" / "versions" / version
-        place.mkdir(parents=True)
-        (place / "scorecard.json").write_bytes(content)
-        files = [{"path": "scorecard.json", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}]
-        document = {"registry_version": 1, "name": "bank", "version": version, "files": files}
-        (place / "version.json").write_text(json.dumps(document), encoding="utf-8")
-    point(folder, VERSIONS[0])
-    return folder
-
-
-def point(registry: Path, version: str) -> None:
-    """Makes a version the champion."""
-    new = registry / "bank" / "new.json"
-    new.write_text(
-        json.dumps({"registry_version": 1, "name": "bank", "version": version, "canary": None}), encoding="utf-8"
-    )
-    new.rename(registry / "bank" / "champion.json")
-
-
+@dataclass
 class Load:
-    """What a load measured."""
+    """A load, and what came of it.
 
-    def __init__(self, request: bytes, seconds: float, rate: float | None) -> None:
-        self.request, self.seconds = request, seconds
-        self.pause = CONNECTIONS / rate if rate else 0.0
-        self.times: list[float] = []
-        self.failures = self.changes = 0
-        self.end = 0.0
+    Attributes:
+        requests: what is sent, in turn.
+        seconds: how long.
+        rate: requests a second; None: each connection sends as soon as it is answered.
+        times: seconds from when a request was due to its answer.
+        failures: requests without an answer of status 200 by one of the two versions, and connections that were closed.
+        answers: by version.
+        switches: how often the version of an answer was another one than that of the answer before.
+        server_seconds: processor time of the server.
+        promotions: how often the champion was changed.
+    """
+
+    requests: Sequence[bytes]
+    seconds: float
+    rate: float | None = None
+    times: array[float] = field(default_factory=lambda: array("d"))
+    failures: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    switches: int = 0
+    server_seconds: float = 0.0
+    promotions: int = 0
 
     @property
     def per_second(self) -> float:
@@ -152,70 +81,137 @@ class Load:
 
     def __str__(self) -> str:
         times = sorted(self.times)
-        figures = [times[int(len(times) * share)] * 1000 for share in (0.5, 0.99)] + [times[-1] * 1000]
-        milliseconds = " | ".join(f"{each:.2f} ms" for each in figures)
-        return f"{self.per_second:,.0f} | {milliseconds} | {len(times):,} | {self.failures} | {self.changes} |"
+        figures = [times[int(len(times) * share)] * 1000 for share in (0.5, 0.99, 0.999)] + [times[-1] * 1000]
+        shown = " | ".join(f"{each:.2f} ms" for each in figures)
+        processor = f"{self.server_seconds / len(times) * 1e6:.0f} µs"
+        return f"{self.per_second:,.0f} | {shown} | {processor} | {len(times):,} | {self.failures} | {self.promotions}, {self.switches} |"
 
 
-class Caller(asyncio.Protocol):
-    """One connection: sends a request, waits for the whole answer, sends the next."""
+class Connection:
+    """A connection to the server, with at most one request on its way."""
 
-    def __init__(self, load: Load, number: int) -> None:
-        """Makes a connection.
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=GRACE_SECONDS)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.began, self._received = 0.0, b""
 
-        Args:
-            load: what it sends, how often, and what it finds.
-            number: its number; at a given rate the connections take turns.
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, request: bytes, began: float) -> None:
+        self.began, self._received = began, b""
+        self.socket.sendall(request)
+
+    def receive(self) -> tuple[bytes, bytes] | None:
+        """Reads what has come; returns head and body once they are whole.
+
+        Raises:
+            ConnectionError: the server has closed the connection.
         """
-        self.load, self.answer = load, b""
-        self.delay = load.pause * number / CONNECTIONS
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.due = time.perf_counter() + self.delay
-        asyncio.get_running_loop().call_later(self.delay, self.send)
-
-    def send(self) -> None:
-        """Sends the next request. Its time counts from when it was due, so a slow answer also counts for those behind it."""
-        if time.perf_counter() >= self.load.end:
-            self.transport.close()
-            return
-        self.began = self.due if self.load.pause else time.perf_counter()
-        self.transport.write(self.load.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.answer += data
-        head, found, body = self.answer.partition(b"\r\n\r\n")
-        if not found or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
-            return
-        self.load.times.append(time.perf_counter() - self.began)
-        self.load.failures += head[9:12] != b"200"
-        self.answer = b""
-        self.due += self.load.pause
-        wait = self.due - time.perf_counter()
-        if self.load.pause and wait > 0:
-            asyncio.get_running_loop().call_later(wait, self.send)
-        else:
-            self.send()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.load.failures += error is not None or time.perf_counter() < self.load.end
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise ConnectionResetError
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found or len(body) < int(_header(head, b"content-length")):
+            return None
+        return head, body
 
 
-def measure_server(registry: Path, row: dict[str, Any], seconds: float, rate: float | None) -> Load:
-    """Starts the server on the last core, loads it for some seconds, and changes its champion meanwhile."""
+def _header(head: bytes, name: bytes) -> bytes:
+    return head.partition(b"\r\n" + name + b": ")[2].partition(b"\r\n")[0]
+
+
+def drive(load: Load, known: Sequence[str], port: int = PORT) -> None:
+    """Sends the requests of a load and waits for their answers.
+
+    Args:
+        load: the load; its counts are filled in.
+        known: the versions that may answer.
+        port: of the server on this machine.
+    """
+    chance, number, last = random.Random(1), 0, b""
+    idle, busy = deque(Connection(port) for _ in range(CONNECTIONS)), set[Connection]()
+    due = time.perf_counter()
+    end = due + load.seconds
+    while (now := time.perf_counter()) < end or (busy and now < end + GRACE_SECONDS):
+        while idle and now < end and (load.rate is None or due <= now):
+            connection = idle.popleft()
+            connection.send(load.requests[number % len(load.requests)], due if load.rate else now)
+            number += 1
+            busy.add(connection)
+            due += chance.expovariate(load.rate) if load.rate else 0.0
+        wait = max(0.0, min(due, end) - now) if idle and load.rate and now < end else 1.0
+        for connection in select.select(busy, [], [], wait)[0]:
+            try:
+                answer = connection.receive()
+            except ConnectionError:
+                load.failures += 1
+                busy.remove(connection)
+                idle.append(Connection(port))
+                continue
+            if answer is None:
+                continue
+            load.times.append(time.perf_counter() - connection.began)
+            busy.remove(connection)
+            idle.append(connection)
+            head, body = answer
+            version = _header(head, b"x-model-version")
+            load.failures += head[9:12] != b"200" or version.decode() not in known or b'"predictions"' not in body
+            load.answers[version.decode()] += 1
+            load.switches += version != last != b""
+            last = version
+    load.failures += len(busy)
+    for connection in (*idle, *busy):
+        connection.socket.close()
+
+
+def make_request(row: dict[str, Any]) -> bytes:
+    """Returns the bytes of a request of one row."""
     body = json.dumps({"instances": [row]}).encode()
-    head = f"POST /v1/models/bank:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    load = Load(head.encode() + body, seconds, rate)
-    cores = sorted(os.sched_getaffinity(0))
-    command = ["taskset", "-c", str(cores[-1]), sys.executable, "-m", "serving"]
-    command += [f"--registry={registry}", "--model=bank", f"--port={PORT}"]
-    with (registry / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+    head = f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def register_twice(registry: Place, evaluate_output: Path) -> list[str]:
+    """Registers a run as two versions, the second as if it had been evaluated a second later, and promotes the first."""
+    first = versions.collect(MODEL, RunOutputs.of_evaluation(str(evaluate_output)))
+    later = (datetime.fromisoformat(first.document["created"]) + timedelta(seconds=1)).isoformat()
+    identity = versions.version_id(later, first.document["files"])
+    second = replace(first, document={**first.document, "created": later, "version": identity})
+    for candidate in (first, second):
+        versions.write(registry, candidate)
+    pointer.promote(registry, MODEL, first.version)
+    return [first.version, second.version]
+
+
+def promote_in_turn(registry_uri: str, known: Sequence[str], stop: Event, count: Any) -> None:
+    """Changes the champion every ten seconds until it is told to stop."""
+    registry = place_of(registry_uri)
+    while not stop.wait(CHANGE_SECONDS):
+        count.value += 1
+        pointer.promote(registry, MODEL, known[count.value % 2], why="benchmark")
+
+
+def measure(load: Load, registry: Path, known: Sequence[str], core: int) -> Load:
+    """Starts the server on a core of its own, and loads it while another process changes its champion."""
+    context = multiprocessing.get_context("spawn")
+    stop, count = context.Event(), context.Value("i", 0)
+    command = ["taskset", "-c", str(core), sys.executable]
+    command += ["-m", "serving", f"--registry={registry}", f"--model={MODEL}", f"--port={PORT}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        promoter = context.Process(target=promote_in_turn, args=(str(registry), known, stop, count))
         try:
             wait_until_ready()
-            asyncio.run(run_load(load, registry))
+            promoter.start()
+            began = sum(psutil.Process(server.pid).cpu_times()[:2])
+            drive(load, known)
+            load.server_seconds = sum(psutil.Process(server.pid).cpu_times()[:2]) - began
+            load.promotions = count.value
         finally:
+            stop.set()
+            if promoter.pid:
+                promoter.join()
             server.terminate()
     return load
 
@@ -231,18 +227,31 @@ def wait_until_ready() -> None:
     raise RuntimeError("the server does not start")
 
 
-async def run_load(load: Load, registry: Path) -> None:
-    """Sends requests on all connections until the time is over."""
-    loop = asyncio.get_running_loop()
-    load.end = time.perf_counter() + load.seconds
-    for number in range(CONNECTIONS):
-        await loop.create_connection(lambda number=number: Caller(load, number), "127.0.0.1", PORT)  # type: ignore[misc]
-    while (left := load.end - time.perf_counter()) > CHANGE_SECONDS:
-        await asyncio.sleep(min(left, CHANGE_SECONDS))
-        load.changes += 1
-        point(registry, VERSIONS[load.changes % 2])
-    await asyncio.sleep(max(0.0, load.end - time.perf_counter()) + 0.5)
+def main() -> int:
+    """Prints a table of the two loads; returns 1 if a request failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("evaluate_output", type=Path)
+    parser.add_argument("--table", type=Path, default=Path("data/bank_sample.csv"))
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration of the half load (default 10)")
+    arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        registry = place_of(folder)
+        known = register_twice(registry, arguments.evaluate_output)
+        where = f"{versions.folder_of(MODEL, known[0])}/scorecard.json"
+        requests = [make_request(row) for row in read_rows(arguments.table, json.loads(registry.read(where)))]
+        os.sched_setaffinity(0, cores[:1])
+        print(
+            f"other work on the machine before: load {os.getloadavg()[0]:.1f} on {len(cores)} processors\n\n"
+            "| load | requests a second | p50 | p99 | p99.9 | longest | processor time of the server for a request | answers | failures "
+            "| champion changes, seen by callers |\n|---|---|---|---|---|---|---|---|---|---|"
+        )
+        full = measure(Load(requests, FULL_SECONDS), Path(folder), known, cores[-1])
+        print(f"| full, {CONNECTIONS} connections | {full}", flush=True)
+        half = measure(Load(requests, arguments.minutes * 60, full.per_second / 2), Path(folder), known, cores[-1])
+        print(f"| half | {half}\n\nload after: {os.getloadavg()[0]:.1f}")
+    return int(full.failures + half.failures > 0)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

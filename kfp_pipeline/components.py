@@ -218,6 +218,7 @@ def promote(
     compare_by: str = "areaUnderROC",
     min_test_rows: int = 30,
     max_balance_shift: float = 0.1,
+    max_test_psi: float = 0.2,
     example_rows: int = 20,
     canary_share: float = 0.0,
 ) -> str:
@@ -234,6 +235,7 @@ def promote(
         compare_by: metric in which the model must not be worse than the champion.
         min_test_rows: smallest number of test rows of each class.
         max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
+        max_test_psi: largest population stability index of a column, between train and test rows, and of the scores, between validation and test rows; a larger one counts if it is significant, above 0.
         example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
         canary_share: share of the requests that a model which passes gets as the canary beside a champion; 0: it becomes the champion at once.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -368,6 +370,9 @@ def drift(
     psi_limit: float = 0.2,
     share_limit: float = 0.05,
     significance: float = 0.01,
+    min_area_under_roc: float = 0.0,
+    train_data_uri: str = "",
+    cooldown_hours: float = 24.0,
 ) -> str:
     """Compares a table, or what a server counted, with the rows that a model was trained on.
 
@@ -382,6 +387,9 @@ def drift(
         psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
         share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
         significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.
+        min_area_under_roc: areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is.
+        train_data_uri: labelled data on which an alarm starts a training; model_uri is then that of a model in a registry.
+        cooldown_hours: an alarm starts no training so many hours after the last one for the same model was started, 0 or more.
         spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
         spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         scheduled_time: when the run was due, like 2026-12-31T23:59:59Z, for {{date}} in data_uri; KFP fills it in.

@@ -49,6 +49,7 @@ class Settings:
         share_session: whether the steps of a run share one Spark session, if the data are small; if not, each step starts its own.
         run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
         registry: directory or object store URI of the model registry.
+        mlflow_uri: MLflow server that `spark-kfp models` shows the champion in, such as http://mlflow:5000; empty: none.
         cache: directory of the class-data archive; it may be deleted at any time.
         reuse: whether a step is reused instead of executed if its inputs, data and code are the same as before.
         driver_memory_mib: heap of the driver; 2 GiB is enough for ten million rows of the bank data.
@@ -66,6 +67,7 @@ class Settings:
     share_session: bool = True
     run_id: str = ""
     registry: str = "models"
+    mlflow_uri: str = ""
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True
     driver_memory_mib: int = 2048

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import signal
 import sys
@@ -10,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.capture import Capture
 from serving.champion import Champion
+from serving.drift_results import DriftResults
 from serving.model_source import RefusedError, UnreachableError, load_scorecard, place_of
 from serving.request_log import set_up_logging
 from serving.settings import ServerSettings, SettingsError
@@ -21,6 +24,9 @@ SCORECARD_MODEL = "model"
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep an idle connection, so that they never send a request into one that is just closing."""
 BACKLOG = 2048
+THREAD_SECONDS = 0.0005
+"""How long a thread may keep Python's lock while another one waits. With Python's own 5 ms a new champion that is being read, or a request
+of many rows, would hold up each request beside it by that much."""
 log = logging.getLogger("serving")
 
 
@@ -31,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = ServerSettings.from_environment(given)
         champion = make_champion(settings)
         serve = _server()
+        capture = Capture(Path(settings.capture), settings.capture_days) if settings.capture else None
     except (SettingsError, RefusedError, UnreachableError) as error:
         print(f"serving: error: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -39,10 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     champion.refresh()
     champion.follow(settings.poll_seconds)
+    drift = DriftResults(champion)
+    drift.follow()
     try:
-        serve(settings, champion)
+        serve(settings, champion, capture, drift)
     finally:
         champion.stop()
+        drift.stop()
+        if capture:
+            capture.close()
     return 0
 
 
@@ -54,6 +66,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--registry", default="", metavar="DIR_OR_URI", help="a registry, whose champion is served")
     parser.add_argument("--scorecard", default="", metavar="FILE", help="a scorecard.json to serve instead")
+    parser.add_argument(
+        "--capture", default="", metavar="DIR", help="write what rows were scored, as counts, for drift"
+    )
     parser.add_argument("--host", default="", help=f"address to listen on (default {ServerSettings.host})")
     parser.add_argument("--port", default="", help=f"port to listen on (default {ServerSettings.port})")
     return parser
@@ -99,19 +114,23 @@ def _server() -> Any:
             f"{error.name} is not installed; install the extra: pip install 'spark-kfp[serving]'"
         ) from error
 
-    def serve(settings: ServerSettings, champion: Champion) -> None:
+    def serve(settings: ServerSettings, champion: Champion, capture: Capture | None, drift: DriftResults) -> None:
         config = uvicorn.Config(
-            Application(settings, champion),
+            Application(settings, champion, capture, drift),
             host=settings.host,
             port=settings.port,
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # nothing here asks for the caller's address
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
         log.info("serving", extra={"host": settings.host, "port": settings.port, "model": champion.name})
+        sys.setswitchinterval(THREAD_SECONDS)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: a full collection of it would stop all requests for tens of milliseconds
         uvicorn.Server(config).run()
 
     return serve

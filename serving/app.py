@@ -26,7 +26,9 @@ from serving.bodies import (
     rows_of_v2,
     score_rows,
 )
+from serving.capture import Capture
 from serving.champion import Champion
+from serving.drift_results import DriftResults
 from serving.limits import CallerGoneError, Limits, Receive
 from serving.metrics import Metrics
 from serving.model_source import ServedModel
@@ -56,9 +58,15 @@ log = logging.getLogger("serving.requests")
 class Application:
     """The ASGI application (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
 
-    def __init__(self, settings: ServerSettings, champion: Champion) -> None:
-        self.settings, self.champion = settings, champion
-        self.metrics, self.limits = Metrics(), Limits(settings)
+    def __init__(
+        self,
+        settings: ServerSettings,
+        champion: Champion,
+        capture: Capture | None = None,
+        drift: DriftResults | None = None,
+    ) -> None:
+        self.settings, self.champion, self.capture = settings, champion, capture
+        self.metrics, self.limits = Metrics(capture, drift), Limits(settings)
         self.api: FastAPI = make_api(champion, self.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,6 +117,8 @@ class Application:
         else:
             answered, scores = answer(model, rows, document, scoring["one"] is not None)
         self.metrics.count_scores(model, scores)
+        if self.capture and verb != "explain":
+            self.capture.add(model, rows, scores)
         await request.answer(200, answered)
 
     def _model(self, name: str, version: str | None) -> ServedModel:

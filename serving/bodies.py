@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 DATATYPES = frozenset(
     ["BOOL", "BYTES", "FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))]
 )
-LABEL_OUTPUT, PROBABILITIES_OUTPUT = "label", "probabilities"
+LABEL_OUTPUT, PROBABILITIES_OUTPUT, CORRECTED_OUTPUT = "label", "probabilities", "corrected_probabilities"
 MAX_SHOWN = 200
 """Most characters of a caller's text that are sent back in an error."""
 
@@ -41,6 +41,16 @@ class RequestError(Exception):
         return {"error": str(self), **self.details}
 
 
+def _refuse_constant(name: str) -> None:
+    raise RequestError(
+        400, "number", f"the body holds {name}, which is no number of JSON; send null where a value is missing"
+    )
+
+
+decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+"""Made once: `json.loads` makes a decoder for each call that refuses a constant."""
+
+
 def read_json(body: bytes) -> dict[str, Any]:
     """Parses the body of a request.
 
@@ -48,7 +58,7 @@ def read_json(body: bytes) -> dict[str, Any]:
         RequestError: it is no JSON object.
     """
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        document = decode(body.decode().removeprefix("\ufeff"))
     except RecursionError:
         raise RequestError(400, "nesting", "the body is nested too deeply") from None
     except UnicodeDecodeError:
@@ -164,9 +174,13 @@ def _row_error(error: RowError, number: int) -> RequestError:
 
 
 def answer_v1(model: ServedModel, scores: Sequence[Score]) -> dict[str, Any]:
-    """Returns the answer of version 1."""
+    """Returns the answer of version 1; with a base rate each prediction has the corrected probabilities, too."""
+    predictions = [{"label": score.label, "probabilities": score.probabilities} for score in scores]
+    if model.scorer.correction:
+        for score, prediction in zip(scores, predictions, strict=True):
+            prediction[CORRECTED_OUTPUT] = model.scorer.corrected(score)
     return {
-        "predictions": [{"label": score.label, "probabilities": score.probabilities} for score in scores],
+        "predictions": predictions,
         "model_name": model.name,
         "model_version": model.version,
     }
@@ -188,6 +202,9 @@ def answer_v2(model: ServedModel, scores: Sequence[Score], document: Mapping[str
             "data": [score.probabilities[label] for score in scores for label in labels],
         },
     }
+    if model.scorer.correction:
+        corrected = [model.scorer.corrected(score)[label] for score in scores for label in labels]
+        made[CORRECTED_OUTPUT] = {**made[PROBABILITIES_OUTPUT], "data": corrected}
     answer = {"model_name": model.name, "model_version": model.version}
     if "id" in document:
         if not isinstance(document["id"], str):
@@ -221,6 +238,8 @@ def metadata_v2(model: ServedModel) -> dict[str, Any]:
         {"name": LABEL_OUTPUT, "datatype": "BYTES", "shape": [-1]},
         {"name": PROBABILITIES_OUTPUT, "datatype": "FP64", "shape": [-1, len(model.scorer.labels)]},
     ]
+    if model.scorer.correction:
+        outputs.append({**outputs[-1], "name": CORRECTED_OUTPUT})
     return {
         "name": model.name,
         "versions": [model.version],
@@ -241,6 +260,7 @@ def description(model: ServedModel) -> dict[str, Any]:
         "label": columns.label,
         "labels": model.scorer.labels,
         "threshold": model.scorer.threshold,
+        "correction": model.scorer.correction,
         "columns": [
             {
                 "name": each.name,
@@ -254,12 +274,6 @@ def description(model: ServedModel) -> dict[str, Any]:
             for each in columns.columns
         ],
     }
-
-
-def _refuse_constant(name: str) -> None:
-    raise RequestError(
-        400, "number", f"the body holds {name}, which is no number of JSON; send null where a value is missing"
-    )
 
 
 def _kind(value: Any) -> str:

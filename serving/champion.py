@@ -31,6 +31,7 @@ class Champion:
 
     Attributes:
         name: name of the model.
+        place: the registry; None: there is none.
         in_use: the models that answer now.
         changes: how often the champion or the canary has changed.
         refused: why a version, or the pointer under the empty name, is refused at the moment.
@@ -47,7 +48,7 @@ class Champion:
             model: the model to serve until the pointer says otherwise.
         """
         self.name = name
-        self._place = place
+        self.place = place
         self.in_use = InUse(model)
         self.changes = self.refusals = self.unreachable = 0
         self.refused: dict[str, str] = {}
@@ -67,10 +68,10 @@ class Champion:
 
     def refresh(self) -> None:
         """Looks at the pointer and takes over what it names; on trouble what is in use stays."""
-        if self._place is None:
+        if self.place is None:
             return
         try:
-            pointer = read_pointer(self._place, self.name)
+            pointer = read_pointer(self.place, self.name)
         except UnreachableError as error:
             self.unreachable += 1
             log.warning("registry unreachable", extra={"error": str(error)})
@@ -111,9 +112,9 @@ class Champion:
         if model := self.version(version):
             self.refused.pop(version, None)
             return model
-        assert self._place is not None
+        assert self.place is not None
         try:
-            model = load_version(self._place, self.name, version)
+            model = load_version(self.place, self.name, version)
         except RefusedError as error:
             self._refuse(version, str(error))
             return None

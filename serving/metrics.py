@@ -9,7 +9,9 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from serving.capture import Capture
 from serving.champion import Champion
+from serving.drift_results import ENDS, DriftResults
 from serving.model_source import ServedModel
 from serving.scorer import Score
 
@@ -46,7 +48,8 @@ class Histogram:
 class Metrics:
     """The counts of one server process."""
 
-    def __init__(self) -> None:
+    def __init__(self, capture: Capture | None = None, drift: DriftResults | None = None) -> None:
+        self.capture, self.drift = capture, drift
         self.requests: Counter[tuple[str, int]] = Counter()
         self.rejected: Counter[str] = Counter()
         self.seconds: dict[str, Histogram] = {}
@@ -102,6 +105,9 @@ class Metrics:
             ("model_info", "gauge", "The versions in use.", _lines(
                 "model_info", (({"model": name, "version": each.version, "role": role, "kind": each.title}, 1)
                                for role, each, _ in served))),
+            ("model_created_timestamp_seconds", "gauge", "When a version in use was evaluated.", _lines(
+                "model_created_timestamp_seconds", (({"model": name, "version": each.version, "role": role}, each.created)
+                                                    for role, each, _ in served if each.created))),
             ("model_share", "gauge", "Share of the requests that a version gets.", _lines(
                 "model_share", (({"model": name, "version": each.version, "role": role}, share) for role, each, share in served))),
             ("model_changes_total", "counter", "Changes of the champion or the canary.", _lines(
@@ -113,10 +119,39 @@ class Metrics:
             ("registry_unreachable_total", "counter", "How often the registry could not be read.", _lines(
                 "registry_unreachable_total", [({"model": name}, champion.unreachable)])),
         ]  # fmt: skip
+        if capture := self.capture:
+            families += [
+                ("capture_failures_total", "counter", "How often the counts for drift could not be written.", _lines(
+                    "capture_failures_total", [({"model": name}, capture.failures)])),
+                ("capture_dropped_rows_total", "counter", "Scored rows that are not in the counts for drift.", _lines(
+                    "capture_dropped_rows_total", [({"model": name}, capture.dropped)])),
+            ]  # fmt: skip
+        families += self._of_drift(name)
         lines: list[str] = []
         for family, kind, about, found in families:
             lines += [f"# HELP {_full(family)} {about}", f"# TYPE {_full(family)} {kind}", *found]
         return "\n".join(lines) + "\n"
+
+    def _of_drift(self, name: str) -> list[tuple[str, str, str, Iterable[str]]]:
+        found = dict(self.drift.found) if self.drift else {}
+        gauges = (
+            ("drift_alarms", "Alarms of the newest batch that was compared with the train rows.", "alarms"),
+            ("drift_largest_psi", "Its largest population stability index.", "largest_psi"),
+            ("drift_checked_timestamp_seconds", "When it was compared.", "checked"),
+        )
+        families: list[tuple[str, str, str, Iterable[str]]] = [
+            (gauge, "gauge", about, _lines(gauge, [
+                ({"model": name, "version": version}, getattr(result, field)) for version, result in found.items()]))
+            for gauge, about, field in gauges
+        ]  # fmt: skip
+        judged = [
+            ({"model": name, "version": version, "metric": item["name"], "end": end}, item[end])
+            for version, result in found.items()
+            for item in result.judged
+            for end in ENDS
+        ]
+        about = "A metric of the newest batch with labels, and the ends of its 95 % interval."
+        return [*families, ("judged_metric", "gauge", about, _lines("judged_metric", judged))]
 
     def _cells(self, family: str, name: str, which: str) -> Iterable[str]:
         for version, model in self.models.items():

@@ -4,7 +4,7 @@ The layout of a registry:
 
     NAME/champion.json             the pointer: the champion's version, and a canary or none
     NAME/versions/ID/version.json  written last: a version without it is not there; names each file with size and SHA-256
-    NAME/versions/ID/              scorecard.json, profile.json, examples.json and other files, which never change
+    NAME/versions/ID/              scorecard.json, profile.json, examples.json, reference.json and other files, which never change
 
 A version is taken over only if its files are whole and it scores its example rows as Spark did.
 """
@@ -15,7 +15,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlparse
@@ -34,7 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 EXAMPLE_TOLERANCE = 1e-9
 """Largest difference of a probability from Spark's for an example row."""
 STORE_SCHEMES = ("s3", "s3a", "minio")
-SERVED_FILES = ("scorecard.json", "profile.json", "examples.json")
+SERVED_FILES = ("scorecard.json", "profile.json", "examples.json", "reference.json")
 """The files of a version that are read; the saved Spark model beside them is not."""
 MAX_FILE_BYTES = 256 << 20
 """Largest file that is read: a forest of 1,000 deep trees has about 100 MB."""
@@ -50,7 +51,12 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version that is whole and scores its example rows as Spark did."""
+    """A version that is whole and scores its example rows as Spark did.
+
+    Attributes:
+        reference: its reference.json; None: it has none.
+        created: when it was evaluated, in seconds since 1970; 0: unknown.
+    """
 
     name: str
     version: str
@@ -58,6 +64,8 @@ class ServedModel:
     scorer: Scorer
     columns: Columns
     explainer: Explainer
+    reference: Mapping[str, Any] | None = None
+    created: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -223,10 +231,21 @@ def load_version(place: Place, name: str, version: str) -> ServedModel:
         raise RefusedError(f"version.json is damaged ({error!r})") from error
     if "scorecard.json" not in contents:
         raise RefusedError("it has no scorecard.json")
-    scorecard, profile, examples = (
+    scorecard, profile, examples, reference = (
         _document(contents[path], path) if path in contents else None for path in SERVED_FILES
     )
-    return build_model(name, version, scorecard, profile, examples)
+    return replace(
+        build_model(name, version, scorecard, profile, examples),
+        reference=reference,
+        created=_seconds(document.get("created")),
+    )
+
+
+def _seconds(time: Any) -> float:
+    try:
+        return datetime.fromisoformat(str(time)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def load_scorecard(path: Path, name: str) -> ServedModel:

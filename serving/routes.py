@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from serving.bodies import LABEL_OUTPUT, PROBABILITIES_OUTPUT, description, metadata_v2
+from serving.bodies import CORRECTED_OUTPUT, LABEL_OUTPUT, PROBABILITIES_OUTPUT, description, metadata_v2
 from serving.champion import Champion
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.model_source import ServedModel
@@ -162,7 +162,7 @@ def openapi(api: FastAPI, champion: Champion) -> dict[str, Any]:
         },
     }
     two = {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array", "items": tensor}}}
-    outputs = f"Two outputs: `{LABEL_OUTPUT}` and `{PROBABILITIES_OUTPUT}`."
+    outputs = f"Outputs: `{LABEL_OUTPUT}` and `{PROBABILITIES_OUTPUT}`; with a base rate `{CORRECTED_OUTPUT}`, too."
     document["paths"][f"/v2/models/{name}/infer"] = _operation(
         "infer_v2", f"Score rows by the Open Inference Protocol. {outputs}", two, {"type": "object"}, _v2_example(model)
     )
@@ -203,6 +203,12 @@ PREDICTION = {
     "properties": {
         "label": {"type": "string", "description": "The predicted label value."},
         "probabilities": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
+        "corrected_probabilities": {
+            "type": "object",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+            "description": "With a base rate in the specification only: the probabilities in the population that it states. "
+            "`label` comes from `probabilities` and the threshold.",
+        },
         "explanation": {"type": "object", "description": "With :explain only."},
     },
 }

@@ -24,6 +24,8 @@ READABLE_VERSION = 3
 """Version of the scorecards that this scorer can read."""
 MAX_EXACT_INTEGER = 2**53
 """Up to this number every whole number is exactly a double."""
+MOST_SHIFT = 100.0
+"""Largest shift of log-odds; a base rate of 1e-40 has it."""
 NUMBER_KINDS = ("numeric", "standardised", "interval")
 """The kinds of features that hold a number, or the interval that it lies in."""
 UNKNOWN = -1
@@ -63,6 +65,7 @@ class Scorer:
     Attributes:
         labels: the label values; of two the second is the positive one.
         threshold: for two classes, the probability above which the positive class is predicted; None for more classes.
+        correction: the `base_rate` of the population and the `sample_rate` of the fit, if the specification states the first; else None.
         columns: the names of the columns that a row must have: the numeric ones, then the categorical ones.
         missing: for each column, how many of the scored cells were missing.
         unseen: for each categorical column, how many of the scored cells held a value that the train rows did not have.
@@ -91,6 +94,10 @@ class Scorer:
     def _read(self, scorecard: Mapping[str, Any]) -> None:
         self.labels: list[str] = scorecard["labels"]
         self.threshold: float | None = scorecard["threshold"]
+        self.correction: Mapping[str, float] | None = scorecard.get("correction")
+        if self.correction and (len(self.labels) != 2 or not abs(self.correction["shift"]) < MOST_SHIFT):
+            raise ScorecardError("its correction to a base rate is not one of two classes by a finite shift")
+        self._odds_factor = exp(self.correction["shift"]) if self.correction else 1.0
         self._probabilities = FORMS[scorecard["form"]](scorecard)
         self._length = len(scorecard["features"])
         cells = scorecard["cells"]
@@ -136,6 +143,13 @@ class Scorer:
         label = labels[probabilities.index(max(probabilities))]
         return Score(label, dict(zip(labels, probabilities, strict=True)))
 
+    def corrected(self, score: Score) -> dict[str, float]:
+        """Corrects the probabilities of two classes for the population: its odds are those of the score times a factor."""
+        negative, positive = score.probabilities.values()
+        positive *= self._odds_factor
+        whole = negative + positive
+        return {self.labels[0]: negative / whole, self.labels[1]: positive / whole}
+
     def elements(self, row: Mapping[str, Any]) -> Elements:
         """Computes the elements of a row's feature vector that are not 0; see `features` for the errors."""
         if type(row) is not dict and not isinstance(row, Mapping):
@@ -164,7 +178,19 @@ class Scorer:
             raise RowError(missing, "is missing from the row; give null where there is no value") from None
         return elements
 
+    def cells(self, row: Mapping[str, Any]) -> list[float | str | None]:
+        """Reads the cells of a row as `score` does, in the order of `columns`; None: it is missing. For the errors see `features`."""
+        numbers = [self._read_number(row[each.name], each.name) for each in self._numeric]
+        return [*numbers, *(each.text_of(row[each.name]) or None for each in self._categorical)]
+
     def _number(self, value: Any, name: str) -> float | None:
+        """Reads a numeric cell, and counts a missing one."""
+        number = self._read_number(value, name)
+        if number is None:
+            self.missing[name] += 1
+        return number
+
+    def _read_number(self, value: Any, name: str) -> float | None:
         """Reads a numeric cell; None: it is missing."""
         if isinstance(value, str):
             text = value.strip()
@@ -173,7 +199,6 @@ class Scorer:
             elif self._is_number(text):
                 value = float(text)
         if value is None or value != value:
-            self.missing[name] += 1
             return None
         if isinstance(value, bool) or not isinstance(value, Real):
             raise RowError(name, f"{value!r} is not a number")

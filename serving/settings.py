@@ -38,6 +38,8 @@ class ServerSettings:
         shutdown_seconds: how long requests that are being answered may take after SIGTERM.
         api_key: key that callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; empty: everyone may call.
         api_key_file: file with that key, such as a mounted Secret.
+        capture: folder for the counts of the scored rows, for the step drift; empty: none are written.
+        capture_days: days whose files of counts are kept.
     """
 
     model: str = ""
@@ -53,6 +55,8 @@ class ServerSettings:
     shutdown_seconds: int = 20
     api_key: str = field(default="", repr=False)
     api_key_file: str = ""
+    capture: str = ""
+    capture_days: int = 30
 
     @classmethod
     def from_environment(cls, given: Mapping[str, str], environment: Mapping[str, str] | None = None) -> ServerSettings:
@@ -76,6 +80,12 @@ class ServerSettings:
         settings = cls(**values)
         if bool(settings.registry) == bool(settings.scorecard):
             raise SettingsError("give either --registry DIR_OR_URI or --scorecard FILE, and not both")
+        if "://" in settings.capture:
+            raise SettingsError(
+                f"--capture {settings.capture} is no directory; give one of this machine or a mounted volume"
+            )
+        if settings.capture and settings.scorecard:
+            raise SettingsError("--capture needs --registry: the bins are those of the version's reference.json")
         return settings._with_key()
 
     def _with_key(self) -> ServerSettings:

@@ -69,6 +69,7 @@ class Argument:
         choices: all allowed values, if they can be listed.
         search: the values that a hyperparameter search tries; None for settings that are not tuned.
         chosen_by: the step that chooses the value instead of the user, in a pipeline that has this step; empty for most.
+        only_with: the step without which a pipeline has no use for the argument; empty for most.
         step: for the role FROM_STEP, the step whose output it is.
         artifact: for the role OUTPUT, the name of the KFP output artifact.
         kind: for the role OUTPUT, the type of the KFP artifact, such as `Dataset`.
@@ -87,6 +88,7 @@ class Argument:
     choices: tuple[str, ...] = ()
     search: SearchRange | None = None
     chosen_by: str = ""
+    only_with: str = ""
     step: str = ""
     artifact: str = ""
     kind: str = ""
@@ -117,6 +119,7 @@ def setting(
     allowed: str = "",
     choices: Sequence[str] = (),
     search: SearchRange | None = None,
+    only_with: str = "",
 ) -> Any:
     """Declares a field that the user may set; for the parameters see `Argument`."""
     return _field(
@@ -128,13 +131,14 @@ def setting(
             allowed=allowed or ", ".join(choices),
             choices=tuple(choices),
             search=search,
+            only_with=str(only_with),
         ),
     )
 
 
-def given(about: str, default: str | None = None) -> Any:
-    """Declares an input from outside the run, usually a URI; with a default it is optional."""
-    return _field(default, Argument(about=about, role=Role.GIVEN))
+def given(about: str, default: str | None = None, *, chosen_by: str = "", only_with: str = "") -> Any:
+    """Declares an input from outside the run, usually a URI; with a default it is optional. For the parameters see `Argument`."""
+    return _field(default, Argument(about=about, role=Role.GIVEN, chosen_by=str(chosen_by), only_with=str(only_with)))
 
 
 def from_step(step: str, *, optional: str = "") -> Any:
@@ -180,6 +184,9 @@ class StepArgs:
     """Whether a run on one machine may reuse the output of an earlier run of the step, if inputs, data and code are the same."""
     RUNS_IF: ClassVar[str] = ""
     """Name of the setting without which a pipeline leaves the step out; empty: it always runs."""
+    DECIDES: ClassVar[str] = ""
+    """Name of a fact of the step's result, a text, by which the step decides whether a pipeline goes on: if it is empty, the later steps
+    are left out; else it is their argument that is `chosen_by` this step. A run repeated under its name keeps it. Empty for most."""
 
     def __init_subclass__(cls) -> None:
         for name, kind in inspect.get_annotations(cls).items():

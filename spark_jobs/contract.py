@@ -49,6 +49,8 @@ REPORT_URI = "report_uri"
 """The output of a step that writes an HTML report for people."""
 DATA_URI, SPECIFICATION_URI, MODEL_URI = "data_uri", "specification_uri", "model_uri"
 """The inputs from outside that the commands take as DATA, as --spec and as --model-uri, which may also name a run on this machine."""
+TRAIN_DATA_URI = "train_data_uri"
+"""The data of the step load in a pipeline where an alarm starts it; DATA is then what is looked at for drift."""
 MASTER_VARIABLE = "SPARK_KFP_MASTER"
 """Environment variable of a driver on the cluster: the master URL of the step's session, instead of that of spark-submit."""
 LEAK = "leak"
@@ -129,13 +131,14 @@ def _is_finite_number(text: str) -> bool:
         return False
 
 
+DATA = "the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableArgs(StepArgs):
     """A table from outside the run, and how its files are read."""
 
-    data_uri: str = given(
-        "the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob"
-    )
+    data_uri: str = given(DATA)
     delimiter: str = setting(
         "", "column delimiter; empty: detected from the data", check=_character, allowed="one character, such as ';'"
     )
@@ -158,6 +161,7 @@ class LoadArgs(TableArgs):
 
     REUSED_BY_DATA: ClassVar[bool] = True
 
+    data_uri: str = given(DATA, chosen_by=Step.DRIFT)
     specification_uri: str = given("data specification (TOML); empty: types are inferred, and label is required", "")
     label: str = setting("", "name of the label column; required without a specification, overrides that of one")
     positive: str = setting(
@@ -789,6 +793,13 @@ class PromoteArgs(StepArgs):
         check=_fraction,
         allowed="0 to 1",
     )
+    max_test_psi: float = setting(
+        0.2,
+        "largest population stability index of a column, between train and test rows, and of the scores, between validation and test rows; "
+        "a larger one counts if it is significant, above 0",
+        check=_positive,
+        allowed="above 0",
+    )
     example_rows: int = setting(
         20,
         "number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000",
@@ -838,6 +849,9 @@ class PredictArgs(TableArgs):
 class DriftArgs(TableArgs):
     """Compares a table, or what a server counted, with the rows that a model was trained on."""
 
+    # Neither KFP's cache nor an earlier run replaces this step: another run may have started a training since.
+    REUSABLE: ClassVar[bool] = False
+    DECIDES: ClassVar[str] = "train_on"
     UI_ARTIFACTS: ClassVar[Mapping[str, str]] = {"metrics": "Metrics"}
 
     model_uri: str = given(
@@ -861,10 +875,36 @@ class DriftArgs(TableArgs):
         check=_inner_fraction,
         allowed="above 0 and below 1",
     )
+    min_area_under_roc: float = setting(
+        0.0,
+        "areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is",
+        check=_fraction,
+        allowed="0 to 1",
+    )
+    train_data_uri: str = given(
+        "labelled data on which an alarm starts a training; model_uri is then that of a model in a registry",
+        "",
+        only_with=Step.LOAD,
+    )
+    cooldown_hours: float = setting(
+        24.0,
+        "an alarm starts no training so many hours after the last one for the same model was started, 0 or more",
+        check=_not_negative,
+        allowed="0 or more",
+        only_with=Step.LOAD,
+    )
     report_uri: str = output("HTML", "file for the HTML report", artifact="report", file="report.html")
     output_uri: str = output(
         "Artifact", "directory for drift.json and result.json", artifact="drift", parts=("drift.json",)
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # KFP's local runner writes the value between quotes into a Python expression: kfp/local/orchestrator/enhanced_dag_orchestrator.py.
+        if {"'", "\\"} & set(self.train_data_uri):
+            raise InputError(
+                f"{flag(TRAIN_DATA_URI)}={self.train_data_uri}: a quote or a backslash in it is not allowed; rename the file"
+            )
 
 
 ARGUMENTS: Mapping[Step, type[StepArgs]] = types.MappingProxyType(
@@ -916,11 +956,16 @@ class Pipeline:
         return f"spark-kfp-{self.name.replace('_', '-')}"
 
     def arguments_of(self, step: Step, *roles: Role) -> list[Argument]:
-        """Returns the arguments of a step that are not chosen by another step of this pipeline, nor come from one that it lacks."""
+        """Returns the arguments of a step but those that another step of this pipeline chooses, and those of a step that it lacks.
+
+        An input from outside that is for another step is required where that step is.
+        """
         return [
-            item
+            replace(item, default=None) if item.only_with and item.role == Role.GIVEN else item
             for item in ARGUMENTS[step].arguments(*roles)
-            if item.chosen_by not in self.steps and (not item.step or item.step in self.steps)
+            if item.chosen_by not in self.steps
+            and (not item.step or item.step in self.steps)
+            and (not item.only_with or item.only_with in self.steps)
         ]
 
     def inputs(self, *roles: Role) -> dict[str, Argument]:
@@ -936,9 +981,30 @@ class Pipeline:
         return found
 
     def steps_of(self, values: Mapping[str, Any]) -> tuple[Step, ...]:
-        """Returns the steps that a run with these inputs has: a step with `RUNS_IF` only if that setting is given."""
+        """Returns the steps that a run with these inputs may have: a step with `RUNS_IF` only if that setting is given."""
         conditions = {step: ARGUMENTS[step].RUNS_IF for step in self.steps}
         return tuple(step for step, name in conditions.items() if not name or values.get(name))
+
+    def decides(self, step: Step) -> bool:
+        """Returns whether the later steps of this pipeline run only if the step decides so."""
+        return bool(ARGUMENTS[step].DECIDES) and step != self.steps[-1]
+
+    def chosen(self, step: Step, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Returns what a finished step has chosen for the later ones.
+
+        Args:
+            step: a step of this pipeline.
+            facts: of its result.
+
+        Returns:
+            The inputs by name; None if the later steps are left out.
+        """
+        if not self.decides(step):
+            return {}
+        decision = facts[ARGUMENTS[step].DECIDES]
+        later = self.steps[self.steps.index(step) + 1 :]
+        chosen = [item for each in later for item in ARGUMENTS[each].arguments(Role.GIVEN) if item.chosen_by == step]
+        return {item.name: decision for item in chosen} if decision else None
 
     def check_settings(self, values: Mapping[str, Any]) -> None:
         """Checks the settings of all steps before the run starts, when the URIs of the outputs are not known yet.
@@ -1002,6 +1068,13 @@ MONITORING = Pipeline(
     group="Monitoring, with report",
     steps=(Step.DRIFT,),
 )
+RETRAINING = Pipeline(
+    name="retraining",
+    title="Look for drift, then train a Spark ML model",
+    about="Looks for drift and, after an alarm, trains and evaluates a Spark ML model, and promotes it if the gate lets it.",
+    group="Retraining, with report",
+    steps=(Step.DRIFT, *TRAINING.steps),
+)
 TUNED_TRAINING = Pipeline(
     name="tuned_training",
     title="Tune, then train a Spark ML model",
@@ -1010,7 +1083,7 @@ TUNED_TRAINING = Pipeline(
     steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE, Step.TRAIN, Step.EVALUATE),
 )
 PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
-    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING)}
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, RETRAINING)}
 )
 
 

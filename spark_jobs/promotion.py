@@ -15,8 +15,9 @@ from spark_jobs.comparison import compare
 from spark_jobs.contract import LOWER_IS_BETTER
 from spark_jobs.errors import InputError
 
-FLOORS, FORBIDDEN, ROWS, BALANCE, CHAMPION, PARITY = (
+FLOORS, FORBIDDEN, ROWS, BALANCE, CHAMPION, PARITY, DRIFT = (
     "floors", "no forbidden column", "enough rows", "class balance", "not worse than the champion", "parity of the scorecard",
+    "no drift from train to test",
 )  # fmt: skip
 
 
@@ -169,6 +170,23 @@ def parity(largest: float | None, rows: int, limits: Limits, *, why_not: str = "
     sentence = f"largest difference {largest:.1e} on {rows} rows, {limits.max_parity_difference:.0e} is allowed"
     numbers = {"largest": largest, "rows": rows, "limit": limits.max_parity_difference}
     return Verdict(rule=PARITY, passed=largest <= limits.max_parity_difference, sentence=sentence, numbers=numbers)
+
+
+def no_drift(largest: Mapping[str, float], alarms: Sequence[str], limit: float, *, why_not: str = "") -> Verdict:
+    """Whether the test rows are like the train rows: on others the metrics would say nothing of the rows that the model was made for.
+
+    Args:
+        largest: the largest population stability index, by what it is of; empty: it was not measured.
+        alarms: the changes beyond a limit, as sentences.
+        limit: of the population stability index.
+        why_not: why it was not measured.
+    """
+    if not largest:
+        return Verdict(rule=DRIFT, passed=False, sentence=f"not measured: {why_not}", numbers={})
+    ((name, value),) = largest.items()
+    sentence = "; ".join(alarms) or f"largest PSI {value:.3f}, of {name}; {limit:g} is allowed"
+    numbers = {"of": name, "largest": value, "limit": limit, "alarms": len(alarms)}
+    return Verdict(rule=DRIFT, passed=not alarms, sentence=sentence, numbers=numbers)
 
 
 def passed_before(champion: str) -> Verdict:

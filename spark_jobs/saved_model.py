@@ -40,6 +40,7 @@ class SavedModel:
         specification: the roles of the columns that it was trained with.
         labels: the classes in the order of the probabilities; of two, the positive one is the last.
         columns: actual name of each column that it adds, by usual name; see `features.model_columns`.
+        name: the name of the model in a registry; else empty.
     """
 
     uri: str
@@ -47,6 +48,7 @@ class SavedModel:
     specification: Specification
     labels: tuple[str, ...]
     columns: Mapping[str, str]
+    name: str = ""
 
     @property
     def model_uri(self) -> str:
@@ -72,9 +74,10 @@ def find_model(uri: str) -> SavedModel:
     if storage.read_text_if_there(storage.join(uri, POINTER_NAME)) is not None:
         champion = pointer.read(place_of(registry), name)
         uri = storage.join(uri, "versions", champion.version)
-    described, version = "", ""
+    described = version = name = ""
     if storage.read_text_if_there(storage.join(uri, VERSION_NAME)) is not None:
-        described, version = storage.join(uri, FEATURES_NAME), uri.rstrip("/").rsplit("/", 1)[-1]
+        described = storage.join(uri, FEATURES_NAME)
+        name, _, version = uri.rstrip("/").rsplit("/", 3)[-3:]
     elif storage.read_text_if_there(storage.join(uri, RESULT_NAME)) is not None:
         trained = storage.read_result(uri)
         if trained.step != Step.TRAIN:
@@ -97,4 +100,5 @@ def find_model(uri: str) -> SavedModel:
         specification=read_specification(document["specification"], where),
         labels=tuple(document["labels"]),
         columns=document["model_columns"],
+        name=name,
     )

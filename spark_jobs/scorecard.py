@@ -13,20 +13,47 @@ Its `form` says how the numbers give probabilities:
   the layer's inputs. The output of a hidden unit is the logistic function of its sum; the probabilities are the softmax of the last
   layer's sums.
 
-This module only builds the document; train writes it.
+Its `correction`, if the specification states a base rate, says by how much the log-odds are shifted for the population: see
+`population_shift`. This module only builds the document; train writes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spark_jobs import cells
+from spark_jobs.dataset import read_specification
 
 SCORECARD_VERSION = 3
 """Version of the document's format; `serving.scorer` refuses any other."""
+
+
+def population_shift(
+    base_rate: float | None, labels: Sequence[str], train: Mapping[str, int], class_weights: str
+) -> dict[str, float] | None:
+    """Returns by how much log-odds are shifted for a population whose share of positives (base rate) is stated in the specification.
+
+    The shift is ln(b / (1 - b)) - ln(s / (1 - s)), where b is the base rate of the population and s the share of positives in the fit
+    (King & Zeng 2001, section 4.2: prior correction).
+
+    Args:
+        base_rate: the base rate; None: the specification states none.
+        labels: the label values, the positive one second.
+        train: train rows by label value.
+        class_weights: setting of train; `balanced` makes the share in the fit a half.
+
+    Returns:
+        The shift with `base_rate` and `sample_rate`; None without a base rate.
+    """
+    if base_rate is None:
+        return None
+    sample_rate = 0.5 if class_weights == "balanced" else train[labels[1]] / sum(train.values())
+    shift = math.log(base_rate / (1 - base_rate)) - math.log(sample_rate / (1 - sample_rate))
+    return {"base_rate": base_rate, "sample_rate": sample_rate, "shift": shift}
 
 
 def build_scorecard(
@@ -51,11 +78,15 @@ def build_scorecard(
     Returns:
         The document, with its own digest under `digest`.
     """
+    base_rate = read_specification(features["specification"], "the specification in features.json").base_rate
     scorecard: dict[str, Any] = {
         "scorecard_version": SCORECARD_VERSION,
         "model": model,
         "labels": features["labels"],
         "threshold": threshold,
+        "correction": population_shift(
+            base_rate, features["labels"], features["split"]["counts"]["train"], str(settings.get("class_weights", ""))
+        ),
         **numbers,
         "cells": cells.definition(),
         "numeric": features["numeric"],

@@ -254,8 +254,8 @@ def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(
         ),
         ("PIPELINES: Mapping", f"{pipeline}PIPELINES: Mapping"),
         (
-            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING)",
-            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, COUNTING)",
+            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, RETRAINING)",
+            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, RETRAINING, COUNTING)",
         ),
     )
     training = (copy.folder / "kfp_pipeline/pipelines/training.py").read_text()

@@ -131,7 +131,7 @@ def make_pipeline(platform: Platform) -> Any:
     body = [
         *docstring(f"{pipeline.about}", about, indent=8),
         f'        with exit_handler(platform, "{pipeline.group}"):',
-        *(f"            {line}" for step in pipeline.steps for line in task_statement(pipeline, step)),
+        *graph_body(pipeline, indent=12),
         "",
         f"    return {function}",
         "",
@@ -141,12 +141,28 @@ def make_pipeline(platform: Platform) -> Any:
     return head + "\n".join(body) + "\n"
 
 
+def graph_body(pipeline: Pipeline, *, indent: int) -> list[str]:
+    """Returns the statements that make the tasks; those after a task that decides stand below its condition."""
+    lines = []
+    for step in pipeline.steps:
+        lines += [" " * indent + line for line in task_statement(pipeline, step)]
+        if pipeline.decides(step):
+            lines.append(f'{" " * indent}with dsl.If({uri_expression(step)} != "", name="if {step} says so"):')
+            indent += 4
+    return lines
+
+
 def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
     """Returns the statement that makes a step's task. Its inputs are inputs of the pipeline or outputs of earlier tasks."""
     kind = ARGUMENTS[step]
     sources = {item.name: uri_expression(item.step) for item in kind.arguments(Role.FROM_STEP)}
     taken = pipeline.arguments_of(step, Role.GIVEN, Role.FROM_STEP, Role.SETTING)
     given = {item.name: sources.get(item.name, item.name) for item in taken}
+    given |= {
+        item.name: uri_expression(item.chosen_by)
+        for item in kind.arguments(Role.GIVEN)
+        if item.chosen_by in pipeline.steps
+    }
     given |= {name: name for name in PLATFORM_INPUTS}
     if reads_external_data(kind):
         given[SCHEDULED_TIME] = "platform.scheduled_time"
@@ -155,7 +171,9 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
         given[CODE_VERSION] = f'{finder}.outputs["{CODE_VERSION}"]'
     call = f"components.{step}({', '.join(f'{name}={value}' for name, value in given.items())},)"
     cached = ", cached=True" if kind.REUSED_BY_KFP else ""
-    read = any(item.step == step for each in pipeline.steps for item in pipeline.arguments_of(each, Role.FROM_STEP))
+    read = pipeline.decides(step) or any(
+        item.step == step for each in pipeline.steps for item in pipeline.arguments_of(each, Role.FROM_STEP)
+    )
     statement = f'{f"{step} = " if read else ""}configure_task({call}, platform, "{step.capitalize()}"{cached})'
     if not kind.RUNS_IF:
         return [statement]
@@ -166,7 +184,7 @@ def task_statement(pipeline: Pipeline, step: Step) -> list[str]:
 
 
 def uri_expression(step: str) -> str:
-    """Returns the expression for the URI that a step's task returns."""
+    """Returns the expression for the text that a step's task returns: the URI of its output, or what it has decided."""
     return f'{step}.outputs["{"uri" if ARGUMENTS[Step(step)].REUSED_BY_DATA else "Output"}"]'
 
 

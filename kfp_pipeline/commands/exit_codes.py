@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from kfp_pipeline.runtime.errors import StepError
-from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError
+from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError, UnavailableError
 
 EXIT_BROKEN_PIPE = 141
 """The shell's exit code for a program that SIGPIPE ended, because the reader of its output has exited."""
@@ -55,6 +55,8 @@ def _report_user_error(error: BaseException) -> int:
             print(error.log, file=sys.stderr)
             message += f"; the whole log: {error.log_path}"
         code = EXIT_INPUT if error.failure.kind == "input" else EXIT_FAULT
+    elif isinstance(error, UnavailableError):
+        code = EXIT_FAULT  # unlike for a wrong input, a repetition may help
     elif isinstance(error, OSError):  # a full disk, a folder that is not there or may not be written
         where = error.filename or "this machine"
         wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)

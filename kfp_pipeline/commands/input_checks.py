@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
-from spark_jobs.contract import LoadArgs, Pipeline, Step
+from spark_jobs.contract import DATA_URI, TRAIN_DATA_URI, LoadArgs, Pipeline, Step
 from spark_jobs.dataset import Specification, did_you_mean, did_you_mean_file, read_specification
 from spark_jobs.dialect import HEAD_BYTES, PARQUET_MAGIC, TEXT_SUFFIXES, check_order_by, find_dialect
 from spark_jobs.errors import InputError
@@ -33,7 +33,8 @@ def check_run_inputs(pipeline: Pipeline, inputs: Mapping[str, Any], *, on_a_clus
     """
     pipeline.check_settings(inputs)
     if Step.LOAD in pipeline.steps:
-        args = LoadArgs(**{name: inputs[name] for name in LoadArgs.names() if name in inputs}, output_uri="")
+        given = {name: inputs[name] for name in LoadArgs.names() if name in inputs}
+        args = LoadArgs(**given | {DATA_URI: inputs.get(TRAIN_DATA_URI) or given[DATA_URI]}, output_uri="")
         check_inputs(args, order_by=str(inputs.get("order_by", "")), on_a_cluster=on_a_cluster)
 
 

@@ -22,7 +22,17 @@ from kfp_pipeline.runtime.data_version import fill_date
 from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Role, flag
-from spark_jobs.contract import ARGUMENTS, DATA_URI, KATIB, MODEL_URI, SPECIFICATION_URI, VERDICT_NAME, Pipeline, Step
+from spark_jobs.contract import (
+    ARGUMENTS,
+    DATA_URI,
+    KATIB,
+    MODEL_URI,
+    SPECIFICATION_URI,
+    TRAIN_DATA_URI,
+    VERDICT_NAME,
+    Pipeline,
+    Step,
+)
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
@@ -170,8 +180,8 @@ def external_inputs(arguments: argparse.Namespace, settings: Settings) -> dict[s
     """
     given = {name: str(getattr(arguments, name)) for name in arguments.pipeline.inputs(Role.GIVEN)}
     if given.get(DATA_URI):
-        given[DATA_URI] = fill_date(given[DATA_URI], "")
-    elif SPECIFICATION_URI in given:
+        given |= {name: fill_date(given[name], "") for name in (DATA_URI, TRAIN_DATA_URI) if name in given}
+    elif SPECIFICATION_URI in given and MODEL_URI not in given:
         given |= sample_inputs(arguments)
     elif DATA_URI in given:
         raise InputError(f"name the table: spark-kfp run DATA --pipeline {arguments.pipeline.name}")

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from kfp_pipeline.local import runs
 from kfp_pipeline.settings import Settings
 from spark_jobs import promotion
 from spark_jobs.comparison import compare
-from spark_jobs.errors import InputError
-from spark_jobs.local_files import local_path
+from spark_jobs.errors import InputError, UnavailableError
+from spark_jobs.local_files import local_path, write_whole
 from spark_jobs.object_names import is_object_store_uri
+from spark_jobs.onnx_export import onnx_model
 from spark_jobs.promotion import Limits, Verdict
-from spark_jobs.registry import archive, pointer, pruning, versions
+from spark_jobs.registry import archive, mlflow_mirror, pointer, pruning, versions
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.registry.pointer import Canary, Champion
 
 EXIT_REFUSED = 1
 """Exit code of a promotion that the gate refuses."""
+ONNX_SUFFIX = ".onnx"
 CHAMPION = "champion"
 """Names the champion's version on the command line."""
 NAMES_OF_RUNS = "name of a run on this machine, its beginning, or `last`"
@@ -52,12 +55,17 @@ def add_commands(commands: Any) -> None:
     _add_name(back)
     back.add_argument("--to", default="", metavar="VERSION", help="an earlier version (default: the champion before)")
     _add_why(back)
+    _add_mlflow(back)
     canary = _add(actions, "canary", canary_command, "give a version a share of the requests beside the champion")
     _add_name(canary)
     canary.add_argument("version", nargs="?", default="", metavar="VERSION", help=NAMES_OF_VERSIONS)
     canary.add_argument("--share", type=float, default=0.1, help="its share, above 0 and below 1 (default %(default)s)")
     canary.add_argument("--end", action="store_true", help="end the canary: the champion gets all requests again")
     _add_why(canary)
+    _add_mlflow(canary)
+    mirrored = _add(actions, "mirror", mirror_command, "show the champion and the canary in an MLflow registry")
+    _add_name(mirrored)
+    _add_mlflow(mirrored)
     pruned = _add(
         actions, "prune", prune_command, "remove old versions; never the champion, the canary or the champion before"
     )
@@ -90,6 +98,15 @@ def _add_why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--why", default="", help="reason, for the readers of the history")
 
 
+def _add_mlflow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mlflow",
+        default="",
+        metavar="URI",
+        help="MLflow server that shows the champion, too (default SPARK_KFP_MLFLOW_URI)",
+    )
+
+
 def _add_promote(actions: Any) -> None:
     parser = _add(
         actions, "promote", promote_command, "make a run's model, or a version, the champion if the gate lets it"
@@ -108,13 +125,17 @@ def _add_promote(actions: Any) -> None:
     )
     parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
     _add_why(parser)
+    _add_mlflow(parser)
 
 
 def _add_copies(actions: Any) -> None:
     exported = _add(actions, "export", export_command, "copy versions into an archive or into another registry")
     _add_name(exported)
     exported.add_argument("version", metavar="VERSION|all", help=f"{NAMES_OF_VERSIONS}, or all")
-    exported.add_argument("target", help="file .tar or .tar.gz, or directory or s3:// URI of a registry")
+    exported.add_argument(
+        "target",
+        help="file .tar or .tar.gz, or directory or s3:// URI of a registry; or file .onnx: the model alone, as ONNX",
+    )
     imported = _add(
         actions, "import", import_command, "copy the versions of an archive or of another registry into this one"
     )
@@ -256,7 +277,7 @@ def read_evaluation(registry: Place, name: str, version: str) -> dict[str, Any]:
 
 def promote_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Registers a run if it is none yet, asks the gate, and makes it the champion if the gate lets it."""
-    registry, name = registry_of(arguments, settings), arguments.name
+    registry, name, mirror = registry_of(arguments, settings), arguments.name, mirror_to(arguments, settings)
     seen = pointer.read(registry, name)
     version = _register(registry, arguments, settings)
     verdicts = judge(registry, name, version, seen, arguments)
@@ -272,6 +293,8 @@ def promote_command(arguments: argparse.Namespace, settings: Settings) -> int:
         display.show_json({**found, "pointer": _about(seen)})
     else:
         print_verdict(found)
+    if moves:
+        mirror(registry, name)
     return 0 if moves or arguments.no_promote else EXIT_REFUSED
 
 
@@ -336,9 +359,11 @@ def _rules_beside(evaluation: Mapping[str, Any]) -> str:
 
 def rollback_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Moves the pointer back."""
-    registry = registry_of(arguments, settings)
+    registry, mirror = registry_of(arguments, settings), mirror_to(arguments, settings)
     to = versions.find(registry, arguments.name, arguments.to) if arguments.to else ""
-    return _moved(pointer.rollback(registry, arguments.name, to=to, why=arguments.why), arguments)
+    _show_move(pointer.rollback(registry, arguments.name, to=to, why=arguments.why), arguments)
+    mirror(registry, arguments.name)
+    return 0
 
 
 def canary_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -347,21 +372,73 @@ def canary_command(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         InputError: neither a version nor --end is given, or both are.
     """
-    registry = registry_of(arguments, settings)
+    registry, mirror = registry_of(arguments, settings), mirror_to(arguments, settings)
     if bool(arguments.version) == arguments.end:
         raise InputError("give either a VERSION with its --share, or --end")
     canary = None
     if arguments.version:
         canary = Canary(version=find_version(registry, arguments.name, arguments.version), share=arguments.share)
-    return _moved(pointer.set_canary(registry, arguments.name, canary, why=arguments.why), arguments)
+    _show_move(pointer.set_canary(registry, arguments.name, canary, why=arguments.why), arguments)
+    mirror(registry, arguments.name)
+    return 0
 
 
-def _moved(champion: Champion, arguments: argparse.Namespace) -> int:
+def _show_move(champion: Champion, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        return display.show_json(_about(champion))
+        display.show_json(_about(champion))
+        return
     shares = ", ".join(f"{version} {share:.0%}" for version, share in pointer.served(champion).items())
     print(f"{champion.name}: {shares} of the requests, move {champion.move}")
+
+
+def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Shows the champion and the canary in MLflow.
+
+    Raises:
+        InputError: no server is named.
+    """
+    uri = arguments.mlflow or settings.mlflow_uri
+    if not uri:
+        raise InputError("name the MLflow server: --mlflow http://HOST:5000, or SPARK_KFP_MLFLOW_URI")
+    require("mlflow")
+    found = mlflow_mirror.mirror(registry_of(arguments, settings), arguments.name, uri)
+    if arguments.json:
+        return display.show_json(found)
+    for alias, there in found.items():
+        print(f"{arguments.name}@{alias} is version {there['mlflow']} in MLflow: {there['version']}")
     return 0
+
+
+def mirror_to(arguments: argparse.Namespace, settings: Settings) -> Callable[[Place, str], None]:
+    """Returns what a command calls when it has moved the pointer; without an MLflow server it does nothing.
+
+    Raises:
+        InputError: a server is named, and its client is not installed; nothing has moved yet.
+    """
+    uri = arguments.mlflow or settings.mlflow_uri
+    if not uri:
+        return lambda *_: None
+    require("mlflow")
+
+    def tell(registry: Place, name: str) -> None:
+        try:
+            mlflow_mirror.mirror(registry, name, uri)
+        except (InputError, UnavailableError) as error:
+            raise type(error)(
+                f"{error}; the pointer has moved all the same: `spark-kfp models mirror {name}` tells MLflow"
+            ) from error
+
+    return tell
+
+
+def require(package: str) -> None:
+    """Checks that the package of the extra of the same name is there.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{package} is not installed; install the extra: pip install 'spark-kfp[{package}]'")
 
 
 def prune_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -387,7 +464,29 @@ def export_command(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.version == "all"
         else [find_version(registry, name, arguments.version)]
     )
+    if arguments.target.endswith(ONNX_SUFFIX):
+        return _export_onnx(registry, name, chosen, arguments)
     return _copied(archive.export(registry, name, chosen, arguments.target), arguments.target, arguments)
+
+
+def _export_onnx(registry: Place, name: str, chosen: Sequence[str], arguments: argparse.Namespace) -> int:
+    if len(chosen) != 1 or is_object_store_uri(arguments.target):
+        raise InputError(
+            f"{arguments.target}: a file of ONNX holds one version, and lies on this machine; name a version and a path"
+        )
+    require("onnx")
+    document = versions.verify(registry, name, chosen[0])
+    where = f"{versions.folder_of(name, chosen[0])}/scorecard.json"
+    if where.rpartition("/")[2] not in {item["path"] for item in document["files"]}:
+        raise InputError(
+            f"version {chosen[0]} of {name!r} has no scorecard.json, so its kind of model cannot be written as ONNX"
+        )
+    content = onnx_model(json.loads(registry.read(where)), name=name, version=chosen[0])
+    write_whole(local_path(arguments.target), content)
+    if arguments.json:
+        return display.show_json([{"name": name, "version": chosen[0]}])
+    print(f"{name} {chosen[0]}: {len(content):,} bytes of ONNX in {arguments.target}")
+    return 0
 
 
 def import_command(arguments: argparse.Namespace, settings: Settings) -> int:

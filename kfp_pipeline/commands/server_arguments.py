@@ -52,7 +52,9 @@ def pipeline_parameters(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[st
     external = pipeline.inputs(Role.GIVEN)
     if DATA_URI in external and not given[DATA_URI]:
         raise InputError("name the data, in the object store: s3://BUCKET/data.csv; see: spark-kfp data upload --help")
-    for name in external:
+    for name, item in external.items():
+        if item.needed and not given.get(name):
+            raise InputError(f"the pipeline {pipeline.name} needs {name}: {item.about}")
         if given.get(name) and not object_store.is_object_store_uri(str(given[name])):
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE s3://BUCKET/NAME"

@@ -17,6 +17,10 @@ FLAGS = {
     "model": ("NAME", "name of the model (default: the only one of the registry)"),
     "registry": ("DIR_OR_URI", "the registry whose champion is served, and followed when it changes"),
     "scorecard": ("FILE", "a scorecard.json to serve instead of a registry's champion"),
+    "capture": (
+        "DIR",
+        "write how many of the scored rows were in which bin, a line a minute, for the step drift; no values",
+    ),
     "host": ("ADDRESS", "address to listen on (default 127.0.0.1: this machine alone)"),
     "port": ("PORT", "port to listen on (default 8080)"),
 }

@@ -165,7 +165,7 @@ def _steps(directory: Path) -> dict[str, Any]:
 def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[runs.Run, dict[str, Any]]:
     """Writes the end of the run. The run has failed if a step has not finished, whatever the exit code of the graph's process."""
     steps = _steps(directory)
-    asked = pipeline.steps_of(run.inputs)
+    asked = _asked(pipeline, run.inputs, steps)
     undone = [step for step in asked if steps.get(step, {}).get("state") not in ("done", "reused")]
     if undone:
         failed = steps.get(undone[0], {})
@@ -179,12 +179,15 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
         return run, {}
     outputs = [Path(steps[step]["uri"]) for step in asked]
     evaluation: dict[str, Any] = {}
-    if Step.EVALUATE in pipeline.steps:
+    if Step.EVALUATE in asked:
         evaluated = outputs[asked.index(Step.EVALUATE)]
         evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
         found = {
             "metrics": {item["name"]: item["value"] for item in evaluation["metrics"]},
-            "warnings": evaluation["warnings"],
+            "warnings": [
+                *_metrics_and_warnings(outputs[: asked.index(Step.LOAD)])["warnings"],
+                *evaluation["warnings"],
+            ],
         }
     else:
         found = _metrics_and_warnings(outputs)
@@ -200,11 +203,26 @@ def _finish_run(directory: Path, pipeline: Pipeline, run: runs.Run) -> tuple[run
     return run, evaluation
 
 
+def _asked(pipeline: Pipeline, inputs: Mapping[str, Any], steps: Mapping[str, Any]) -> list[Step]:
+    """Returns the steps that the run should have ended: none after a step that has decided that the pipeline does not go on."""
+    asked = []
+    for step in pipeline.steps_of(inputs):
+        asked.append(step)
+        ended = steps.get(step, {}).get("state") in ("done", "reused")
+        if pipeline.decides(step) and ended and pipeline.chosen(step, _result(Path(steps[step]["uri"])).facts) is None:
+            break
+    return asked
+
+
+def _result(output: Path) -> Result:
+    return Result.from_json((output / RESULT_NAME).read_text(encoding="utf-8"))
+
+
 def _metrics_and_warnings(outputs: Sequence[Path]) -> dict[str, Any]:
-    """Returns the metrics of the last step and the warnings of all steps; for a pipeline that evaluates no model."""
-    results = [Result.from_json((path / RESULT_NAME).read_text(encoding="utf-8")) for path in outputs]
+    """Returns the metrics of the last step and the warnings of all steps; for steps that evaluate no model."""
+    results = [_result(path) for path in outputs]
     warnings = dict.fromkeys(warning for result in results for warning in result.warnings)
-    return {"metrics": dict(results[-1].metrics), "warnings": list(warnings)}
+    return {"metrics": dict(results[-1].metrics) if results else {}, "warnings": list(warnings)}
 
 
 def _remove_earlier_attempts(attempt: Path) -> None:

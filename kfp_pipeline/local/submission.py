@@ -124,6 +124,11 @@ def submit_pipeline(
                 f"{step}: {dict(result.rows_out)} rows, {result.seconds['work']:.1f} s of work, {result.uris['output']}"
             )
             results.append(result)
+            chosen = pipeline.chosen(step, result.facts)
+            if chosen is None:
+                print_line(f"{step} starts no further step: {result.facts['outcome']}")
+                break
+            given |= chosen
     finally:
         if shared:
             end_session(cluster, object_store, place)

@@ -31,6 +31,7 @@ def make_pipeline(platform: Platform) -> Any:
         psi_limit: float = 0.2,
         share_limit: float = 0.05,
         significance: float = 0.01,
+        min_area_under_roc: float = 0.0,
         spark: str = "operator",
         spark_settings: dict = {},
     ) -> None:
@@ -47,6 +48,7 @@ def make_pipeline(platform: Platform) -> Any:
             psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
             share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
             significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.
+            min_area_under_roc: areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
             spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
         """
@@ -63,6 +65,7 @@ def make_pipeline(platform: Platform) -> Any:
                     psi_limit=psi_limit,
                     share_limit=share_limit,
                     significance=significance,
+                    min_area_under_roc=min_area_under_roc,
                     spark=spark,
                     spark_settings=spark_settings,
                     scheduled_time=platform.scheduled_time,

@@ -70,6 +70,7 @@ def make_pipeline(platform: Platform) -> Any:
         compare_by: str = "areaUnderROC",
         min_test_rows: int = 30,
         max_balance_shift: float = 0.1,
+        max_test_psi: float = 0.2,
         example_rows: int = 20,
         canary_share: float = 0.0,
         spark: str = "operator",
@@ -127,6 +128,7 @@ def make_pipeline(platform: Platform) -> Any:
             compare_by: metric in which the model must not be worse than the champion.
             min_test_rows: smallest number of test rows of each class.
             max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
+            max_test_psi: largest population stability index of a column, between train and test rows, and of the scores, between validation and test rows; a larger one counts if it is significant, above 0.
             example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
             canary_share: share of the requests that a model which passes gets as the canary beside a champion; 0: it becomes the champion at once.
             spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
@@ -230,6 +232,7 @@ def make_pipeline(platform: Platform) -> Any:
                         compare_by=compare_by,
                         min_test_rows=min_test_rows,
                         max_balance_shift=max_balance_shift,
+                        max_test_psi=max_test_psi,
                         example_rows=example_rows,
                         canary_share=canary_share,
                         spark=spark,

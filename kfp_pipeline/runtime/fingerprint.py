@@ -54,6 +54,12 @@ def fingerprint(step: Step, args: StepArgs) -> str:
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
+def key_in_run(step: Step, args: StepArgs, run: str) -> str:
+    """Computes a key by which a run that is started again under its name finds what a step decided in its earlier attempt."""
+    given = {item.name: getattr(args, item.name) for item in args.arguments(Role.SETTING, Role.GIVEN, Role.FROM_STEP)}
+    return hashlib.sha256(json.dumps([str(step), run, given], sort_keys=True).encode()).hexdigest()
+
+
 def _fingerprint_of(uri: str) -> str:
     result = read_result(local_path(uri))
     return str(result.facts.get(FINGERPRINT_FACT, "")) if result and result.status == "succeeded" else ""

@@ -41,7 +41,7 @@ def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> s
         settings: of this task.
 
     Returns:
-        The URI of the step's main output, for the next task.
+        The URI of the step's main output, for the next task; of a step that decides whether the pipeline goes on, its decision.
 
     Raises:
         InputError: an input is wrong.
@@ -57,8 +57,9 @@ def execute_step(step: Step, inputs: Mapping[str, Any], settings: Settings) -> s
         overrides=inputs["spark_settings"],
         task_config=vars(inputs["task_config"]),
     )
-    record_result(run_or_reuse_step(step, args, runner, settings), inputs)
-    return str(vars(args)["output_uri"])
+    result = run_or_reuse_step(step, args, runner, settings)
+    record_result(result, inputs)
+    return str(result.facts[args.DECIDES] if args.DECIDES else vars(args)["output_uri"])
 
 
 def run_task(
@@ -155,7 +156,7 @@ def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Sett
         InputError: Spark cannot be started with these settings.
     """
     began = time.perf_counter()
-    key = fingerprint.fingerprint(step, args) if settings.run and args.REUSABLE else ""
+    key = _reuse_key(step, args, settings)
     emit(settings.run, step, "running", uri=vars(args)["output_uri"])
     result = fingerprint.reuse_finished_step(settings.runs, key, args) if key and settings.reuse else None
     if not result:
@@ -168,6 +169,13 @@ def run_or_reuse_step(step: Step, args: StepArgs, runner: Runner, settings: Sett
     facts = {"rows": dict(result.rows_out), "warnings": list(result.warnings), "uri": vars(args)["output_uri"]}
     emit(settings.run, step, "reused" if result.reused_from else "done", seconds=time.perf_counter() - began, **facts)
     return result
+
+
+def _reuse_key(step: Step, args: StepArgs, settings: Settings) -> str:
+    """Returns the key by which an earlier output of a step is found; empty if the step must run anew."""
+    if settings.run and args.REUSABLE:
+        return fingerprint.fingerprint(step, args)
+    return fingerprint.key_in_run(step, args, Path(settings.run).name) if settings.run and args.DECIDES else ""
 
 
 def emit_failure(step: Step, settings: Settings, error: StepError) -> None:

@@ -72,6 +72,14 @@ function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
+// The probability in the population: the same formula as in serving/scorer.py. Without a base rate it is the model's own.
+function corrected(share) {
+  if (!model.correction) return share;
+  const { base_rate: base, sample_rate: sample } = model.correction;
+  const odds = share * (base / (1 - base)) * ((1 - sample) / sample);
+  return odds / (1 - share + odds);
+}
+
 function signed(number, exact) {
   const shown = exact ? Math.abs(number).toFixed(2) : `${(100 * Math.abs(number)).toFixed(1)} pp`;
   return `${number < 0 ? "\u2212" : "+"}${shown}`;
@@ -79,14 +87,20 @@ function signed(number, exact) {
 
 function show(prediction, cells) {
   const { label, columns, method, usual } = prediction.explanation;
-  const share = prediction.probabilities[label];
+  const share = (prediction.corrected_probabilities || prediction.probabilities)[label];
+  const threshold = model.threshold === null ? null : corrected(model.threshold);
   const exact = method === "exact";
   at("of").textContent = `Probability of ${model.label || "label"} = ${label}`;
   at("probability").textContent = percent(share);
   at("level").style.width = percent(share).replace(" ", "");
-  at("mark").hidden = model.threshold === null;
-  at("mark").style.left = `${100 * (model.threshold || 0)}%`;
-  const limit = model.threshold === null ? "the most probable class" : `the threshold is ${percent(model.threshold)}`;
+  at("mark").hidden = threshold === null;
+  at("mark").style.left = `${100 * (threshold || 0)}%`;
+  const limit = threshold === null ? "the most probable class" : `the threshold is ${percent(threshold)}`;
+  at("correction").hidden = !model.correction;
+  if (model.correction) {
+    at("correction").textContent = `For a population with ${percent(model.correction.base_rate)} ${label}. ` +
+      `The rows of the training had ${percent(model.correction.sample_rate)}; among such rows it is ${percent(prediction.probabilities[label])}.`;
+  }
   at("decision").replaceChildren("Decision: ", make("strong", { textContent: prediction.label }), ` (${limit})`);
   const pushes = Object.entries(columns).filter(([, push]) => Math.abs(push) >= (exact ? 0.005 : 0.0005)).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   const longest = Math.max(...pushes.map(([, push]) => Math.abs(push)), 1e-9);
@@ -99,9 +113,10 @@ function show(prediction, cells) {
   }));
   if (!pushes.length) at("reasons").replaceChildren(make("li", { textContent: "Nothing to speak of: this row is much like the usual one." }));
   at("method").textContent = exact
-    ? `Contributions to the log-odds, exact: they add up to the difference from the usual row, which has ${percent(usual)}.`
+    ? `Contributions to the log-odds, exact: they add up to the difference from the usual row, which has ${percent(corrected(usual))}.`
     : `An ablation: how far the probability changes if this value alone is the usual one (mean or most frequent). ` +
-      `The changes do not add up; the usual row has ${percent(usual)}.`;
+      `The changes do not add up; the usual row has ${percent(corrected(usual))}.` +
+      (model.correction ? " The changes are those among rows like the training's." : "");
   at("empty").hidden = true;
   at("answer").hidden = false;
 }

@@ -41,6 +41,8 @@ LEAST_GAP = 0.1
 """Smallest distance of two ticks as a share of the axis, so that their labels do not overlap."""
 LONGEST_NAME = 34
 """Largest number of characters of a feature's name on an axis."""
+MOST_TIMES = 8
+"""Up to so many times have space for their texts on an axis."""
 MOST_CLASSES_WITH_NUMBERS = 10
 """Up to this many classes, the cells of the effects chart are wide enough for numbers."""
 Points = Sequence[Sequence[float]]
@@ -188,6 +190,32 @@ def shares_chart(names: Sequence[str], shares: tuple[Sequence[float], Sequence[f
         axes.grid(axis="x", linewidth=0.8)
         axes.set_axisbelow(True)
         figure.legend(loc="outside upper right", ncols=2, fontsize=9)
+        return svg_text(figure)
+
+
+def history_chart(times: Sequence[str], metric: str, found: Sequence[Mapping[str, float]]) -> str:
+    """Draws a metric of one batch after another with its interval.
+
+    Args:
+        times: of the batches, the oldest first, as texts.
+        metric: its name.
+        found: of each batch its `value`, and `low` and `high`, the ends of its interval.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(8.2, 3.0)
+        places = list(range(len(times)))
+        values = [item["value"] for item in found]
+        axes.fill_between(
+            places, [item["low"] for item in found], [item["high"] for item in found], color=BLUE, alpha=0.15
+        )
+        axes.vlines(places, [item["low"] for item in found], [item["high"] for item in found], color=BLUE, linewidth=1)
+        axes.plot(places, values, color=BLUE, marker="o", markersize=4, linewidth=1.2)
+        every = max(1, math.ceil(len(times) / MOST_TIMES))
+        axes.set_xticks(places[::every], times[::every], fontsize=8)
+        axes.set_xlim(-0.5, len(times) - 0.5)
+        axes.set_ylabel(metric)
+        axes.grid(axis="y", linewidth=0.8)
+        axes.set_axisbelow(True)
         return svg_text(figure)
 
 

@@ -22,6 +22,7 @@ from spark_jobs.dataset import Specification
 from spark_jobs.evaluation import intervals, metrics
 from spark_jobs.evaluation.intervals import Interval
 from spark_jobs.evaluation.metrics import SMALLEST
+from spark_jobs.scorecard import population_shift
 from spark_jobs.split import LABEL, ROW_HASH, is_small
 
 MARGIN_STEP = 0.001
@@ -196,28 +197,24 @@ def baseline(training: Training) -> dict[str, Any]:
 def correction(counts: metrics.PredictionCounts, training: Training) -> dict[str, Any] | None:
     """Corrects the probabilities for a population whose share of positives (base rate) is stated in the specification.
 
-    The log-odds are shifted by ln(b / (1 - b)) - ln(s / (1 - s)), where b is the base rate of the population and s the share of positives
-    in the fit (King & Zeng 2001, section 4.2: prior correction). For the calibration, the test rows are weighted to the population.
+    The shift is that of `spark_jobs.scorecard.population_shift`. For the calibration, the test rows are weighted to the population.
 
     Returns:
         None if the specification states no base rate.
     """
-    base_rate = training.specification.base_rate
-    if base_rate is None:
+    found = population_shift(
+        training.specification.base_rate, training.labels, training.counts["train"], training.args.class_weights
+    )
+    if found is None:
         return None
-    train = training.counts["train"]
-    balanced = training.args.class_weights == "balanced"
-    sample_rate = 0.5 if balanced else train[training.labels[1]] / sum(train.values())
-    shift = float(np.log(base_rate / (1 - base_rate)) - np.log(sample_rate / (1 - sample_rate)))
+    base_rate, shift = found["base_rate"], found["shift"]
     margins, negatives, positives = counts.by_margin()
     share = positives.sum() / (negatives + positives).sum()
     weighted = negatives * (1 - base_rate) / (1 - share), positives * base_rate / share
     before, after = metrics.logistic(margins), metrics.logistic(margins + shift)
     weight = weighted[0] + weighted[1]
     return {
-        "base_rate": base_rate,
-        "sample_rate": sample_rate,
-        "shift": shift,
+        **found,
         "calibration": metrics.calibration(after, *weighted),
         "before": metrics.calibration(before, *weighted),
         "mean_before": float(np.dot(before, weight) / weight.sum()),

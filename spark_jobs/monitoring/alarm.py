@@ -65,6 +65,13 @@ class Finding:
     before: float | None = None
     now: float | None = None
 
+    def in_words(self) -> str:
+        """Returns an alarm as a sentence."""
+        if self.before is None:
+            what = "the scores" if self.about == SCORE else f"column {self.column!r}"
+            return f"drift of {what}: PSI {self.change:.3f}, limit {self.limit:g}"
+        return f"drift of column {self.column!r}: {self.about} {self.before:.1%} before, {self.now:.1%} now"
+
 
 def compare(
     reference: Sequence[Histogram],

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from spark_jobs.evaluation.charts import shares_chart
+from spark_jobs.evaluation.charts import history_chart, shares_chart
 from spark_jobs.evaluation.report import template_environment
 
 TEMPLATE = "drift.html.j2"
@@ -16,6 +16,8 @@ MOST_BARS = 14
 """Largest number of bins in a picture: the others are one bar."""
 MOST_PICTURES = 12
 """Largest number of columns with a picture, those that changed most."""
+MOST_BATCHES = 60
+"""Largest number of batches in the picture of a metric, the last ones."""
 REST = "all others"
 
 
@@ -33,9 +35,24 @@ def render_report(document: Mapping[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(
         d=document,
         score=document["score"] and picture(document["score"]),
+        history=history(document["batches"]),
         columns=[(item["reference"]["name"], item["reference"]["name"] in alarms, picture(item)) for item in shown],
         hidden=len(document["columns"]) - len(shown),
     )
+
+
+def history(batches: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Draws the first metric of the batches whose labels have arrived, as SVG; None if there are none.
+
+    Args:
+        batches: the oldest first, each with its time `at` and its `metrics`.
+    """
+    judged = [batch for batch in batches if batch["metrics"]][-MOST_BATCHES:]
+    if not judged:
+        return None
+    name = judged[-1]["metrics"][0]["name"]
+    times = [batch["at"][:16].replace("T", "\n") for batch in judged]
+    return Markup(history_chart(times, name, [batch["metrics"][0] for batch in judged]))  # noqa: S704 - matplotlib escapes its text
 
 
 def picture(item: Mapping[str, Any]) -> Markup:

@@ -21,6 +21,8 @@ from spark_jobs.object_names import bucket_and_key, is_hidden, is_object_store_u
 from spark_jobs.object_store import ObjectStore
 
 MODEL_LOCK = ".lock"
+MOST_TRIES = 20
+"""A file that others replace more often than this meanwhile is given up."""
 
 
 class Place(Protocol):
@@ -58,6 +60,17 @@ def place_of(uri: str) -> Place:
         return StorePlace(uri, object_store.from_environment())
     scheme_of(uri)
     return DirectoryPlace(local_path(uri))
+
+
+def attempts(place: Place, name: str) -> Iterator[tuple[bytes, str]]:
+    """Yields the content and the tag of a file again and again, to a caller that replaces it until its own content is there.
+
+    Raises:
+        InputError: others replace it all the time.
+    """
+    for _ in range(MOST_TRIES):
+        yield place.read_tagged(name)
+    raise InputError(f"{place.uri}/{name} was replaced by others {MOST_TRIES} times meanwhile; run again")
 
 
 class DirectoryPlace:

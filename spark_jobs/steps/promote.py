@@ -29,12 +29,17 @@ from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import fitted_args
 from spark_jobs.evaluation.judging import Training, judge
+from spark_jobs.monitoring.alarm import Limits as DriftLimits
+from spark_jobs.monitoring.alarm import compare
+from spark_jobs.monitoring.counting import count_cells, count_scores
+from spark_jobs.monitoring.histograms import Reference
 from spark_jobs.promotion import CHAMPION, Limits, Verdict
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.registry.pointer import Canary, Champion, ConflictError
 from spark_jobs.registry.versions import RunOutputs, folder_of
 from spark_jobs.result import Result
+from spark_jobs.saved_model import REFERENCE_NAME
 from spark_jobs.split import LABEL, ROW_HASH, SET, assign_sets, index_label, rows_schema
 from spark_jobs.table.source import quoted
 
@@ -44,6 +49,7 @@ PARITY_ROWS = 1000
 """The scorecard is compared with Spark on at most so many test rows."""
 PARITY_SECONDS = 120
 """Time limit of the comparison."""
+USUAL_COLUMNS = {name: name for name in ("probability", "prediction")}
 POINTER = "nobody else promoted meanwhile"
 
 
@@ -149,6 +155,32 @@ def judge_champion(
     return {**evaluation, "metrics": judged["metrics"], "left_out": judged["left_out"]}, ""
 
 
+def measure_drift(
+    train_uri: str, rows: DataFrame, predicted: DataFrame, labels: Sequence[str], limit: float
+) -> Verdict:
+    """Compares the test rows with the train rows, and their scores with those of the validation rows, by the rule of the step drift.
+
+    Args:
+        train_uri: the output of train, with the histograms of the train rows.
+        rows: the raw test rows.
+        predicted: these with the candidate's predictions, see `predict`.
+        labels: the classes.
+        limit: of the population stability index.
+    """
+    where = storage.join(train_uri, REFERENCE_NAME)
+    text = storage.read_text_if_there(where)
+    if text is None:
+        return promotion.no_drift({}, (), limit, why_not=f"{where} is missing; train the model again")
+    reference = Reference.from_json(text, where)
+    score = count_scores(predicted, USUAL_COLUMNS, reference.score, labels)
+    columns = count_cells(rows, reference.columns)
+    findings = compare(reference.columns, columns, DriftLimits(psi=limit), (reference.score, score))
+    indices = [finding for finding in findings if finding.before is None]
+    largest = max(indices, key=lambda finding: finding.change)
+    alarms = [finding.in_words() for finding in findings if finding.alarm]
+    return promotion.no_drift({largest.column: largest.change}, alarms, limit)
+
+
 def read_rules(uri: str) -> gate.Rules | None:
     """Reads the bounds of the metrics; None if no file is named.
 
@@ -190,7 +222,8 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     training = Training(features, fitted_args(fitted), read_specification(features["specification"], where))
     rows, prefix = test_rows(session, args, training)
     model = storage.read_model(storage.join(args.train_uri, "model"))
-    examples = make_examples(predict(model, rows, features, prefix), training.labels)
+    predicted = predict(model, rows, features, prefix)
+    examples = make_examples(predicted, training.labels)
     outputs = RunOutputs(
         load_uri=args.load_uri,
         preprocess_uri=args.preprocess_uri,
@@ -213,6 +246,7 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         if why_not
         else promotion.not_worse(evaluation, before, limits),
         measure_parity(candidate.files.get("scorecard.json", b""), examples, limits),
+        measure_drift(args.train_uri, rows, predicted, training.labels, args.max_test_psi),
     ]
     if promotion.passes(verdicts):
         try:

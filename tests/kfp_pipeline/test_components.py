@@ -247,6 +247,19 @@ def test_a_model_is_promoted_only_if_a_name_is_given(compiled: Mapping[str, Any]
     assert TRAINING.steps_of({"model_name": "bank"}) == TRAINING.steps
 
 
+def test_a_training_follows_an_alarm_only_and_reads_the_data_that_drift_has_chosen() -> None:
+    compiled = compile_pipeline("retraining")
+    below = {name: part["dag"]["tasks"] for name, part in compiled["components"].items() if "dag" in part}
+    assert set(below["comp-exit-handler-1"]) == {"drift", "condition-2"}
+    condition = below["comp-exit-handler-1"]["condition-2"]
+    assert condition["triggerPolicy"]["condition"] == ("inputs.parameter_values['pipelinechannel--drift-Output'] != ''")
+    assert set(below["comp-condition-2"]) == {"load", "preprocess", "train", "evaluate", "condition-3"}
+    assert set(below["comp-condition-3"]) == {"promote"}
+    data = below["comp-condition-2"]["load"]["inputs"]["parameters"]["data_uri"]
+    assert data == {"componentInputParameter": "pipelinechannel--drift-Output"}
+    assert "train_data_uri" not in compile_pipeline("monitoring")["root"]["inputDefinitions"]["parameters"]
+
+
 @of_each_step
 def test_a_task_installs_nothing_and_runs_in_our_image(pipeline: str, step: Step) -> None:
     container = compile_pipeline(pipeline)["deploymentSpec"]["executors"][f"exec-{step}"]["container"]

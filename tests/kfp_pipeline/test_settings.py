@@ -17,6 +17,7 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         "share_session": True,
         "run_id": "",
         "registry": "models",
+        "mlflow_uri": "",
         "cache": Path("~/.cache/spark-kfp"),
         "reuse": True,
         "driver_memory_mib": 2048,

@@ -41,6 +41,36 @@ def test_rows_are_scored_in_their_order(app: Application, call: Any, row: dict[s
     assert [each["label"] for each in answer.json()["predictions"]] == ["no", "yes"]
 
 
+def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_refused(
+    app: Application, call: Any, row: dict[str, Any]
+) -> None:
+    text = json.dumps({"instances": [row]})
+    assert call(app, "POST", PREDICT, text.encode("utf-8-sig")).status == 200
+    assert call(app, "POST", PREDICT, text.encode("utf-16")).status == 400
+
+
+def test_a_base_rate_corrects_the_probabilities_and_not_the_label(
+    scorecard: dict[str, Any], call: Any, row: dict[str, Any]
+) -> None:
+    base, sample = 0.1, 0.5
+    shift = math.log(base / (1 - base)) - math.log(sample / (1 - sample))
+    corrected = {**scorecard, "correction": {"base_rate": base, "sample_rate": sample, "shift": shift}}
+    served = application(corrected)
+    likely = {**row, "kind": "common"}
+    (found,) = call(served, "POST", PREDICT, {"instances": [likely]}).json()["predictions"]
+    margin = -1 + 0.6 + 0.7
+    assert found["label"] == "yes"
+    assert found["probabilities"]["yes"] == pytest.approx(probability(margin), abs=1e-15)
+    assert found["corrected_probabilities"]["yes"] == pytest.approx(probability(margin + shift), abs=1e-15)
+    assert sum(found["corrected_probabilities"].values()) == pytest.approx(1, abs=1e-15)
+    answered = call(served, "POST", INFER, tensors(age=[30], income=[700], kind=["common"])).json()
+    outputs = {each["name"]: each["data"] for each in answered["outputs"]}
+    assert outputs["corrected_probabilities"] == list(found["corrected_probabilities"].values())
+    assert outputs["corrected_probabilities"] != outputs["probabilities"]
+    assert len(call(served, "GET", "/v2/models/bank").json()["outputs"]) == 3
+    assert call(served, "GET", "/v1/models/bank").json()["correction"]["base_rate"] == base
+
+
 def tensors(**columns: list[Any]) -> dict[str, Any]:
     return {
         "inputs": [

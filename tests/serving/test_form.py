@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
 import subprocess
 import urllib.request
@@ -90,9 +91,28 @@ def test_a_person_can_score_a_customer(
     )  # log-odds: -1 + 0.02 * 40 + 0.001 * 500 - 1.5
     assert page.value("document.getElementById('reasons').textContent").replace("\u2212", "-") == "kind rare-1.50"
     assert page.value("document.documentElement.scrollWidth") <= width
+    assert page.value("document.getElementById('correction').hidden") is True
     assert page.errors == []
     assert all(url.startswith((f"http://127.0.0.1:{port}/", "data:")) for url in page.requested)
     page.value("document.getElementsByName('age')[0].value = '17'; document.getElementById('score').click()")
     wait_for(lambda: page.value("document.getElementById('error').hidden") is False)
     assert "age" in page.value("document.getElementById('error').textContent")
     assert page.value("document.activeElement.name") == "age"
+
+
+def test_the_form_shows_the_probability_in_the_population(
+    start: Callable[..., tuple[Any, int]], tmp_path: Path, scorecard: dict[str, Any], page: Page
+) -> None:
+    # odds 1 / 9 in the population and 1 in the sample: the odds of a score and of the threshold are divided by 9
+    scorecard["correction"] = {"base_rate": 0.1, "sample_rate": 0.5, "shift": math.log(1 / 9)}
+    (tmp_path / "scorecard.json").write_text(json.dumps(scorecard))
+    _, port = start(f"--scorecard={tmp_path / 'scorecard.json'}", "--model=bank")
+    page.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
+    wait_for(lambda: page.value("document.getElementsByName('age').length") == 1)
+    page.value("document.getElementById('score').click()")
+    wait_for(lambda: page.value("document.getElementById('answer').hidden") is False)
+    odds = math.exp(-1 + 0.02 * 40 + 0.001 * 500) / 9
+    assert page.value("document.getElementById('probability').textContent") == f"{100 * odds / (1 + odds):.1f} %"
+    assert "threshold is 10.0 %" in page.value("document.getElementById('decision').textContent")
+    assert "population with 10.0 % yes" in page.value("document.getElementById('correction').textContent")
+    assert page.errors == []

@@ -188,6 +188,12 @@ def test_a_damaged_scorecard_is_told_before_it_scores(damage: dict[str, Any]) ->
         Scorer({**SCORECARD, **damage})
 
 
+@pytest.mark.parametrize("correction", [{"shift": 1e9}, {"shift": float("nan")}, {}, {"shift": "1"}, [1]])
+def test_a_correction_that_is_none_is_told(correction: Any) -> None:
+    with pytest.raises(ScorecardError):
+        Scorer({**SCORECARD, "correction": correction or {"base_rate": 0.1}})
+
+
 def test_a_number_too_long_to_be_written_is_told() -> None:
     with pytest.raises(RowError, match="column 'kind' is a number of more than 4,300 digits"):
         Scorer(SCORECARD).score({"x": 1, "kind": 10**5000})

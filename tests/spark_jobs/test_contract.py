@@ -15,13 +15,17 @@ from spark_jobs.arguments import Role, StepArgs, from_argv, setting, to_argv
 from spark_jobs.contract import (
     ARGUMENTS,
     ESTIMATORS,
+    MONITORING,
     PIPELINES,
+    RETRAINING,
     TRAINING,
+    DriftArgs,
     EvaluateArgs,
     LoadArgs,
     Pipeline,
     PreprocessArgs,
     Step,
+    TableArgs,
     TrainArgs,
 )
 from spark_jobs.errors import InputError
@@ -156,10 +160,26 @@ def test_unknown_flags_and_missing_ones_are_errors() -> None:
         from_argv(EvaluateArgs, ["--preprocess-uri=a"])
 
 
-def test_no_two_steps_of_a_pipeline_share_a_setting_but_the_weights_of_the_classes() -> None:
+def test_two_steps_of_a_pipeline_share_the_weights_of_the_classes_and_how_tables_are_read_and_nothing_else() -> None:
     for pipeline in PIPELINES.values():
         names = [name for step in pipeline.steps for name in ARGUMENTS[step].settings()]
-        assert {name for name in names if names.count(name) > 1} <= {"class_weights"}
+        of_tables = set(TableArgs.settings()) if pipeline is RETRAINING else set()
+        assert {name for name in names if names.count(name) > 1} <= {"class_weights"} | of_tables
+
+
+def test_in_the_retraining_pipeline_drift_chooses_the_data_of_load() -> None:
+    for_training = {"train_data_uri", "cooldown_hours"}
+    assert MONITORING.inputs().keys() == set(DriftArgs.names(Role.GIVEN, Role.SETTING)) - for_training
+    inputs = RETRAINING.inputs()
+    assert [name for name, item in inputs.items() if item.needed] == ["data_uri", "model_uri", "train_data_uri"]
+    assert RETRAINING.chosen(Step.DRIFT, {"train_on": "s3://b/new.csv"}) == {"data_uri": "s3://b/new.csv"}
+    assert RETRAINING.chosen(Step.DRIFT, {"train_on": ""}) is None, "the later steps are left out"
+    assert RETRAINING.chosen(Step.LOAD, {}) == MONITORING.chosen(Step.DRIFT, {"train_on": ""}) == {}
+
+
+def test_data_that_would_break_the_condition_of_a_graph_are_refused() -> None:
+    with pytest.raises(InputError, match="a quote or a backslash"):
+        DriftArgs(data_uri="d", model_uri="m", report_uri="r", output_uri="o", train_data_uri="it's.csv")
 
 
 def test_a_setting_that_two_steps_have_has_one_default_and_the_same_choices() -> None:

@@ -124,3 +124,12 @@ def test_a_scorecard_that_differs_or_was_not_scored_is_refused() -> None:
     assert not promotion.parity(1e-6, 100, Limits()).passed
     assert not promotion.parity(float("nan"), 100, Limits()).passed
     assert "not measured: no scorer" in promotion.parity(None, 0, Limits(), why_not="no scorer").sentence
+
+
+def test_drift_from_train_to_test_is_refused_with_its_sentence() -> None:
+    quiet = promotion.no_drift({"age": 0.05}, (), 0.2)
+    assert (quiet.passed, quiet.sentence) == (True, "largest PSI 0.050, of age; 0.2 is allowed")
+    moved = promotion.no_drift({"age": 0.5}, ["drift of column 'age': PSI 0.500, limit 0.2"], 0.2)
+    assert (moved.passed, moved.numbers["alarms"]) == (False, 1)
+    unknown = promotion.no_drift({}, (), 0.2, why_not="reference.json is missing")
+    assert (unknown.passed, unknown.sentence) == (False, "not measured: reference.json is missing")

@@ -244,6 +244,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "compare_by": Case("logLoss", verdict(4, "metric"), is_now("logLoss"), NAMED),
         "min_test_rows": Case(2, verdict(2, "limit"), is_now(2), {"model_name": "bank", "registry_uri": REGISTRY}),
         "max_balance_shift": Case(0.5, verdict(3, "limit"), is_now(0.5), NAMED),
+        "max_test_psi": Case(0.3, verdict(6, "limit"), is_now(0.3), NAMED),
         "example_rows": Case(3, lambda ended: ended.document("verdict.json")["examples"], is_now(3), NAMED),
     },
     Step.TUNE: {
@@ -281,6 +282,8 @@ CASES: dict[Step, dict[str, Case]] = {
         "psi_limit": Case(100.0, alarms, fewer, data="other_rows.csv"),
         "share_limit": Case(0.9, alarms, fewer, data="other_rows.csv"),
         "significance": Case(1e-200, alarms, is_now(0), data="other_rows.csv"),
+        "min_area_under_roc": Case(0.999, alarms, more, data="plain.csv"),
+        "train_data_uri": Case("rows.csv", is_refused, is_now(True)),  # the model is none of a registry
     },
 }  # fmt: skip
 
@@ -315,9 +318,12 @@ def case_of(step: Step, name: str) -> Case | None:
 
 FOR_KATIB = set(KatibArgs.settings()) - {"tuner"}
 """Settings that show in the Experiment: tests/kfp_pipeline/runtime/katib/test_experiment.py."""
+FOR_REGISTRY = {"cooldown_hours"}
+"""A setting that needs a registry with a champion: tests/spark_jobs/steps/test_drift.py."""
 FOR_A_SECOND_VERSION = {"canary_share"}
 """It shows only beside a champion of another version: tests/spark_jobs/steps/test_promote.py."""
-SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in FOR_KATIB | FOR_A_SECOND_VERSION]
+ELSEWHERE = FOR_KATIB | FOR_REGISTRY | FOR_A_SECOND_VERSION
+SETTABLE = [(step, name) for step in Step for name in settable(step) if name not in ELSEWHERE]
 
 
 @pytest.mark.parametrize(("step", "name"), SETTABLE, ids=[f"{step}-{name}" for step, name in SETTABLE])

@@ -27,8 +27,8 @@ MINIKUBE, PRODUCTION = ROOT / "overlays" / "minikube", ROOT / "overlays" / "prod
 CLUSTER_TESTS = PROJECT / "tests" / "e2e" / "cluster"
 KUBEFLOW_TASKS = ROOT / "overlays" / "kubeflow-tasks"
 OVERLAYS = (MINIKUBE, PRODUCTION, CLUSTER_TESTS)
-SERVING, KATIB = ROOT / "serving", ROOT / "katib"
-KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, SERVING, KATIB)
+SERVING, KATIB, MONITORING = ROOT / "serving", ROOT / "katib", ROOT / "monitoring"
+KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, SERVING, KATIB, MONITORING)
 FILES = sorted([*ROOT.rglob("*.yaml"), *CLUSTER_TESTS.rglob("*.yaml")])
 UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml", SERVING / "kserve.yaml"}
 """Files that a user copies, or gives to spark-kfp, and no kustomization applies."""
@@ -263,7 +263,8 @@ def test_every_file_is_yaml(path: Path) -> None:
 
 @pytest.mark.parametrize("directory", KUSTOMIZATIONS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_kustomization_lists_the_files_beside_it_and_no_others(directory: Path) -> None:
-    there = {path.resolve() for path in directory.glob("*.yaml")} - {directory / "kustomization.yaml"} - UNLISTED
+    beside = [*directory.glob("*.yaml"), *directory.glob("*.json")]
+    there = {path.resolve() for path in beside} - {directory / "kustomization.yaml"} - UNLISTED
     assert set(files_of(directory)) == there
     for name in kustomization(directory)["resources"]:
         assert (directory / name).is_file() or (directory / name / "kustomization.yaml").is_file()
@@ -546,9 +547,21 @@ def test_production_is_larger_and_tells_prometheus() -> None:
     assert "spark.ui.prometheus.enabled" not in small["sparkConf"]
 
 
-def test_only_production_needs_the_prometheus_operator() -> None:
+def test_only_production_and_the_alarms_need_the_prometheus_operator() -> None:
     needing = {directory for directory in KUSTOMIZATIONS if any(i["kind"] == "PodMonitor" for i in objects(directory))}
-    assert needing == {PRODUCTION}
+    assert needing == {PRODUCTION, MONITORING}
+
+
+def test_the_servers_that_are_scraped_are_those_of_the_deployment_and_prometheus_may_reach_them() -> None:
+    (monitor,) = [item for item in objects(MONITORING) if item["kind"] == "PodMonitor"]
+    (policy,) = [item for item in objects(MONITORING) if item["kind"] == "NetworkPolicy"]
+    (deployment,) = [item for item in objects(SERVING) if item["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]
+    selected = monitor["spec"]["selector"]["matchLabels"]
+    assert selected.items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["podSelector"]["matchLabels"] == selected
+    ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert policy["spec"]["ingress"][0]["ports"][0]["port"] == ports[monitor["spec"]["podMetricsEndpoints"][0]["port"]]
 
 
 @pytest.mark.parametrize("name", ["spark-driver", "spark-executor", "object-store-from-spark"])

@@ -147,6 +147,51 @@ def test_versions_go_out_and_come_back_and_old_ones_go(tmp_path: Path, capsys: p
     assert len(printed(capsys, "import", "backup.tar.gz", "--registry", "other", "--name", "copy")) == 4
 
 
+def make_scorecard(tmp_path: Path, run_id: str) -> None:
+    """Gives a run a scorecard: one number, of which the margin is half."""
+    column = {"name": "x", "mean": 0.0, "indicator": False, "center": 0.0, "scale": 1.0, "splits": []}
+    document = {
+        "form": "linear",
+        "labels": ["no", "yes"],
+        "threshold": 0.5,
+        "intercepts": [0.0],
+        "coefficients": [[0.5]],
+    }
+    document |= {
+        "numeric": [column],
+        "categorical": [],
+        "features": [{"column": "x", "kind": "numeric", "category": ""}],
+    }
+    (tmp_path / "runs" / run_id / "train" / "scorecard.json").write_text(json.dumps(document))
+
+
+def test_a_version_goes_out_as_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    make_scorecard(tmp_path, make_run(tmp_path, 0))
+    version = printed(capsys, "promote", "bank", "last")["version"]
+    assert printed(capsys, "export", "bank", "champion", "out/model.onnx") == [{"name": "bank", "version": version}]
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    assert {each.key: each.value for each in model.metadata_props}["version"] == version
+    assert [each.name for each in model.graph.input] == ["x"]
+
+
+def test_what_cannot_go_out_as_onnx_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, 0)
+    printed(capsys, "promote", "bank", "last")
+    for words, said in (
+        (["all", "s3://bucket/model.onnx"], "lies on this machine"),
+        (["champion", "model.onnx"], "form 'None'"),
+    ):
+        assert main(["models", "export", "bank", *words]) == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["models", "export", "bank", "champion", "model.onnx"]) == 2
+    assert "pip install 'spark-kfp[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "model.onnx").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spark_jobs.errors import InputError
-from spark_jobs.promotion import CHAMPION, FLOORS
+from spark_jobs.promotion import CHAMPION, DRIFT, FLOORS
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.steps import promote as step
@@ -165,3 +165,23 @@ def test_wrong_rules_are_wrong_input(promote: Callable[..., Any], good: Path, tm
         path.write_text(rules)
     with pytest.raises(InputError, match=path.name):
         promote(good, rules_uri=str(path))
+
+
+def test_a_model_whose_test_rows_are_other_ones_than_its_train_rows_is_refused(
+    run_step: Callable[..., Any], run_steps: Callable[..., Any], registry: Place, tmp_path: Path
+) -> None:
+    lines = [f"{i // 2 + i % 7},{i % 5},{'yes' if i * 7 % 11 > 5 else 'no'}" for i in range(900)]  # x rises with time
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
+    run_steps(tmp_path, data_uri=tmp_path / "t.csv", label="label", split="ordered", reg_param=0.1)
+    uris = {f"{name}_uri": tmp_path / name for name in ("load", "preprocess", "train", "evaluate")}
+
+    def promote(**settings: Any) -> Any:
+        given = {**uris, "output_uri": tmp_path / "promote", "model_name": "t", "registry_uri": registry.uri}
+        return run_step("promote", **given, **settings)
+
+    refused = promote()
+    assert refusals(refused) == [DRIFT]
+    (told,) = [item for item in refused.facts["verdicts"] if item["rule"] == DRIFT]
+    assert told["sentence"].startswith("drift of column 'x': PSI ")
+    assert told["numbers"]["limit"] == 0.2
+    assert refusals(promote(max_test_psi=100.0)) == []

@@ -1,0 +1,285 @@
+"""The retraining pipeline as a KFP graph: drift, load, preprocess, train, evaluate, promote.
+
+Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from kfp_pipeline import components
+from kfp_pipeline.task_settings import Platform, configure_task, exit_handler
+
+
+def make_pipeline(platform: Platform) -> Any:
+    """Returns the pipeline, with the platform's settings on each of its tasks."""
+
+    @dsl.pipeline(
+        name="spark-kfp-retraining",
+        display_name="Look for drift, then train a Spark ML model",
+        description="Drift, load, preprocess, train, evaluate, promote.",
+        pipeline_config=platform.pipeline_config(),
+    )
+    def retraining_pipeline(
+        data_uri: str,
+        model_uri: str,
+        train_data_uri: str,
+        delimiter: str = "",
+        quote: str = "",
+        encoding: str = "",
+        header: str = "auto",
+        max_rejected_fraction: float = 0.01,
+        psi_limit: float = 0.2,
+        share_limit: float = 0.05,
+        significance: float = 0.01,
+        min_area_under_roc: float = 0.0,
+        cooldown_hours: float = 24.0,
+        specification_uri: str = "",
+        label: str = "",
+        positive: str = "",
+        min_class_rows: int = 1,
+        small_classes: str = "merge",
+        seed: int = 42,
+        split: str = "hash",
+        order_by: str = "",
+        train_fraction: float = 0.6,
+        validation_fraction: float = 0.2,
+        max_categories: int = 100,
+        numeric_form: str = "as_is",
+        numeric_bins: int = 20,
+        step_size: float = 0.1,
+        fit_seed: int = 42,
+        max_iter: int = 100,
+        tol: float = 1e-06,
+        reg_param: float = 0.0,
+        elastic_net_param: float = 0.0,
+        fit_intercept: bool = True,
+        standardization: bool = True,
+        family: str = "auto",
+        max_depth: int = 5,
+        max_bins: int = 32,
+        min_instances_per_node: int = 10,
+        num_trees: int = 50,
+        subsampling_rate: float = 1.0,
+        feature_subset_strategy: str = "auto",
+        layers: int = 1,
+        units: int = 8,
+        solver: str = "l-bfgs",
+        estimator: str = "logistic_regression",
+        class_weights: str = "none",
+        threshold_rule: str = "max_f1",
+        train_parts: int = 9,
+        title: str = "",
+        bootstrap_samples: int = 500,
+        model_name: str = "",
+        registry_uri: str = "",
+        rules_uri: str = "",
+        compare_by: str = "areaUnderROC",
+        min_test_rows: int = 30,
+        max_balance_shift: float = 0.1,
+        max_test_psi: float = 0.2,
+        example_rows: int = 20,
+        canary_share: float = 0.0,
+        spark: str = "operator",
+        spark_settings: dict = {},
+    ) -> None:
+        """Looks for drift and, after an alarm, trains and evaluates a Spark ML model, and promotes it if the gate lets it.
+
+        Args:
+            data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
+            model_uri: the model: the output of train, or in a registry the folder of a version, or that of a model, which means its champion.
+            train_data_uri: labelled data on which an alarm starts a training; model_uri is then that of a model in a registry.
+            delimiter: column delimiter; empty: detected from the data.
+            quote: quote character; empty: detected from the data.
+            encoding: text encoding, such as UTF-8 or ISO-8859-1; empty: detected from the data.
+            header: whether the first row holds the column names; auto: detected.
+            max_rejected_fraction: largest share of rows, 0 to 1, that may be rejected; the step fails above it.
+            psi_limit: population stability index of a column or of the scores beyond which a significant change is an alarm, above 0.
+            share_limit: change of the share of missing cells, and rise of that of new categories, beyond which it is an alarm, above 0 and below 1.
+            significance: probability of an alarm if nothing has changed, at most, above 0 and below 1.
+            min_area_under_roc: areaUnderROC, 0 to 1, of the labelled rows of a table: an alarm if its whole 95 % interval is below; 0: none is.
+            cooldown_hours: an alarm starts no training so many hours after the last one for the same model was started, 0 or more.
+            specification_uri: data specification (TOML); empty: types are inferred, and label is required.
+            label: name of the label column; required without a specification, overrides that of one.
+            positive: value of the label that is the positive class; empty: taken from the specification, else inferred.
+            min_class_rows: classes with fewer rows are handled as small_classes says; 1: no class is.
+            small_classes: merge: all classes below min_class_rows become one class, other; drop: their rows go to the rejected rows.
+            seed: seed of the split, -2^53 to 2^53: KFP passes numbers as doubles, which hold these exactly.
+            split: hash: each row's values and the seed decide its set; ordered: the first rows are train, the last rows are test rows.
+            order_by: column of numbers or dates by which an ordered split sorts; empty: the order of the file.
+            train_fraction: share of train rows, above 0 and below 1.
+            validation_fraction: share of validation rows, above 0 and below 1; the remaining rows are test rows.
+            max_categories: largest number of values of a categorical column that become features, at least 2.
+            numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
+            numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
+            step_size: factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1 (gbt, mlp).
+            fit_seed: seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; it does not change the split of the rows (decision_tree, random_forest, gbt, mlp).
+            max_iter: maximum number of iterations of the optimiser, 1 to 1000000 (logistic_regression, mlp).
+            tol: convergence tolerance, above 0 (logistic_regression, mlp).
+            reg_param: regularisation strength, 0 or more (logistic_regression).
+            elastic_net_param: share of L1 in the penalty, 0 (ridge) to 1 (lasso) (logistic_regression).
+            fit_intercept: fit an intercept (logistic_regression).
+            standardization: scale features before the penalty is applied (logistic_regression).
+            family: auto: binomial for two classes, else multinomial (logistic_regression).
+            max_depth: largest number of splits from the root of a tree to a leaf, 1 to 30; at 30 a tree may have 2^30 leaves (decision_tree, random_forest, gbt).
+            max_bins: number of intervals between whose ends a numeric feature may be split, 2 to 100000 (decision_tree, random_forest, gbt).
+            min_instances_per_node: smallest number of train rows in a leaf, 1 or more (decision_tree, random_forest, gbt).
+            num_trees: number of trees, 1 to 10000 (random_forest, gbt).
+            subsampling_rate: share of the train rows that are drawn for each tree, above 0 and at most 1 (random_forest, gbt).
+            feature_subset_strategy: how many features are drawn as candidates of each split; auto: sqrt for a random forest, all for gbt (random_forest, gbt).
+            layers: number of hidden layers, 1 to 5 (mlp).
+            units: number of units of each hidden layer, 1 to 512 (mlp).
+            solver: optimiser: l-bfgs, or gd for gradient descent with step_size (mlp).
+            estimator: kind of model.
+            class_weights: balanced: rows are weighted so that all classes count the same in the fit.
+            threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
+            train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
+            title: title of the report; empty: made from the name of the label.
+            bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
+            model_name: name of the model in the registry; empty: the model is not promoted.
+            registry_uri: directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY.
+            rules_uri: TOML file with the bounds of the metrics, as for the gate; empty: no bounds.
+            compare_by: metric in which the model must not be worse than the champion.
+            min_test_rows: smallest number of test rows of each class.
+            max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.
+            max_test_psi: largest population stability index of a column, between train and test rows, and of the scores, between validation and test rows; a larger one counts if it is significant, above 0.
+            example_rows: number of test rows that the version keeps, with Spark's probabilities, for a server to check itself; 0: none, 0 to 1000.
+            canary_share: share of the requests that a model which passes gets as the canary beside a champion; 0: it becomes the champion at once.
+            spark: where Spark runs: operator (an application for each step), shared (one for the run), or local[*] on one machine.
+            spark_settings: resources for this run, STEP (or all; session for a shared one) to a partial SparkApplication spec: {"train": {"driver": {"memory": "4g"}}}.
+        """
+        with exit_handler(platform, "Retraining, with report"):
+            drift = configure_task(
+                components.drift(
+                    data_uri=data_uri,
+                    delimiter=delimiter,
+                    quote=quote,
+                    encoding=encoding,
+                    header=header,
+                    max_rejected_fraction=max_rejected_fraction,
+                    model_uri=model_uri,
+                    psi_limit=psi_limit,
+                    share_limit=share_limit,
+                    significance=significance,
+                    min_area_under_roc=min_area_under_roc,
+                    train_data_uri=train_data_uri,
+                    cooldown_hours=cooldown_hours,
+                    spark=spark,
+                    spark_settings=spark_settings,
+                    scheduled_time=platform.scheduled_time,
+                ),
+                platform,
+                "Drift",
+            )
+            with dsl.If(drift.outputs["Output"] != "", name="if drift says so"):
+                load = configure_task(
+                    components.load(
+                        delimiter=delimiter,
+                        quote=quote,
+                        encoding=encoding,
+                        header=header,
+                        max_rejected_fraction=max_rejected_fraction,
+                        specification_uri=specification_uri,
+                        label=label,
+                        positive=positive,
+                        min_class_rows=min_class_rows,
+                        small_classes=small_classes,
+                        data_uri=drift.outputs["Output"],
+                        spark=spark,
+                        spark_settings=spark_settings,
+                        scheduled_time=platform.scheduled_time,
+                    ),
+                    platform,
+                    "Load",
+                )
+                preprocess = configure_task(
+                    components.preprocess(
+                        load_uri=load.outputs["uri"],
+                        seed=seed,
+                        split=split,
+                        order_by=order_by,
+                        train_fraction=train_fraction,
+                        validation_fraction=validation_fraction,
+                        max_categories=max_categories,
+                        numeric_form=numeric_form,
+                        numeric_bins=numeric_bins,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                        code_version=load.outputs["code_version"],
+                    ),
+                    platform,
+                    "Preprocess",
+                    cached=True,
+                )
+                train = configure_task(
+                    components.train(
+                        step_size=step_size,
+                        fit_seed=fit_seed,
+                        max_iter=max_iter,
+                        tol=tol,
+                        reg_param=reg_param,
+                        elastic_net_param=elastic_net_param,
+                        fit_intercept=fit_intercept,
+                        standardization=standardization,
+                        family=family,
+                        max_depth=max_depth,
+                        max_bins=max_bins,
+                        min_instances_per_node=min_instances_per_node,
+                        num_trees=num_trees,
+                        subsampling_rate=subsampling_rate,
+                        feature_subset_strategy=feature_subset_strategy,
+                        layers=layers,
+                        units=units,
+                        solver=solver,
+                        preprocess_uri=preprocess.outputs["Output"],
+                        estimator=estimator,
+                        class_weights=class_weights,
+                        threshold_rule=threshold_rule,
+                        train_parts=train_parts,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                        code_version=load.outputs["code_version"],
+                    ),
+                    platform,
+                    "Train",
+                    cached=True,
+                )
+                evaluate = configure_task(
+                    components.evaluate(
+                        preprocess_uri=preprocess.outputs["Output"],
+                        train_uri=train.outputs["Output"],
+                        title=title,
+                        bootstrap_samples=bootstrap_samples,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                    ),
+                    platform,
+                    "Evaluate",
+                )
+                with dsl.If(model_name != "", name="if model name is given"):
+                    configure_task(
+                        components.promote(
+                            load_uri=load.outputs["uri"],
+                            preprocess_uri=preprocess.outputs["Output"],
+                            train_uri=train.outputs["Output"],
+                            evaluate_uri=evaluate.outputs["Output"],
+                            model_name=model_name,
+                            registry_uri=registry_uri,
+                            rules_uri=rules_uri,
+                            compare_by=compare_by,
+                            min_test_rows=min_test_rows,
+                            max_balance_shift=max_balance_shift,
+                            max_test_psi=max_test_psi,
+                            example_rows=example_rows,
+                            canary_share=canary_share,
+                            spark=spark,
+                            spark_settings=spark_settings,
+                        ),
+                        platform,
+                        "Promote",
+                    )
+
+    return retraining_pipeline
+
+
+retraining_pipeline = make_pipeline(Platform())
