@@ -255,6 +255,7 @@ def test_several_failures_in_a_row_end_the_search(
         run_step("tune", preprocess_uri=preprocessed, output_uri=tmp_path, trials=9)
 
 
+@pytest.mark.slow
 def test_two_objectives_give_a_front_and_the_first_one_chooses(
     preprocessed: Path, run_step: Run, tmp_path: Path
 ) -> None:

@@ -71,13 +71,16 @@ CASES = [
         name,
         classes,
         "standardised" if name == "mlp" else "as_is",
-        marks=[pytest.mark.slow] if classes == 3 else [],
+        marks=[] if (name, classes) == ("logistic_regression", 2) else [pytest.mark.slow],
         id=f"{name}-{classes}",
     )
     for name in ESTIMATORS
     for classes in ((2,) if name == "gbt" else (2, 3))
 ]
-CASES += [pytest.param("logistic_regression", 2, form, id=form) for form in ("standardised", "quantile_bins")]
+CASES += [
+    pytest.param("logistic_regression", 2, form, id=form, marks=pytest.mark.slow)
+    for form in ("standardised", "quantile_bins")
+]
 
 
 @pytest.mark.parametrize(("name", "classes", "form"), CASES)

@@ -228,6 +228,7 @@ def test_the_server_counts_the_same_rows_as_the_step_does(
     assert of_server["score"]["current"] == of_table["score"]["current"]
 
 
+@pytest.mark.slow
 def test_where_labels_have_arrived_the_model_is_judged_and_its_batches_are_kept(
     drift: Callable[..., Any], model: Path, tmp_path: Path
 ) -> None:
@@ -250,6 +251,7 @@ def test_where_labels_have_arrived_the_model_is_judged_and_its_batches_are_kept(
     assert kept[0]["metrics"][0] == {key: area[key] for key in ("name", "value", "low", "high")}
 
 
+@pytest.mark.slow
 def test_a_model_that_is_surely_below_its_floor_is_an_alarm(drift: Callable[..., Any]) -> None:
     guessed = [
         HEAD,

@@ -93,6 +93,7 @@ def test_the_examples_of_a_version_are_what_spark_says(
         assert scorer.score(example["row"]).probabilities == pytest.approx(example["probabilities"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_model_that_passes_gets_a_share_of_the_requests(
     promote: Callable[..., Any], registry: Place, good: Path, poor: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_bounds_and_a_champion_of_other_columns_refuse(
     assert "'income', which these data lack" in lacking.facts["verdicts"][4]["sentence"]
 
 
+@pytest.mark.slow
 def test_a_promotion_in_between_is_told(
     promote: Callable[..., Any], registry: Place, good: Path, poor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
