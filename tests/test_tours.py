@@ -213,7 +213,7 @@ def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path:
     )
     copy.generate()
     by_hand = {"spark_jobs/estimators/entropy_tree.py", "spark_jobs/contract.py"}
-    names_the_estimators = {f"kfp_pipeline/pipelines/{name}.py" for name in ("tuning", "tuned_training")}
+    names_the_estimators = {f"kfp_pipeline/pipelines/{name}.py" for name in ("tuning", "tuned_training", "retraining")}
     assert copy.changed() == by_hand | MADE | names_the_estimators
     copy.test(*QUICK, "-k", SKIP_PLANTED_FAULTS)
     copy.test(CASES, "-k", "min_info_gain or train-estimator or every_setting or every_case")
