@@ -71,9 +71,9 @@ def test_a_profile_is_the_same_from_collected_values_and_by_queries(
     ]  # fmt: skip
     table = spark.createDataFrame(rows, "n double, row double, e double, c string, d string, y string")
     kind = Specification(label="y", numeric=("n", "row", "e"), categorical=("c",), dropped=("d",))
-    collected = describe(table, kind, 150)
+    collected = describe(table, kind, 150, leaks_are_out=True)
     monkeypatch.setattr(sampling, "CELL_CHARACTERS", 0)  # no table is small
-    by_query = describe(table, kind, 150)
+    by_query = describe(table, kind, 150, leaks_are_out=True)
     for column, expected in zip(collected["columns"], by_query["columns"], strict=True):
         if column.get("mean") is not None:
             # Spark's sum of doubles depends on the order of the rows.
