@@ -18,6 +18,8 @@ from serving.champion import Champion
 from serving.model_source import RefusedError, UnreachableError
 
 SECONDS = 60.0
+ENDS = ("value", "low", "high")
+"""A metric, and the ends of its 95 % interval."""
 log = logging.getLogger(__name__)
 
 
@@ -83,21 +85,14 @@ class DriftResults:
         try:
             batches = [json.loads(line) for line in self._champion.place.read(where).splitlines()]
             last = batches[-1]
+            judged: list[Mapping[str, Any]] = next(
+                (each["metrics"] for each in reversed(batches) if each["metrics"]), []
+            )
             return DriftResult(
                 float(last["alarms"]),
                 float(last["largest_psi"]),
                 datetime.fromisoformat(last["at"]).timestamp(),
-                next(
-                    (
-                        [
-                            {"name": str(item["name"]), **{end: float(item[end]) for end in ENDS}}
-                            for item in each["metrics"]
-                        ]
-                        for each in reversed(batches)
-                        if each["metrics"]
-                    ),
-                    [],
-                ),
+                [{"name": str(item["name"]), **{end: float(item[end]) for end in ENDS}} for item in judged],
             )
         except FileNotFoundError:
             return None
@@ -106,7 +101,3 @@ class DriftResults:
                 log.warning("results of drift cannot be read", extra={"model_version": version, "error": str(error)})
             self._said[version] = str(error)
             return None
-
-
-ENDS = ("value", "low", "high")
-"""A metric, and the ends of its 95 % interval."""

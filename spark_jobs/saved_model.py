@@ -40,7 +40,8 @@ class SavedModel:
         specification: the roles of the columns that it was trained with.
         labels: the classes in the order of the probabilities; of two, the positive one is the last.
         columns: actual name of each column that it adds, by usual name; see `features.model_columns`.
-        name: the name of the model in a registry; else empty.
+        registry: the registry that it is in; empty for the output of train.
+        name: its name there.
     """
 
     uri: str
@@ -48,6 +49,7 @@ class SavedModel:
     specification: Specification
     labels: tuple[str, ...]
     columns: Mapping[str, str]
+    registry: str = ""
     name: str = ""
 
     @property
@@ -74,10 +76,11 @@ def find_model(uri: str) -> SavedModel:
     if storage.read_text_if_there(storage.join(uri, POINTER_NAME)) is not None:
         champion = pointer.read(place_of(registry), name)
         uri = storage.join(uri, "versions", champion.version)
-    described = version = name = ""
+    described = version = registry = name = ""
     if storage.read_text_if_there(storage.join(uri, VERSION_NAME)) is not None:
         described = storage.join(uri, FEATURES_NAME)
-        name, _, version = uri.rstrip("/").rsplit("/", 3)[-3:]
+        folder, _, version = uri.rstrip("/").rsplit("/", 2)
+        registry, _, name = folder.rpartition("/")
     elif storage.read_text_if_there(storage.join(uri, RESULT_NAME)) is not None:
         trained = storage.read_result(uri)
         if trained.step != Step.TRAIN:
@@ -100,5 +103,6 @@ def find_model(uri: str) -> SavedModel:
         specification=read_specification(document["specification"], where),
         labels=tuple(document["labels"]),
         columns=document["model_columns"],
+        registry=registry,
         name=name,
     )

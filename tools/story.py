@@ -28,7 +28,7 @@ import tomllib
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -239,35 +239,45 @@ def tell(story: Story, folder: Path, url: str) -> None:
     story.run(story.place(DATA))
     first = story.pointer()["version"]
     must(bool(first), f"{first} is the champion")
-    started = server(story.registry, folder / "counts")
-    address = url or started.__enter__()
-    wait_until_ready(address)
-    calls = Calls(address, rows_for_the_server(DATA))
-    calls.start()
-    try:
-        eventually(calls, {first: 1.0})
-        calls.bodies = rows_for_the_server(changed)
-        print("\nThe customers change: their balances come in another unit.", flush=True)
-        told = story.run(
-            story.place(changed), "--pipeline", "retraining", "--model-uri", f"{story.registry}/{MODEL}",
-            "--train-data-uri", story.place(changed), "--canary-share", str(SHARE),
-        )  # fmt: skip
-        must("balance" in told, "the alarm names the column")
-        pointer = story.pointer()
-        second = (pointer["canary"] or {}).get("version", "")
-        must(pointer["version"] == first and bool(second), f"{second} passed the gate and is the canary")
-        eventually(calls, {first: 1 - SHARE, second: SHARE})
-        story.models("promote", second)
-        eventually(calls, {second: 1.0})
-        story.models("rollback", "--why", "the end of the story")
-        eventually(calls, {first: 1.0})
-        must(story.pointer()["version"] == first, f"{first} is the champion again")
-    finally:
-        calls.stop()
-        if not url:
-            started.__exit__(None, None, None)
+    with nullcontext(url) if url else server(story.registry, folder / "counts") as address:
+        wait_until_ready(address)
+        calls = Calls(address, rows_for_the_server(DATA))
+        calls.start()
+        try:
+            tell_of_the_second_model(story, changed, calls, first)
+        finally:
+            calls.stop()
     print(f"\n{calls.requests:,} requests, {calls.failures.total():,} failed {dict(calls.failures) or ''}", flush=True)
     must(not calls.failures, "no request failed")
+
+
+def tell_of_the_second_model(story: Story, changed: Path, calls: Calls, first: str) -> None:
+    """Tells what happens while the client calls: the alarm, the retraining, the canary, the new champion, and the way back.
+
+    Args:
+        story: its commands.
+        changed: the table of the changed customers.
+        calls: the client.
+        first: the champion.
+    """
+    eventually(calls, {first: 1.0})
+    calls.bodies = rows_for_the_server(changed)
+    print("\nThe customers change: their balances come in another unit.", flush=True)
+    data = story.place(changed)
+    told = story.run(
+        data, "--pipeline", "retraining", "--model-uri", f"{story.registry}/{MODEL}", "--train-data-uri", data,
+        "--canary-share", str(SHARE),
+    )  # fmt: skip
+    must("balance" in told, "the alarm names the column")
+    pointer = story.pointer()
+    second = (pointer["canary"] or {}).get("version", "")
+    must(pointer["version"] == first and bool(second), f"{second} passed the gate and is the canary")
+    eventually(calls, {first: 1 - SHARE, second: SHARE})
+    story.models("promote", second)
+    eventually(calls, {second: 1.0})
+    story.models("rollback", "--why", "the end of the story")
+    eventually(calls, {first: 1.0})
+    must(story.pointer()["version"] == first, f"{first} is the champion again")
 
 
 def main() -> None:

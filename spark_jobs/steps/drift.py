@@ -129,8 +129,7 @@ def record_batch(
     }
     if not model.name:
         return [batch]
-    registry = model.uri.rstrip("/").rsplit("/", 3)[0]
-    return record(place_of(registry), model.name, model.version, batch)
+    return record(place_of(model.registry), model.name, model.version, batch)
 
 
 @dataclass(frozen=True, kw_only=True)

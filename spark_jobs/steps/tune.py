@@ -105,18 +105,16 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         read_set(session, uri, name, preprocessed.rows_in).withColumn(WEIGHT, weight).cache()
         for name in ("train", "validation")
     )
-    small = (
-        is_small(preprocessed.rows_in) and not is_remote()
-    )  # a session of Spark Connect belongs to the thread that has built it
+    # A session of Spark Connect belongs to the thread that has built it.
+    threads_help = is_small(preprocessed.rows_in) and not is_remote()
     common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
     all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
     journal = open_journal(args, objective, second, preprocessed.digest)
     for algorithm in args.algorithms():
-        stops = may_stop(
-            args, algorithm
-        )  # by the trials so far, so which ones those are must not depend on the machine
+        stops = may_stop(args, algorithm)
         rows = growing(*common) if stops and args.folds == 1 else all_rows
-        search(args, algorithm, replace(rows, side_by_side=not stops and small), journal)
+        # A trial is stopped by the trials so far, and which ones those are must not depend on the machine.
+        search(args, algorithm, replace(rows, side_by_side=not stops and threads_help), journal)
     trials = journal.trials
     untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
     best = best_of(trials, objective)
