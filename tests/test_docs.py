@@ -248,7 +248,7 @@ def test_the_command_in_a_steps_docstring_is_understood_and_is_that_step(step: S
     "page",
     [
         *(pytest.param(page, marks=[pytest.mark.spark, pytest.mark.slow]) for page in ("laptop.md", "monitoring.md")),
-        "kubeflow.md",
+        pytest.param("kubeflow.md", marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -87,6 +87,7 @@ def test_rows_that_load_would_reject_are_kept_apart_with_reasons(
     assert any("2 of 4 rows" in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_a_file_is_scored_again_only_if_it_its_model_or_the_settings_change(
     score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_file_is_scored_again_only_if_it_its_model_or_the_settings_change(
     assert scored[4:] == ["a.csv", "b.csv", "c.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", ["write_table", "write_text"])
 def test_what_a_killed_run_leaves_does_not_look_whole_and_the_next_run_mends_it(
     score: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
@@ -138,6 +140,7 @@ def test_what_a_killed_run_leaves_does_not_look_whole_and_the_next_run_mends_it(
     assert [row["age"] for row in rows] == ["30", "31"]
 
 
+@pytest.mark.slow
 def test_a_bad_file_does_not_keep_the_others_from_being_scored(score: Callable[..., Any], tmp_path: Path) -> None:
     bad = write(tmp_path, "a.csv", "age,job", "30,a", "x,b")
     write(tmp_path, "b.csv", "age,job", "50,c")
@@ -150,6 +153,7 @@ def test_a_bad_file_does_not_keep_the_others_from_being_scored(score: Callable[.
     assert (len(rows), result.metrics["files_scored_before"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_kept_columns_are_as_they_were_and_a_name_of_the_prediction_is_never_taken_twice(
     score: Callable[..., Any], spark: Any, tmp_path: Path
 ) -> None:
