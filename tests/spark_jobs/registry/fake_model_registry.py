@@ -95,13 +95,13 @@ class Handler(BaseHTTPRequestHandler):
     things: Things
     version = "v1alpha3"
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server calls these names
+    def do_GET(self) -> None:
         self.answer()
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.answer()
 
-    def do_PATCH(self) -> None:  # noqa: N802
+    def do_PATCH(self) -> None:
         self.answer()
 
     def answer(self) -> None:
