@@ -293,5 +293,7 @@ def format_value(value: Any) -> str:
 
 def _parse_bool(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false; alone or before another flag it means true")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither true nor false; alone or before another flag it means true"
+        )
     return text.lower() == "true"

@@ -290,8 +290,8 @@ def test_a_model_is_promoted_only_if_a_name_is_given(compiled: Mapping[str, Any]
 
 
 def test_one_boolean_decides_between_two_branches_and_there_is_no_task_besides(compiled: Mapping[str, Any]) -> None:
-    """KFP's driver compares a boolean as such (backend/src/v2/expression/expression.go, Condition); its own pipeline
-    test_data/compiled-workflows/if_elif_else_complex.yaml has such a condition. A dsl.Else would be a group, and so a driver, more."""
+    # KFP's driver compares a boolean as such: backend/src/v2/expression/expression.go, Condition, in kubeflow/pipelines 2.17.0. Its own
+    # test_data/compiled-workflows/if_elif_else_complex.yaml has such a condition. A dsl.Else would be a group, and so a driver, more.
     assert compiled["root"]["inputDefinitions"]["parameters"]["tune_first"]["parameterType"] == "BOOLEAN"
     conditions = {
         name: task["triggerPolicy"]["condition"]
