@@ -1,12 +1,17 @@
 """Measures the step load on wide tables, and compares it with Spark alone: it reads the CSV, infers the types and writes Parquet.
 
-python -m benchmarks.wide_tables 100 400
+    python -m benchmarks.wide_tables 100 400
+
+Each is measured as a `spark-submit` of its own, as a person starts it, with Java's defaults; and in a session that has done both before,
+where the start of Spark and of the JVM, which both have in common, counts for nothing.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +20,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from benchmarks.run import PROJECT, describe_machine
 from spark_jobs.contract import LoadArgs
 from spark_jobs.session import build_session
 from spark_jobs.steps import load
@@ -57,20 +63,50 @@ def seconds(session: SparkSession, work: Callable[[], object]) -> tuple[float, f
     return time.perf_counter() - began, processor_seconds(session) - before
 
 
-def main(widths: list[int]) -> None:
-    """Prints one line for each width; the first width is measured twice, because the first run warms up the JVM."""
+def seconds_of_process(words: list[str]) -> tuple[float, float]:
+    """Measures the wall seconds and the CPU seconds of a `spark-submit` with these words."""
+    submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[*]", "--driver-memory", "2g"]
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*submit, *words], check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def show(what: str, columns: int, ours: tuple[float, float], alone: tuple[float, float]) -> None:
+    """Prints one line of the table."""
+    ratios = ", ".join(f"{a / b:.1f}" for a, b in zip(ours, alone, strict=True))
+    shown = [f"{clock:.1f} s, {used:.1f} s" for clock, used in (ours, alone)]
+    print(f"{what:<9}{columns:>7}    {shown[0]}    {shown[1]}    {ratios}", flush=True)
+
+
+def measure_processes(paths: dict[int, Path]) -> None:
+    """Prints one line for each table, each step and script in a process of its own."""
+    for columns, path in paths.items():
+        step = ["spark_jobs/__main__.py", "load", f"--data-uri={path}", "--label=label", f"--output-uri={path}.load"]
+        alone = seconds_of_process(["benchmarks/handwritten_reading.py", str(path), f"{path}.alone"])
+        show("process", columns, seconds_of_process(step), alone)
+
+
+def measure_session(paths: dict[int, Path]) -> None:
+    """Prints one line for each table; the first table is measured twice, because the first run warms up the JVM."""
     session = build_session("benchmark")
-    print("columns    load: clock, processors    Spark alone: clock, processors    ratio of each", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for columns in (widths[0], *widths):
-            path = write_table(Path(folder, f"{columns}.csv"), columns)
-            args = LoadArgs(data_uri=str(path), label="label", output_uri=f"{folder}/out")
-            ours = seconds(session, lambda args=args: load.run(session, args))  # type: ignore[misc]
-            alone = seconds(session, lambda path=path: read_alone(session, path))  # type: ignore[misc]
-            ratios = ", ".join(f"{a / b:.1f}" for a, b in zip(ours, alone, strict=True))
-            shown = [f"{clock:.1f} s, {used:.1f} s" for clock, used in (ours, alone)]
-            print(f"{columns:>7}    {shown[0]}    {shown[1]}    {ratios}", flush=True)
+    for columns in (next(iter(paths)), *paths):
+        path = paths[columns]
+        args = LoadArgs(data_uri=str(path), label="label", output_uri=f"{path}.load")
+        ours = seconds(session, lambda args=args: load.run(session, args))  # type: ignore[misc]
+        show("session", columns, ours, seconds(session, lambda path=path: read_alone(session, path)))  # type: ignore[misc]
     session.stop()
+
+
+def main(widths: list[int]) -> None:
+    """Prints the tables of both ways to measure."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    print(describe_machine())
+    print("         columns    load: clock, processors    Spark alone: clock, processors    ratio of each", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {columns: write_table(Path(folder, f"{columns}.csv"), columns) for columns in widths}
+        measure_processes(paths)
+        measure_session(paths)
 
 
 if __name__ == "__main__":

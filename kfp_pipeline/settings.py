@@ -50,6 +50,8 @@ class Settings:
         run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
         registry: directory or object store URI of the model registry.
         mlflow_uri: MLflow server that `spark-kfp models` shows the champion in, such as http://mlflow:5000; empty: none.
+        kubeflow_registry_uri: Kubeflow Model Registry that shows it, such as http://model-registry-service.kubeflow:8080; empty: none.
+        kubeflow_registry_token_path: file with the bearer token for that, such as the one of a pod's service account; empty: none.
         cache: directory of the class-data archive; it may be deleted at any time.
         reuse: whether a step is reused instead of executed if its inputs, data and code are the same as before.
         driver_memory_mib: heap of the driver; 2 GiB is enough for ten million rows of the bank data.
@@ -68,6 +70,8 @@ class Settings:
     run_id: str = ""
     registry: str = "models"
     mlflow_uri: str = ""
+    kubeflow_registry_uri: str = ""
+    kubeflow_registry_token_path: str = ""
     cache: Path = Path("~/.cache/spark-kfp")
     reuse: bool = True
     driver_memory_mib: int = 2048

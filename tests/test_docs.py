@@ -51,6 +51,7 @@ KNOWN: Mapping[str, Sequence[str]] = {
         "label namespace",
         "logs",
         "port-forward",
+        "rollout restart",
         "rollout status",
         "top pods",
         "wait",
@@ -248,7 +249,7 @@ def test_the_command_in_a_steps_docstring_is_understood_and_is_that_step(step: S
     "page",
     [
         *(pytest.param(page, marks=[pytest.mark.spark, pytest.mark.slow]) for page in ("laptop.md", "monitoring.md")),
-        "kubeflow.md",
+        pytest.param("kubeflow.md", marks=pytest.mark.slow),
     ],
     ids=str,
 )

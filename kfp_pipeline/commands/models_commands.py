@@ -6,32 +6,30 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kfp_pipeline.commands import display, gate_commands
+from kfp_pipeline.commands import display, gate_commands, mirroring
 from kfp_pipeline.local import runs
 from kfp_pipeline.settings import Settings
 from spark_jobs import promotion
 from spark_jobs.comparison import compare
-from spark_jobs.errors import InputError, UnavailableError
+from spark_jobs.errors import InputError
 from spark_jobs.local_files import local_path, write_whole
 from spark_jobs.object_names import is_object_store_uri
 from spark_jobs.onnx_export import onnx_model
 from spark_jobs.promotion import Limits, Verdict
-from spark_jobs.registry import archive, mlflow_mirror, pointer, pruning, versions
+from spark_jobs.registry import archive, pointer, pruning, versions
+from spark_jobs.registry.mirrored import CHAMPION
 from spark_jobs.registry.places import Place, place_of
 from spark_jobs.registry.pointer import Canary, Champion
 
 EXIT_REFUSED = 1
 """Exit code of a promotion that the gate refuses."""
 ONNX_SUFFIX = ".onnx"
-CHAMPION = "champion"
-"""Names the champion's version on the command line."""
 NAMES_OF_RUNS = "name of a run on this machine, its beginning, or `last`"
 NAMES_OF_VERSIONS = f"a version, its beginning, `latest` or `{CHAMPION}`"
 
@@ -55,17 +53,19 @@ def add_commands(commands: Any) -> None:
     _add_name(back)
     back.add_argument("--to", default="", metavar="VERSION", help="an earlier version (default: the champion before)")
     _add_why(back)
-    _add_mlflow(back)
+    mirroring.add_flags(back)
     canary = _add(actions, "canary", canary_command, "give a version a share of the requests beside the champion")
     _add_name(canary)
     canary.add_argument("version", nargs="?", default="", metavar="VERSION", help=NAMES_OF_VERSIONS)
     canary.add_argument("--share", type=float, default=0.1, help="its share, above 0 and below 1 (default %(default)s)")
     canary.add_argument("--end", action="store_true", help="end the canary: the champion gets all requests again")
     _add_why(canary)
-    _add_mlflow(canary)
-    mirrored = _add(actions, "mirror", mirror_command, "show the champion and the canary in an MLflow registry")
+    mirroring.add_flags(canary)
+    mirrored = _add(
+        actions, "mirror", mirror_command, "show the champion and the canary in an MLflow or a Kubeflow registry"
+    )
     _add_name(mirrored)
-    _add_mlflow(mirrored)
+    mirroring.add_flags(mirrored)
     pruned = _add(
         actions, "prune", prune_command, "remove old versions; never the champion, the canary or the champion before"
     )
@@ -98,15 +98,6 @@ def _add_why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--why", default="", help="reason, for the readers of the history")
 
 
-def _add_mlflow(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--mlflow",
-        default="",
-        metavar="URI",
-        help="MLflow server that shows the champion, too (default SPARK_KFP_MLFLOW_URI)",
-    )
-
-
 def _add_promote(actions: Any) -> None:
     parser = _add(
         actions, "promote", promote_command, "make a run's model, or a version, the champion if the gate lets it"
@@ -125,7 +116,7 @@ def _add_promote(actions: Any) -> None:
     )
     parser.add_argument("--runs", default="", help="directory that holds the runs (default runs)")
     _add_why(parser)
-    _add_mlflow(parser)
+    mirroring.add_flags(parser)
 
 
 def _add_copies(actions: Any) -> None:
@@ -277,7 +268,11 @@ def read_evaluation(registry: Place, name: str, version: str) -> dict[str, Any]:
 
 def promote_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Registers a run if it is none yet, asks the gate, and makes it the champion if the gate lets it."""
-    registry, name, mirror = registry_of(arguments, settings), arguments.name, mirror_to(arguments, settings)
+    registry, name, mirror = (
+        registry_of(arguments, settings),
+        arguments.name,
+        mirroring.after_a_move(arguments, settings),
+    )
     seen = pointer.read(registry, name)
     version = _register(registry, arguments, settings)
     verdicts = judge(registry, name, version, seen, arguments)
@@ -359,7 +354,7 @@ def _rules_beside(evaluation: Mapping[str, Any]) -> str:
 
 def rollback_command(arguments: argparse.Namespace, settings: Settings) -> int:
     """Moves the pointer back."""
-    registry, mirror = registry_of(arguments, settings), mirror_to(arguments, settings)
+    registry, mirror = registry_of(arguments, settings), mirroring.after_a_move(arguments, settings)
     to = versions.find(registry, arguments.name, arguments.to) if arguments.to else ""
     _show_move(pointer.rollback(registry, arguments.name, to=to, why=arguments.why), arguments)
     mirror(registry, arguments.name)
@@ -372,7 +367,7 @@ def canary_command(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         InputError: neither a version nor --end is given, or both are.
     """
-    registry, mirror = registry_of(arguments, settings), mirror_to(arguments, settings)
+    registry, mirror = registry_of(arguments, settings), mirroring.after_a_move(arguments, settings)
     if bool(arguments.version) == arguments.end:
         raise InputError("give either a VERSION with its --share, or --end")
     canary = None
@@ -392,53 +387,24 @@ def _show_move(champion: Champion, arguments: argparse.Namespace) -> None:
 
 
 def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Shows the champion and the canary in MLflow.
+    """Shows the champion and the canary in other registries.
 
     Raises:
-        InputError: no server is named.
+        InputError: none is named.
     """
-    uri = arguments.mlflow or settings.mlflow_uri
-    if not uri:
-        raise InputError("name the MLflow server: --mlflow http://HOST:5000, or SPARK_KFP_MLFLOW_URI")
-    require("mlflow")
-    found = mlflow_mirror.mirror(registry_of(arguments, settings), arguments.name, uri)
+    mirrors = mirroring.mirrors_of(arguments, settings)
+    if not mirrors:
+        raise InputError(
+            "name the MLflow server, --mlflow http://HOST:5000 or SPARK_KFP_MLFLOW_URI, or the Kubeflow Model Registry, "
+            "--kubeflow-registry http://HOST:8080 or SPARK_KFP_KUBEFLOW_REGISTRY_URI"
+        )
+    found = mirroring.show_in_all(mirrors, registry_of(arguments, settings), arguments.name)
     if arguments.json:
         return display.show_json(found)
     for alias, there in found.items():
-        print(f"{arguments.name}@{alias} is version {there['mlflow']} in MLflow: {there['version']}")
+        for mirror in mirrors:
+            print(f"{arguments.name}@{alias} is version {there[mirror.key]} in {mirror.title}: {there['version']}")
     return 0
-
-
-def mirror_to(arguments: argparse.Namespace, settings: Settings) -> Callable[[Place, str], None]:
-    """Returns what a command calls when it has moved the pointer; without an MLflow server it does nothing.
-
-    Raises:
-        InputError: a server is named, and its client is not installed; nothing has moved yet.
-    """
-    uri = arguments.mlflow or settings.mlflow_uri
-    if not uri:
-        return lambda *_: None
-    require("mlflow")
-
-    def tell(registry: Place, name: str) -> None:
-        try:
-            mlflow_mirror.mirror(registry, name, uri)
-        except (InputError, UnavailableError) as error:
-            raise type(error)(
-                f"{error}; the pointer has moved all the same: `spark-kfp models mirror {name}` tells MLflow"
-            ) from error
-
-    return tell
-
-
-def require(package: str) -> None:
-    """Checks that the package of the extra of the same name is there.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{package} is not installed; install the extra: pip install 'spark-kfp[{package}]'")
 
 
 def prune_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -474,7 +440,7 @@ def _export_onnx(registry: Place, name: str, chosen: Sequence[str], arguments: a
         raise InputError(
             f"{arguments.target}: a file of ONNX holds one version, and lies on this machine; name a version and a path"
         )
-    require("onnx")
+    mirroring.require("onnx")
     document = versions.verify(registry, name, chosen[0])
     where = f"{versions.folder_of(name, chosen[0])}/scorecard.json"
     if where.rpartition("/")[2] not in {item["path"] for item in document["files"]}:

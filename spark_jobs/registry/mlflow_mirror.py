@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.registry import pointer, versions
+from spark_jobs.registry.mirrored import ALIASES, metrics, origin, versions_by_alias
 from spark_jobs.registry.places import Place
 
 VERSION_TAG = "spark-kfp.version"
 """Tag of a version in MLflow with its ID here."""
-CHAMPION, CANARY = ALIASES = ("champion", "canary")
 LEFT_OUT = frozenset([versions.EXAMPLES_NAME])
 MODEL_FOLDER = "model"
 SPARK_FOLDER = "sparkml"
@@ -59,12 +59,7 @@ def mirror(registry: Place, name: str, tracking_uri: str) -> dict[str, dict[str,
     )
     from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
-    champion = pointer.read(registry, name)
-    if not champion.version:
-        raise InputError(
-            f"model {name!r} has no champion, so there is nothing to show in MLflow; promote a version first"
-        )
-    wanted = {CHAMPION: champion.version} | ({CANARY: champion.canary.version} if champion.canary else {})
+    wanted = versions_by_alias(pointer.read(registry, name))
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(RETRIES)
@@ -121,7 +116,8 @@ def _copy(client: Any, registry: Place, name: str, version: str) -> str:
     document = versions.verify(registry, name, version)
     experiment = client.get_experiment_by_name(name)
     where = experiment.experiment_id if experiment else client.create_experiment(name)
-    run = client.create_run(where, run_name=version, tags={VERSION_TAG: version, **_tags(document)})
+    tags = {VERSION_TAG: version} | {f"spark-kfp.{key}": value for key, value in origin(document).items()}
+    run = client.create_run(where, run_name=version, tags=tags)
     state = "FAILED"
     try:
         _log(client, run.info.run_id, document)
@@ -136,28 +132,13 @@ def _copy(client: Any, registry: Place, name: str, version: str) -> str:
     return str(made.version)
 
 
-def _tags(document: Mapping[str, Any]) -> dict[str, str]:
-    facts = {
-        "run": document["run"],
-        "label": document["label"],
-        "data": document["data"]["uri"],
-        "model": document["model"]["kind"],
-    }
-    facts["code"] = document["made_by"].get("code_sha256", "")
-    return {f"spark-kfp.{name}": str(value) for name, value in facts.items() if value}
-
-
 def _log(client: Any, run_id: str, document: Mapping[str, Any]) -> None:
     from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - see mirror
 
-    metrics = [
-        Metric(f"{item['name']}{suffix}", item[key], 0, 0)
-        for item in document["metrics"]
-        for key, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
-        if isinstance(item.get(key), int | float)
-    ]
     client.log_batch(
-        run_id, metrics=metrics, tags=[RunTag("mlflow.note.content", f"version {document['version']} of spark-kfp")]
+        run_id,
+        metrics=[Metric(key, value, 0, 0) for key, value in metrics(document).items()],
+        tags=[RunTag("mlflow.note.content", f"version {document['version']} of spark-kfp")],
     )
     settings = [
         Param(f"{step}.{name}", str(value))

@@ -18,6 +18,8 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         "run_id": "",
         "registry": "models",
         "mlflow_uri": "",
+        "kubeflow_registry_uri": "",
+        "kubeflow_registry_token_path": "",
         "cache": Path("~/.cache/spark-kfp"),
         "reuse": True,
         "driver_memory_mib": 2048,

@@ -75,6 +75,7 @@ def check_scorecard(spark: Any, directory: Path, scorecard: dict[str, Any]) -> N
     assert largest < 1e-12
 
 
+@pytest.mark.slow
 def test_scorecard_agrees_for_three_classes_and_missing_or_new_values(
     spark: Any, run_steps: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_an_ordered_split_puts_the_last_rows_into_the_test_set(spark: Any, loade
         assert [by_set[name]["n"] for name in ("train", "validation", "test")] == [2400, 800, 800]
 
 
+@pytest.mark.slow
 def test_equal_rows_fall_on_one_side(spark: Any, run_step: Callable[..., Any], tmp_path: Path) -> None:
     data = first_rows(tmp_path / "double.csv", 1000, times=2)
     run_step("load", data_uri=data, specification_uri=SPECIFICATION, output_uri=tmp_path / "load")

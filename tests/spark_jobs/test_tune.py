@@ -143,6 +143,7 @@ def test_the_best_trial_is_the_best_and_is_told_beside_the_defaults(
     assert not (tmp_path / "journal.json").exists()
 
 
+@pytest.mark.slow
 def test_no_test_row_is_read(
     preprocessed: Path, run_step: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def tuned(run_steps: Run, run_step: Run, tmp_path_factory: pytest.TempPathFactor
     return {"directory": directory, "fits": fits, "train": trained, "evaluate": evaluated}
 
 
+@pytest.mark.slow
 def test_both_models_are_fitted_on_the_train_and_the_validation_rows(tuned: dict[str, Any]) -> None:
     counts = json.loads((tuned["directory"] / "preprocess" / "features.json").read_text())["split"]["counts"]
     rows = {name: sum(by_label.values()) for name, by_label in counts.items()}
@@ -146,6 +147,7 @@ def test_both_models_are_fitted_on_the_train_and_the_validation_rows(tuned: dict
     assert sorted(tuned["fits"]) == [("decision_tree", *expected), ("logistic_regression", *expected)]
 
 
+@pytest.mark.slow
 def test_the_threshold_is_that_of_a_fit_that_has_not_seen_the_validation_rows(
     tuned: dict[str, Any], run_step: Run
 ) -> None:
@@ -158,6 +160,7 @@ def test_the_threshold_is_that_of_a_fit_that_has_not_seen_the_validation_rows(
     assert tuned["train"].digest != plain.digest  # fitted on more rows
 
 
+@pytest.mark.slow
 def test_the_report_says_whether_tuning_paid(tuned: dict[str, Any]) -> None:
     evaluation = json.loads((tuned["directory"] / "evaluate" / "evaluation.json").read_text())
     tuning = evaluation["tuning"]
@@ -175,6 +178,7 @@ def test_the_report_says_whether_tuning_paid(tuned: dict[str, Any]) -> None:
     assert "Tuning paid: areaUnderROC" in report
 
 
+@pytest.mark.slow
 def test_a_search_on_other_rows_is_refused(
     tuned: dict[str, Any], run_steps: Run, run_step: Run, tmp_path: Path
 ) -> None:

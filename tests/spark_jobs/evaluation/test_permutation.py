@@ -51,6 +51,7 @@ def expected(model: Any, values: Any, label: Any, places: list[int], move: int) 
     return float(worse[1] - worse[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_all_features_of_a_column_are_exchanged_and_the_metric_falls(spark: Any, classes: int) -> None:
     model, table, values, label = case(spark, classes)

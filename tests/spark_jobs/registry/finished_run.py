@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from spark_jobs.registry import versions
+from spark_jobs.registry.places import Place
 from spark_jobs.registry.versions import RunOutputs
 from spark_jobs.result import Result
 
@@ -60,3 +62,17 @@ def finished_run(folder: Path, *, seed: int = 0, finished_at: str = "2026-11-28T
         )
         (folder / step / "result.json").write_text(result.to_json(), encoding="utf-8")
     return outputs
+
+
+def register(registry: Place, tmp_path: Path, name: str, seed: int) -> str:
+    """Registers a run that `models promote` can judge, and returns its version; another seed is another model."""
+    outputs = finished_run(tmp_path / f"run{seed}", seed=seed, finished_at=f"2026-11-0{seed + 1}T12:00:00+00:00")
+    path = Path(outputs.evaluate_uri) / "evaluation.json"
+    shares = {name: {"no": 0.5, "yes": 0.5} for name in ("train", "test")}
+    split = {"rows": {"train": 3000, "test": 800}, "class_fractions": shares}
+    judged = {"left_out": {"areaUnderROC": [0.88, 0.881] * 10}, "digests": {"data": "d"}, "split": split}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **judged}))
+    examples = b'[{"row": {"x": 1}, "probabilities": {}}]'
+    return str(
+        versions.write(registry, versions.collect(name, outputs, run_id=f"run{seed}", examples=examples))["version"]
+    )

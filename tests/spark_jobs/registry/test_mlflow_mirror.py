@@ -27,7 +27,7 @@ from spark_jobs.registry.places import Place, place_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from finished_run import finished_run
+from finished_run import register
 
 from kfp_pipeline.commands.main import main
 
@@ -72,19 +72,6 @@ def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path
 @pytest.fixture
 def registry(tmp_path: Path) -> Place:
     return place_of(str(tmp_path / "models"))
-
-
-def register(registry: Place, tmp_path: Path, name: str, seed: int) -> str:
-    outputs = finished_run(tmp_path / f"run{seed}", seed=seed, finished_at=f"2026-11-0{seed + 1}T12:00:00+00:00")
-    path = Path(outputs.evaluate_uri) / "evaluation.json"
-    shares = {name: {"no": 0.5, "yes": 0.5} for name in ("train", "test")}
-    split = {"rows": {"train": 3000, "test": 800}, "class_fractions": shares}
-    judged = {"left_out": {"areaUnderROC": [0.88, 0.881] * 10}, "digests": {"data": "d"}, "split": split}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **judged}))
-    examples = b'[{"row": {"x": 1}, "probabilities": {}}]'
-    return str(
-        versions.write(registry, versions.collect(name, outputs, run_id=f"run{seed}", examples=examples))["version"]
-    )
 
 
 def make_folder(path: Path) -> Path:

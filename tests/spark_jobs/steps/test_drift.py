@@ -108,6 +108,7 @@ def test_what_a_server_counted_is_judged_like_a_table(drift: Callable[..., Any],
     assert "2026-11-28T10:00:00Z" in report
 
 
+@pytest.mark.slow
 def test_limits_decide_what_is_an_alarm(drift: Callable[..., Any]) -> None:
     lines = [HEAD, *rows(3, 400, older=4)]
     assert drift(lines, psi_limit=9.0)[1]["alarm"] is False
@@ -137,6 +138,7 @@ def test_a_model_without_a_reference_is_told(drift: Callable[..., Any], model: P
         drift([HEAD, *rows(2, 60)], model_uri=other)
 
 
+@pytest.mark.slow
 def test_few_rows_are_told_as_few(drift: Callable[..., Any]) -> None:
     result, document, _ = drift([HEAD, *rows(2, 20)])
     assert not document["alarm"]

@@ -55,6 +55,7 @@ def refusals(result: Any) -> list[str]:
     return [item["rule"] for item in result.facts["verdicts"] if not item["passed"]]
 
 
+@pytest.mark.slow
 def test_a_better_model_becomes_the_champion_and_a_worse_one_does_not(
     promote: Callable[..., Any], registry: Place, good: Path, poor: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_better_model_becomes_the_champion_and_a_worse_one_does_not(
     assert versions.versions_of(registry, "bank") == sorted([first.facts["version"], better.facts["version"]])
 
 
+@pytest.mark.slow
 def test_the_examples_of_a_version_are_what_spark_says(
     promote: Callable[..., Any], registry: Place, good: Path
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_scorecard_that_says_something_else_is_refused(good: Path) -> None:
     assert "not measured" in broken.sentence
 
 
+@pytest.mark.slow
 def test_bounds_and_a_champion_of_other_columns_refuse(
     promote: Callable[..., Any], registry: Place, good: Path, poor: Path, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_given_specification_keeps_such_columns_and_the_profile_says_so(
     }
 
 
+@pytest.mark.slow
 def test_the_rarest_of_many_categories_count_as_one(
     run_steps: Callable[..., Any], run_step: Callable[..., Any], spark: Any, tmp_path: Path
 ) -> None:

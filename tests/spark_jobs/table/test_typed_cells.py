@@ -90,6 +90,7 @@ def test_a_date_is_no_number_and_stays_as_it_is_in_a_text_column(spark: Any, tmp
     assert [row[-1] for row in found[1::2]] == ["column 'z' is not a number"] * len(dates)
 
 
+@pytest.mark.slow
 def test_typed_columns_of_parquet_become_the_texts_and_numbers_that_a_csv_of_them_would_have(
     spark: Any, tmp_path: Path
 ) -> None:
