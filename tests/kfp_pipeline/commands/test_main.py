@@ -94,6 +94,7 @@ def test_every_setting_of_load_is_a_flag_of_data_check() -> None:
         ["run", "data.csv", "--reg-para=1"],  # no abbreviations: a typing error must not become another setting
         ["run", "data.csv", "--max-iter=many"],
         ["run", "data.csv", "--family=normal"],
+        ["run", "--tune-first", "data.csv"],  # alone it means true, but not before DATA
         ["nonsense"],
         ["runs", "compare", "one"],
         [],

@@ -55,13 +55,14 @@ def test_an_alarm_starts_one_training_and_the_gate_makes_its_model_the_champion(
 
     text = (tmp_path / "labelled.csv").read_text()
     (tmp_path / "labelled.csv").write_text(text + "40,a,\n" * 100)
-    code, _, err = run("older.csv", *RETRAIN, "--run-id=alarm")
+    tuned = ("--tune-first", "--trials=2")
+    code, _, err = run("older.csv", *RETRAIN, *tuned, "--run-id=alarm")
     assert code == 2, "the training fails, as a tenth of its rows have no label"
     assert "rows rejected" in err
     (tmp_path / "labelled.csv").write_text(text)
-    code, out, err = run("older.csv", *RETRAIN, "--run-id=alarm")
+    code, out, err = run("older.csv", *RETRAIN, *tuned, "--run-id=alarm")
     assert code == 0, err
-    done = dict.fromkeys(("load", "preprocess", "train", "evaluate", "promote"), "done")
+    done = dict.fromkeys(("load", "preprocess", "tune", "train", "evaluate", "promote"), "done")
     assert steps("alarm") == {"drift": "reused", **done}, "the repeated run keeps its decision"
     assert "drift of column 'age'" in out
     second = champion()
