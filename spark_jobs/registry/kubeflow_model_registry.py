@@ -58,7 +58,9 @@ class ModelRegistry:
         self._uri, self._version = uri, ""
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = urllib3.Timeout(connect=5, read=ANSWER_SECONDS)
-        self._http = urllib3.PoolManager(timeout=timeout, retries=False)
+        self._http = urllib3.PoolManager(
+            timeout=timeout, retries=False
+        )  # nor follows it a redirect, with the token, to a login
 
     def model(self, name: str) -> Thing:
         """Returns the RegisteredModel of a name, and makes it if it is not there."""
@@ -150,7 +152,7 @@ class ModelRegistry:
 
         content = None if body is None else json.dumps(body).encode()
         try:
-            return self._http.request(method, url, body=content, headers=self._headers, redirect=False)
+            return self._http.request(method, url, body=content, headers=self._headers)
         except HTTPError as error:
             raise UnavailableError(
                 f"the Kubeflow Model Registry at {self._uri} does not answer: {str(error)[:300]}"
