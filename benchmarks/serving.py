@@ -1,6 +1,7 @@
 """Measures the server under load while its champion changes every ten seconds.
 
     python -m benchmarks.serving EVALUATE_OUTPUT [--minutes 10]
+    python -m benchmarks.serving EVALUATE_OUTPUT --capture-rounds 10   # the half load without and with --capture, in turns
 
 EVALUATE_OUTPUT is that of a run, such as runs/RUN/pipeline/.../evaluate/evaluation. The run is registered twice in a registry of its own,
 and a process promotes the two versions in turn. The server has the last core for itself, the load comes from the first. Each request
@@ -19,6 +20,7 @@ import os
 import random
 import select
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,6 +47,8 @@ MODEL = "bank"
 CONNECTIONS = 8
 CHANGE_SECONDS = 10
 FULL_SECONDS = 15
+ROUND_SECONDS = 15
+SUMMED = ("seconds", "times", "failures", "answers", "switches", "server_seconds", "promotions")
 GRACE_SECONDS = 10
 """How long the last answers may take; a request without an answer by then has failed."""
 
@@ -193,12 +197,12 @@ def promote_in_turn(registry_uri: str, known: Sequence[str], stop: Event, count:
         pointer.promote(registry, MODEL, known[count.value % 2], why="benchmark")
 
 
-def measure(load: Load, registry: Path, known: Sequence[str], core: int) -> Load:
-    """Starts the server on a core of its own, and loads it while another process changes its champion."""
+def measure(load: Load, registry: Path, known: Sequence[str], core: int, *options: str) -> Load:
+    """Starts the server on a core of its own, with further options, and loads it while another process changes its champion."""
     context = multiprocessing.get_context("spawn")
     stop, count = context.Event(), context.Value("i", 0)
     command = ["taskset", "-c", str(core), sys.executable]
-    command += ["-m", "serving", f"--registry={registry}", f"--model={MODEL}", f"--port={PORT}"]
+    command += ["-m", "serving", f"--registry={registry}", f"--model={MODEL}", f"--port={PORT}", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         promoter = context.Process(target=promote_in_turn, args=(str(registry), known, stop, count))
         try:
@@ -214,6 +218,35 @@ def measure(load: Load, registry: Path, known: Sequence[str], core: int) -> Load
                 promoter.join()
             server.terminate()
     return load
+
+
+def compare_capture(half: Load, registry: Path, known: Sequence[str], core: int, rounds: int) -> int:
+    """Prints a line for the load without and one with --capture, and the ratios; returns the number of failures.
+
+    The two take turns, so that other work on the machine falls on both.
+    """
+    kinds = {"half, without --capture": (), "half, with --capture": (f"--capture={registry / 'counts'}",)}
+    sums = {kind: replace(half, seconds=0.0, times=array("d"), answers=Counter()) for kind in kinds}
+    ratios: dict[float, list[float]] = {0.5: [], 0.99: []}
+    for _ in range(rounds):
+        pair: list[list[float]] = []
+        for kind, options in kinds.items():
+            one = replace(half, seconds=ROUND_SECONDS, times=array("d"), answers=Counter())
+            added, every = vars(measure(one, registry, known, core, *options)), vars(sums[kind])
+            every |= {name: every[name] + added[name] for name in SUMMED}
+            pair.append(sorted(one.times))
+        for share, found in ratios.items():
+            without, with_it = (times[int(len(times) * share)] for times in pair)
+            found.append(with_it / without)
+    for kind, load in sums.items():
+        print(f"| {kind} | {load}", flush=True)
+    shown = (f"p{100 * share:g} {statistics.median(found):.2f}" for share, found in ratios.items())
+    without, with_it = (load.server_seconds / len(load.times) for load in sums.values())
+    print(
+        f"\nwith --capture by without, median of {rounds} turns of {ROUND_SECONDS} s each: {', '.join(shown)}; "
+        f"processor time of the server {with_it / without:.2f}"
+    )
+    return sum(load.failures for load in sums.values())
 
 
 def wait_until_ready() -> None:
@@ -233,6 +266,12 @@ def main() -> int:
     parser.add_argument("evaluate_output", type=Path)
     parser.add_argument("--table", type=Path, default=Path("data/bank_sample.csv"))
     parser.add_argument("--minutes", type=float, default=10.0, help="duration of the half load (default 10)")
+    parser.add_argument(
+        "--capture-rounds",
+        type=int,
+        default=0,
+        help="compare the half load without and with --capture in so many turns",
+    )
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
@@ -248,9 +287,14 @@ def main() -> int:
         )
         full = measure(Load(requests, FULL_SECONDS), Path(folder), known, cores[-1])
         print(f"| full, {CONNECTIONS} connections | {full}", flush=True)
-        half = measure(Load(requests, arguments.minutes * 60, full.per_second / 2), Path(folder), known, cores[-1])
-        print(f"| half | {half}\n\nload after: {os.getloadavg()[0]:.1f}")
-    return int(full.failures + half.failures > 0)
+        half = Load(requests, arguments.minutes * 60, full.per_second / 2)
+        if arguments.capture_rounds:
+            failures = compare_capture(half, Path(folder), known, cores[-1], arguments.capture_rounds)
+        else:
+            failures = measure(half, Path(folder), known, cores[-1]).failures
+            print(f"| half | {half}", flush=True)
+        print(f"\nload after: {os.getloadavg()[0]:.1f}")
+    return int(full.failures + failures > 0)
 
 
 if __name__ == "__main__":

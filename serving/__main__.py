@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
-import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,13 +19,6 @@ from serving.settings import ServerSettings, SettingsError
 EXIT_INPUT = 2
 SCORECARD_MODEL = "model"
 """Name of a model from a scorecard file, unless it is given another."""
-KEEP_ALIVE_SECONDS = 75
-"""Longer than load balancers keep an idle connection, so that they never send a request into one that is just closing."""
-BACKLOG = 2048
-THREAD_SECONDS = 0.0005
-"""How long a thread may keep Python's lock while another one waits. With Python's own 5 ms a new champion that is being read, or a request
-of many rows, would hold up each request beside it by that much."""
-log = logging.getLogger("serving")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,33 +97,11 @@ def _server() -> Any:
         SettingsError: the extra `serving` is not installed.
     """
     try:
-        import uvicorn  # noqa: PLC0415
-
-        from serving.app import Application  # noqa: PLC0415
+        from serving.server import serve  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(
             f"{error.name} is not installed; install the extra: pip install 'spark-kfp[serving]'"
         ) from error
-
-    def serve(settings: ServerSettings, champion: Champion, capture: Capture | None, drift: DriftResults) -> None:
-        config = uvicorn.Config(
-            Application(settings, champion, capture, drift),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # nothing here asks for the caller's address
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-        )
-        log.info("serving", extra={"host": settings.host, "port": settings.port, "model": champion.name})
-        sys.setswitchinterval(THREAD_SECONDS)
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays: a full collection of it would stop all requests for tens of milliseconds
-        uvicorn.Server(config).run()
-
     return serve
 
 

@@ -130,7 +130,7 @@ class Application:
         if model is None and version:
             raise RequestError(404, "version", "this version is neither champion nor canary")
         if model is None:
-            raise RequestError(503, "not_ready", f"model {name!r} has no champion yet; promote a version")
+            raise RequestError(503, "not_ready", self.champion.absence())
         return model
 
 

@@ -52,6 +52,7 @@ class Champion:
         self.in_use = InUse(model)
         self.changes = self.refusals = self.unreachable = 0
         self.refused: dict[str, str] = {}
+        self._absent_because = "the registry was not read yet"
         self._stopped = threading.Event()
 
     def choose(self, draw: Callable[[], float] = random.random) -> ServedModel | None:
@@ -66,6 +67,10 @@ class Champion:
         in_use = self.in_use
         return next((each for each in (in_use.champion, in_use.canary) if each and each.version == version), None)
 
+    def absence(self) -> str:
+        """Says that there is no champion, and what kept the last look at the registry from finding one."""
+        return f"model {self.name!r} has no champion: {self._absent_because}"
+
     def refresh(self) -> None:
         """Looks at the pointer and takes over what it names; on trouble what is in use stays."""
         if self.place is None:
@@ -73,11 +78,10 @@ class Champion:
         try:
             pointer = read_pointer(self.place, self.name)
         except UnreachableError as error:
-            self.unreachable += 1
-            log.warning("registry unreachable", extra={"error": str(error)})
+            self._out_of_reach(error)
             return
         except FileNotFoundError:
-            self._refuse("", "the model has no champion.json yet")
+            self._refuse("", "there is no champion.json yet; promote a version")
             return
         except RefusedError as error:
             self._refuse("", str(error))
@@ -119,11 +123,15 @@ class Champion:
             self._refuse(version, str(error))
             return None
         except UnreachableError as error:
-            self.unreachable += 1
-            log.warning("registry unreachable", extra={"error": str(error)})
+            self._out_of_reach(error)
             return None
         self.refused.pop(version, None)
         return model
+
+    def _out_of_reach(self, error: UnreachableError) -> None:
+        self.unreachable += 1
+        self._absent_because = str(error)
+        log.warning("registry unreachable", extra={"error": str(error)})
 
     def _refuse(self, version: str, why: str) -> None:
         if self.refused.get(version) != why:
@@ -132,6 +140,7 @@ class Champion:
                 "version refused" if version else "pointer refused", extra={"model_version": version, "error": why}
             )
         self.refused = {**self.refused, version: why}
+        self._absent_because = why
 
     def _use(self, new: InUse) -> None:
         old, self.in_use = self.in_use, new

@@ -77,7 +77,7 @@ def _find(champion: Champion, name: str, wanted: str = "") -> ServedModel:
     if name != champion.name or (wanted and model is None):
         raise HTTPException(404, f"there is no such model; the one served here is {champion.name!r}")
     if model is None:
-        raise HTTPException(503, f"model {name!r} has no champion yet; promote a version")
+        raise HTTPException(503, champion.absence())
     return model
 
 

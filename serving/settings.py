@@ -35,7 +35,8 @@ class ServerSettings:
         max_rows: most rows of one request.
         requests_per_second: most requests a second, on average over ten seconds, of all callers together; 0: no limit.
         body_seconds: how long a caller may take to send a body.
-        shutdown_seconds: how long requests that are being answered may take after SIGTERM.
+        drain_seconds: how long to answer on after SIGTERM, while callers are asked to close their connections.
+        shutdown_seconds: how long requests that are being answered may take after that.
         api_key: key that callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; empty: everyone may call.
         api_key_file: file with that key, such as a mounted Secret.
         capture: folder for the counts of the scored rows, for the step drift; empty: none are written.
@@ -52,6 +53,7 @@ class ServerSettings:
     max_rows: int = 10_000
     requests_per_second: float = 0.0
     body_seconds: float = 10.0
+    drain_seconds: float = 0.0
     shutdown_seconds: int = 20
     api_key: str = field(default="", repr=False)
     api_key_file: str = ""
@@ -109,7 +111,7 @@ def _value(name: str, default: object, text: str) -> str | int | float:
     except ValueError:
         number = kind(-1)
     highest = 65535 if name == "port" else 1e9
-    lowest = 0 if name in ("port", "requests_per_second") else kind(1) if kind is int else 0.01
+    lowest = 0 if name in ("port", "requests_per_second", "drain_seconds") else kind(1) if kind is int else 0.01
     if not lowest <= number <= highest:
         raise SettingsError(f"{PREFIX}{name.upper()} is {text!r}; it must be a number from {lowest} to {highest:g}")
     return number

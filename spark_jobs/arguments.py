@@ -255,9 +255,10 @@ def argument_parser(kind: type[StepArgs], prog: str | None = None) -> argparse.A
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[Argument]) -> None:
-    """Adds a flag to the parser for each argument."""
+    """Adds a flag to the parser for each argument; that of a boolean may stand alone for true."""
     for item in arguments:
         kind = TYPES[item.type]
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
         about = item.about.replace("%", "%%")
         parser.add_argument(
             flag(item.name),
@@ -268,6 +269,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[Argument]
             choices=item.choices or None,
             metavar=None if item.choices else kind.__name__.upper(),
             help=about if item.needed or item.default == "" else f"{about} (default {format_value(item.default)})",
+            **alone,
         )
 
 
@@ -291,5 +293,7 @@ def format_value(value: Any) -> str:
 
 def _parse_bool(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither true nor false; alone or before another flag it means true"
+        )
     return text.lower() == "true"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -931,6 +931,7 @@ class Pipeline:
         about: what the pipeline does, in one sentence.
         group: name of the group of tasks in KFP's UI.
         steps: the steps in topological order: each follows those whose output it reads.
+        optional: the steps that run only if an input says so that is no argument of a step: step to this input, a boolean.
     """
 
     name: str
@@ -938,6 +939,7 @@ class Pipeline:
     about: str
     group: str
     steps: tuple[Step, ...]
+    optional: Mapping[Step, Argument] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for place, step in enumerate(self.steps):
@@ -956,34 +958,45 @@ class Pipeline:
         return f"spark-kfp-{self.name.replace('_', '-')}"
 
     def arguments_of(self, step: Step, *roles: Role) -> list[Argument]:
-        """Returns the arguments of a step but those that another step of this pipeline chooses, and those of a step that it lacks.
+        """Returns the arguments of a step but those that another step always chooses here, and those of a step that the pipeline lacks.
 
         An input from outside that is for another step is required where that step is.
         """
         return [
             replace(item, default=None) if item.only_with and item.role == Role.GIVEN else item
             for item in ARGUMENTS[step].arguments(*roles)
-            if item.chosen_by not in self.steps
+            if (item.chosen_by not in self.steps or item.chosen_by in self.optional)
             and (not item.step or item.step in self.steps)
             and (not item.only_with or item.only_with in self.steps)
         ]
+
+    def inputs_of(self, step: Step, *roles: Role) -> list[Argument]:
+        """Returns the inputs of a run that are for a step: whether it runs, if they say so, and its arguments of the given roles."""
+        asked = [self.optional[step]] if step in self.optional else []
+        return [*(item for item in asked if item.role in roles), *self.arguments_of(step, *roles)]
 
     def inputs(self, *roles: Role) -> dict[str, Argument]:
         """Returns the inputs of a run by name: those from outside and the settings, or only those of the given roles.
 
         If two steps have an input of the same name, the run passes one value to both.
         """
-        wanted = roles or (Role.GIVEN, Role.SETTING)
         found: dict[str, Argument] = {}
         for step in self.steps:
-            for item in self.arguments_of(step, *wanted):
+            for item in self.inputs_of(step, *(roles or (Role.GIVEN, Role.SETTING))):
                 found.setdefault(item.name, item)
         return found
 
+    def condition(self, step: Step) -> str:
+        """Returns the name of the input without which a run leaves the step out; empty if there is none."""
+        return self.optional[step].name if step in self.optional else ARGUMENTS[step].RUNS_IF
+
     def steps_of(self, values: Mapping[str, Any]) -> tuple[Step, ...]:
-        """Returns the steps that a run with these inputs may have: a step with `RUNS_IF` only if that setting is given."""
-        conditions = {step: ARGUMENTS[step].RUNS_IF for step in self.steps}
-        return tuple(step for step, name in conditions.items() if not name or values.get(name))
+        """Returns the steps that a run with these inputs may have: a step with a condition only if that input is given."""
+        return tuple(step for step in self.steps if not self.condition(step) or values.get(self.condition(step)))
+
+    def for_run(self, values: Mapping[str, Any]) -> Pipeline:
+        """Returns the pipeline without the steps that a run with these inputs leaves out; none of the others is optional."""
+        return replace(self, steps=self.steps_of(values), optional={})
 
     def decides(self, step: Step) -> bool:
         """Returns whether the later steps of this pipeline run only if the step decides so."""
@@ -1013,14 +1026,33 @@ class Pipeline:
             values: settings by name; missing ones have their defaults, and names that are no settings are ignored.
 
         Raises:
-            InputError: a setting is out of range, or two settings contradict each other.
+            InputError: a setting is out of range, two settings contradict each other, or the run would ignore one.
         """
-        for step in self.steps_of(values):
+        run = self.for_run(values)
+        self._refuse_ignored(run, values)
+        for step in run.steps:
             kind = ARGUMENTS[step]
             defaults = kind.settings()
-            edges = {item.name: item.step for item in self.arguments_of(step, Role.FROM_STEP)}
+            edges = {item.name: item.step for item in run.arguments_of(step, Role.FROM_STEP)}
             given = {name: values.get(name, defaults[name]) for name in defaults}
             kind(**{**dict.fromkeys(kind.names(), ""), **given, **edges})
+
+    def _refuse_ignored(self, run: Pipeline, values: Mapping[str, Any]) -> None:
+        """Refuses a setting that no step of the run takes, as another step chooses it or its own is left out."""
+        for step in self.steps:
+            for item in self.arguments_of(step, Role.SETTING):
+                if item.name in run.inputs(Role.SETTING) or values.get(item.name, item.default) == item.default:
+                    continue
+                if item.chosen_by in run.steps:
+                    condition = self.condition(Step(item.chosen_by))
+                    raise InputError(
+                        f"{flag(item.name)}: with {flag(condition)} the step {item.chosen_by} chooses it; leave one of them out"
+                    )
+                condition = flag(self.condition(step))
+                raise InputError(
+                    f"{flag(item.name)} is for the step {step}, which runs with {condition} only: give {condition} too, or leave "
+                    f"{flag(item.name)} out"
+                )
 
     def arguments_below(self, root: str, step: Step, values: Mapping[str, Any]) -> Any:
         """Returns the arguments of a step in a run that keeps all outputs below one URI, in a folder for each step.
@@ -1035,17 +1067,26 @@ class Pipeline:
         """
         kind = ARGUMENTS[step]
         made: dict[str, Any] = {name: values[name] for name in kind.names(Role.GIVEN, Role.SETTING) if name in values}
-        made |= {item.name: f"{root}/{item.step}" for item in self.arguments_of(step, Role.FROM_STEP)}
+        edges = self.for_run(values).arguments_of(step, Role.FROM_STEP)
+        made |= {item.name: f"{root}/{item.step}" for item in edges}
         made |= {item.name: f"{root}/{item.file or step}" for item in kind.arguments(Role.OUTPUT)}
         return kind(**made)
 
 
+TUNE_FIRST = Argument(
+    name="tune_first",
+    type="bool",
+    default=False,
+    about="search the settings of the model first, train it with the best ones, and evaluate it beside the untuned model",
+    role=Role.SETTING,
+)
 TRAINING = Pipeline(
     name="training",
     title="Train a Spark ML model",
-    about="Trains and evaluates a Spark ML model, and promotes it if a model name is given.",
+    about="Trains a Spark ML model, tuned first if asked, evaluates it, and promotes it if a model name is given.",
     group="Training, with curves and report",  # a person opens it to see the report
-    steps=(Step.LOAD, Step.PREPROCESS, Step.TRAIN, Step.EVALUATE, Step.PROMOTE),
+    steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE, Step.TRAIN, Step.EVALUATE, Step.PROMOTE),
+    optional={Step.TUNE: TUNE_FIRST},
 )
 TUNING = Pipeline(
     name="tuning",
@@ -1074,16 +1115,10 @@ RETRAINING = Pipeline(
     about="Looks for drift and, after an alarm, trains and evaluates a Spark ML model, and promotes it if the gate lets it.",
     group="Retraining, with report",
     steps=(Step.DRIFT, *TRAINING.steps),
-)
-TUNED_TRAINING = Pipeline(
-    name="tuned_training",
-    title="Tune, then train a Spark ML model",
-    about="Searches the settings of a Spark ML model, trains it with the best ones, and evaluates it beside the untuned model.",
-    group="Tuned training, with curves and report",
-    steps=(Step.LOAD, Step.PREPROCESS, Step.TUNE, Step.TRAIN, Step.EVALUATE),
+    optional=TRAINING.optional,
 )
 PIPELINES: Mapping[str, Pipeline] = types.MappingProxyType(
-    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, RETRAINING)}
+    {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, SCORING, MONITORING, RETRAINING)}
 )
 
 

@@ -40,6 +40,7 @@ class SavedModel:
         specification: the roles of the columns that it was trained with.
         labels: the classes in the order of the probabilities; of two, the positive one is the last.
         columns: actual name of each column that it adds, by usual name; see `features.model_columns`.
+        shift: what is added to the log-odds for the population of the specification's base rate; None: no base rate is stated.
         registry: the registry that it is in; empty for the output of train.
         name: its name there.
     """
@@ -49,6 +50,7 @@ class SavedModel:
     specification: Specification
     labels: tuple[str, ...]
     columns: Mapping[str, str]
+    shift: float | None = None
     registry: str = ""
     name: str = ""
 
@@ -103,6 +105,7 @@ def find_model(uri: str) -> SavedModel:
         specification=read_specification(document["specification"], where),
         labels=tuple(document["labels"]),
         columns=document["model_columns"],
+        shift=(document.get("correction") or {}).get("shift"),
         registry=registry,
         name=name,
     )

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +275,51 @@ def test_a_push_without_a_registry_is_refused_before_anything_is_built(programs:
     assert done.returncode == 2
     assert "PUSH=true needs PREFIX" in done.stderr
     assert calls == []
+
+
+@pytest.fixture
+def cluster_tests(tmp_path: Path) -> Callable[[int], tuple[subprocess.CompletedProcess[str], list[str]]]:
+    """Runs .ci/cluster with made-up programs and free GiB of the disk; returns what it says, and the calls of all programs but kubectl.
+
+    The store of images has three untagged ones, of which the build names two.
+    """
+    folder, calls = tmp_path / "project", tmp_path / "calls"
+    shutil.copytree(PROJECT / ".ci", folder / ".ci")
+    shutil.copy(PROJECT / "pyproject.toml", folder)
+    note = f"echo \"${{0##*/}} $*\" >> '{calls}'"
+    for script in ("up", "down", "minio", "spark-operator", "base-image", "load-image", "env"):
+        add_program(tmp_path / "shared" / "cluster" / script, note if script != "env" else "")
+    add_program(folder / "tools" / "make_image.sh", "echo '--> Using cache aaaaaaaaaaa01'; echo '--> ccccccccccc' >&2")
+    add_program(folder / "tools" / "with_setup.sh", note)
+    untagged = "if [ $1 = images ]; then printf '%s\\n' aaaaaaaaaaa0 bbbbbbbbbbb0 ccccccccccc0; fi"
+    add_program(tmp_path / "bin" / "buildah", f"{note}; {untagged}; [ $1 != info ]")
+    add_program(tmp_path / "bin" / "kubectl", "cat > /dev/null < /dev/null")
+
+    def run(free_gib: int) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        add_program(tmp_path / "bin" / "df", f"echo Avail; echo {free_gib << 20}")
+        variables = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        command = ["bash", str(folder / ".ci" / "cluster")]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+        return done, calls.read_text(encoding="utf-8").splitlines()
+
+    return run
+
+
+def test_the_cluster_tests_want_room_on_the_disk_before_anything_is_made(cluster_tests: Any) -> None:
+    done, calls = cluster_tests(7)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "has 7 GiB free, and the cluster tests need 8; make room" in done.stderr
+    assert [call.split()[0] for call in calls] == ["buildah"]
+
+
+def test_the_cluster_tests_remove_the_layers_of_earlier_builds_and_keep_those_of_this_one(cluster_tests: Any) -> None:
+    done, calls = cluster_tests(8)
+    assert done.returncode == 0, done.stderr
+    assert [call for call in calls if call.startswith("buildah rmi")] == ["buildah rmi bbbbbbbbbbb0"]
+    loaded = [call.split()[1] for call in calls if call.startswith("load-image")]
+    assert loaded == [f"localhost/spark-kfp-{image}:{VERSION}" for image in ("spark", "task", "serving")]
+    assert [call.split()[0] for call in calls][-2:] == ["with_setup.sh", "down"]
 
 
 def test_renovate_moves_what_belongs_together_together() -> None:

@@ -51,6 +51,7 @@ KNOWN: Mapping[str, Sequence[str]] = {
         "label namespace",
         "logs",
         "port-forward",
+        "rollout restart",
         "rollout status",
         "top pods",
         "wait",

@@ -213,7 +213,7 @@ def test_a_new_estimator_is_one_new_file_and_its_arguments(copy: Copy, tmp_path:
     )
     copy.generate()
     by_hand = {"spark_jobs/estimators/entropy_tree.py", "spark_jobs/contract.py"}
-    names_the_estimators = {f"kfp_pipeline/pipelines/{name}.py" for name in ("tuning", "tuned_training", "retraining")}
+    names_the_estimators = {f"kfp_pipeline/pipelines/{name}.py" for name in ("tuning", "retraining")}
     assert copy.changed() == by_hand | MADE | names_the_estimators
     copy.test(*QUICK, "-k", SKIP_PLANTED_FAULTS)
     copy.test(CASES, "-k", "min_info_gain or train-estimator or every_setting or every_case")
@@ -254,8 +254,8 @@ def test_a_new_step_and_its_pipeline_are_one_module_its_arguments_and_one_graph(
         ),
         ("PIPELINES: Mapping", f"{pipeline}PIPELINES: Mapping"),
         (
-            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, RETRAINING)",
-            "for pipeline in (TRAINING, TUNING, TUNED_TRAINING, SCORING, MONITORING, RETRAINING, COUNTING)",
+            "for pipeline in (TRAINING, TUNING, SCORING, MONITORING, RETRAINING)",
+            "for pipeline in (TRAINING, TUNING, SCORING, MONITORING, RETRAINING, COUNTING)",
         ),
     )
     training = (copy.folder / "kfp_pipeline/pipelines/training.py").read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from kfp_pipeline.component_settings import (
@@ -141,15 +142,31 @@ def make_pipeline(platform: Platform) -> Any:
     return head + "\n".join(body) + "\n"
 
 
-def graph_body(pipeline: Pipeline, *, indent: int) -> list[str]:
-    """Returns the statements that make the tasks; those after a task that decides stand below its condition."""
-    lines = []
-    for step in pipeline.steps:
-        lines += [" " * indent + line for line in task_statement(pipeline, step)]
-        if pipeline.decides(step):
-            lines.append(f'{" " * indent}with dsl.If({uri_expression(step)} != "", name="if {step} says so"):')
-            indent += 4
-    return lines
+def graph_body(pipeline: Pipeline, *, indent: int, begun: int = 0) -> list[str]:
+    """Returns the statements that make the tasks of all steps but the first `begun`.
+
+    Those after a task that decides stand below its condition. From an optional step on there are two branches, with the step and without.
+    """
+    if begun == len(pipeline.steps):
+        return []
+    step, space = pipeline.steps[begun], " " * indent
+    if step in pipeline.optional:
+        asked = pipeline.optional[step].name
+        # Two conditions and no dsl.Else, for which KFP would start one more pod: the driver of the group of both.
+        with_step = replace(pipeline, optional={})
+        without = replace(with_step, steps=tuple(each for each in pipeline.steps if each != step))
+        words = asked.replace("_", " ")
+        return [
+            f'{space}with dsl.If({asked} == False, name="if not {words}"):  # noqa: E712 - KFP reads it, not Python',
+            *graph_body(without, indent=indent + 4, begun=begun),
+            f'{space}with dsl.If({asked} == True, name="if {words}"):  # noqa: E712',
+            *graph_body(with_step, indent=indent + 4, begun=begun),
+        ]
+    lines = [space + line for line in task_statement(pipeline, step)]
+    if pipeline.decides(step):
+        lines.append(f'{space}with dsl.If({uri_expression(step)} != "", name="if {step} says so"):')
+        indent += 4
+    return [*lines, *graph_body(pipeline, indent=indent, begun=begun + 1)]
 
 
 def task_statement(pipeline: Pipeline, step: Step) -> list[str]:

@@ -33,9 +33,9 @@ helm install minio minio --repo https://charts.min.io/ --namespace minio --creat
 helm install spark-operator spark-operator --repo https://kubeflow.github.io/spark-operator --version "$OPERATOR_VERSION" \
     --namespace spark-operator --create-namespace --wait --set-json 'spark.jobNamespaces=[""]'
 
-PREFIX=localhost/ TARGETS="spark task" bash tools/make_image.sh
+PREFIX=localhost/ bash tools/make_image.sh
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-kind load docker-image --name "$CLUSTER" "localhost/spark-kfp-spark:$version" "localhost/spark-kfp-task:$version"
+kind load docker-image --name "$CLUSTER" "localhost/spark-kfp-spark:$version" "localhost/spark-kfp-task:$version" "localhost/spark-kfp-serving:$version"
 
 kubectl --namespace minio port-forward service/minio 9000:9000 >/dev/null &
 tunnel=$!

@@ -7,8 +7,8 @@ A model is trained and promoted, served and called; then the customers change (t
 a model is trained on new data, passes the gate, gets a share of the requests as the canary, becomes the champion, and is taken back. A
 client calls the server all the while, and no request may fail.
 
-With --cluster the commands need KUBECONFIG and the variables AWS_* of the object store, as `spark-kfp submit` does; the server runs on this
-machine and reads the registry in the store, or is the one of --server.
+With --cluster the commands need KUBECONFIG and the variables AWS_* of the object store, as `spark-kfp submit` does; the server is the
+Deployment of spark-operator/serving, called through `kubectl port-forward` and deleted at the end, or is the one of --server.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import csv
 import http.client
 import json
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,14 +28,16 @@ import time
 import tomllib
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA, SPECIFICATION = PROJECT / "data" / "bank_sample.csv", PROJECT / "data" / "bank.toml"
 MODEL, SHARE = "bank", 0.2
+SERVER = "spark-kfp-serving"
+"""Name of the server's Deployment and of its Service."""
 UNIT = 100
 """The changed customers' balances are given in an UNIT-th of what they were given in."""
 PATIENCE = 60
@@ -42,13 +45,18 @@ PATIENCE = 60
 
 
 def spark_kfp(*words: str, quiet: bool = False) -> str:
-    """Runs a command of spark-kfp, shows it and what it prints, and returns that.
+    """Runs a command of spark-kfp; see `shown`."""
+    return shown("spark-kfp", [sys.executable, "-m", "kfp_pipeline"], words, quiet=quiet)
+
+
+def shown(name: str, program: Sequence[str], words: Sequence[str], *, quiet: bool = False) -> str:
+    """Runs a command, shows it and, unless `quiet`, what it prints, and returns that.
 
     Raises:
         SystemExit: the command failed.
     """
-    print(f"\n$ spark-kfp {shlex.join(words)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "kfp_pipeline", *words], capture_output=True, text=True, check=False)
+    print(f"\n$ {name} {shlex.join(words)}", flush=True)
+    done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)
     if done.returncode or not quiet:
         print(done.stdout + done.stderr, flush=True)
     if done.returncode:
@@ -149,12 +157,17 @@ def eventually(calls: Calls, versions: Mapping[str, float]) -> None:
     )
 
 
+def free_port() -> int:
+    """Returns a port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def server(registry: str, counts: Path) -> Iterator[str]:
     """Serves the champion of the registry on a free port; gives its address when it is ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["serve", "--registry", registry, "--model", MODEL, "--port", str(port), "--capture", str(counts)]
     print(f"\n$ spark-kfp {shlex.join(words)} &", flush=True)
     with (counts.parent / "server.log").open("w") as log:
@@ -164,6 +177,38 @@ def server(registry: str, counts: Path) -> Iterator[str]:
     finally:
         process.terminate()
         must(process.wait(timeout=PATIENCE) == 0, "the server stopped when it was asked to")
+
+
+@contextmanager
+def deployed_server(registry: str, kustomization: str, namespace: str) -> Iterator[str]:
+    """Serves the champion of the registry by a Deployment, which must not be there yet; gives the address of a tunnel to its Service."""
+    program = shutil.which("kubectl") or sys.exit("story: kubectl is not on PATH; install it")
+
+    def kubectl(*words: str) -> str:
+        return shown("kubectl", [program], ["-n", namespace, *words])
+
+    if kubectl("get", "deployment", SERVER, "--ignore-not-found", "-o", "name"):
+        sys.exit(
+            f"story: {namespace} has a Deployment {SERVER} already; delete it, or give an address of it by --server"
+        )
+    try:
+        kubectl("apply", "-k", kustomization)
+        given = {"REGISTRY": registry, "MODEL": MODEL}
+        kubectl(
+            "set", "env", f"deployment/{SERVER}", *(f"SPARK_KFP_SERVE_{name}={text}" for name, text in given.items())
+        )
+        kubectl("rollout", "status", f"deployment/{SERVER}", f"--timeout={2 * PATIENCE}s")
+        port = free_port()
+        words = ["-n", namespace, "port-forward", f"service/{SERVER}", f"{port}:80"]
+        print(f"\n$ kubectl {shlex.join(words)} &", flush=True)
+        tunnel = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            tunnel.terminate()
+            tunnel.wait()
+    finally:
+        kubectl("delete", "-k", kustomization, "--wait=false")
 
 
 def wait_until_ready(url: str) -> None:
@@ -227,19 +272,19 @@ class Story:
         spark_kfp("models", verb, MODEL, *words, "--registry", self.registry)
 
 
-def tell(story: Story, folder: Path, url: str) -> None:
+def tell(story: Story, folder: Path, serving: AbstractContextManager[str]) -> None:
     """Tells the story; ends the program where it goes wrong.
 
     Args:
         story: its commands.
         folder: for its files.
-        url: of a server that follows the registry; empty: it starts one.
+        serving: gives the address of a server that follows the registry, and ends the server.
     """
     changed = change_the_customers(DATA, folder / "changed.csv")
     story.run(story.place(DATA))
     first = story.pointer()["version"]
     must(bool(first), f"{first} is the champion")
-    with nullcontext(url) if url else server(story.registry, folder / "counts") as address:
+    with serving as address:
         wait_until_ready(address)
         calls = Calls(address, rows_for_the_server(DATA))
         calls.start()
@@ -283,15 +328,28 @@ def tell_of_the_second_model(story: Story, changed: Path, calls: Calls, first: s
 def main() -> None:
     """Reads the arguments and tells the story."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cluster", action="store_true", help="run the steps as SparkApplications")
+    parser.add_argument(
+        "--cluster", action="store_true", help="run the steps as SparkApplications and the server as a Deployment"
+    )
     parser.add_argument("--bucket", default="spark-kfp", help="bucket of the story on a cluster (default %(default)s)")
     parser.add_argument("--namespace", default="spark-kfp", help="namespace of the applications (default %(default)s)")
+    parser.add_argument(
+        "--serving", default=str(PROJECT / "spark-operator" / "serving"), metavar="FOLDER",
+        help="kustomization of the server on a cluster (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--server", default="", help="address of a server that follows the registry (default: starts one)"
     )
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="spark-kfp-story-") as folder:
-        tell(Story(Path(folder), given.bucket if given.cluster else "", given.namespace), Path(folder), given.server)
+    with tempfile.TemporaryDirectory(prefix="spark-kfp-story-") as name:
+        folder = Path(name)
+        story = Story(folder, given.bucket if given.cluster else "", given.namespace)
+        if given.server:
+            tell(story, folder, nullcontext(given.server))
+        elif given.cluster:
+            tell(story, folder, deployed_server(story.registry, given.serving, given.namespace))
+        else:
+            tell(story, folder, server(story.registry, folder / "counts"))
     print("\nThe end.")
 
 

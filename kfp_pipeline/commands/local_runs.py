@@ -56,7 +56,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         run, evaluation = run_on_this_machine(arguments, settings, console)
     except KeyboardInterrupt:
-        if Step.TUNE in arguments.pipeline.steps:
+        if Step.TUNE in arguments.pipeline.steps_of(vars(arguments)):
             console.print("\nfinished trials are kept: the same command goes on after the last one")
         raise
     if run.status != "succeeded":

@@ -114,7 +114,7 @@ def add_settings(parser: argparse.ArgumentParser, pipeline: Pipeline, *, grouped
     """Adds a flag for each setting of a pipeline's steps; in the help they can be grouped by step."""
     known: set[str] = set()
     for step in pipeline.steps:
-        settings = [item for item in pipeline.arguments_of(step, Role.SETTING) if item.name not in known]
+        settings = [item for item in pipeline.inputs_of(step, Role.SETTING) if item.name not in known]
         known |= {
             item.name for item in settings
         }  # if two steps have a setting of one name, the run passes one value to both

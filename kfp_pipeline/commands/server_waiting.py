@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
@@ -34,7 +35,7 @@ def wait_for_run(server: Server, run: Document, arguments: argparse.Namespace) -
     try:
         spec = server_runs.specification(server, run)
         tasks = run_tasks.tasks_of(spec)
-        with signals_raise_interrupt(), display.Progress(console, [task.name for task in tasks]) as progress:
+        with signals_raise_interrupt(), display.Progress(console, tasks_to_show(tasks, arguments)) as progress:
             show = partial(_show_changes, tasks, {}, progress)
             run = server_runs.follow(server, identity, arguments.timeout, show, stuck)
     except KeyboardInterrupt:
@@ -47,6 +48,15 @@ def wait_for_run(server: Server, run: Document, arguments: argparse.Namespace) -
         print(f"spark-kfp: error: {error}; the run goes on; {again}", file=sys.stderr)
         return EXIT_INPUT if isinstance(error, InputError) else EXIT_FAULT
     return _print_outcome(arguments, server, run, spec, console)
+
+
+def tasks_to_show(tasks: Sequence[Task], arguments: argparse.Namespace) -> list[str]:
+    """Returns the display names of the tasks that a run with these inputs may have: its steps in their order, then the exit task."""
+    steps = {
+        step.capitalize(): step in arguments.pipeline.steps_of(vars(arguments)) for step in arguments.pipeline.steps
+    }
+    others = [task.name for task in tasks if task.name not in steps]
+    return [*(name for name, runs in steps.items() if runs), *others]
 
 
 def _show_changes(tasks: list[Task], shown: dict[str, str], progress: display.Progress, run: Document) -> None:

@@ -1,4 +1,4 @@
-"""The command `spark-kfp tune`: the pipeline that tunes and then trains, on this machine, with one algorithm of search or several."""
+"""The command `spark-kfp tune`: the training pipeline that tunes first, on this machine, with one algorithm of search or several."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from kfp_pipeline.commands import local_runs
 from kfp_pipeline.commands.parser import add_external_inputs
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import Argument, Role, add_arguments, flag
-from spark_jobs.contract import ALGORITHMS, KATIB, TUNED_TRAINING, Step
+from spark_jobs.contract import ALGORITHMS, KATIB, TRAINING, TUNE_FIRST, Step
 from spark_jobs.errors import InputError
 
+TUNED_TRAINING = TRAINING.for_run({TUNE_FIRST.name: True})
 ON_CLUSTER = ("output", "namespace", "spark_settings")
 """The flags of a search by Katib that are no settings."""
 
@@ -25,7 +26,8 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "tune",
         help="search the settings of estimators, train a model with the best ones, and compare it with the untuned one",
-        description=f"{TUNED_TRAINING.about} Several algorithms get the same number of trials and the same seed, in one Spark session.",
+        description="Searches the settings of a Spark ML model, trains it with the best ones, and evaluates it beside the untuned model. "
+        f"Several algorithms get the same number of trials and the same seed, in one Spark session. It is `run {flag(TUNE_FIRST.name)}`.",
     )
     add_external_inputs(parser, TUNED_TRAINING, data=local_runs.ABOUT_DATA, sample=True)
     parser.add_argument(
@@ -49,7 +51,8 @@ def add_commands(commands: Any) -> None:
     cluster.add_argument(
         "--spark-settings", default="", help="YAML file: STEP or all to a partial SparkApplication spec, for resources"
     )
-    parser.set_defaults(command=tune_command, pipeline=TUNED_TRAINING)
+    defaults = {name: item.default for name, item in TRAINING.inputs(Role.SETTING).items()}
+    parser.set_defaults(**defaults | {TUNE_FIRST.name: True}, command=tune_command, pipeline=TRAINING)
 
 
 def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:

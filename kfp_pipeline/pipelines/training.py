@@ -1,4 +1,4 @@
-"""The training pipeline as a KFP graph: load, preprocess, train, evaluate, promote.
+"""The training pipeline as a KFP graph: load, preprocess, tune, train, evaluate, promote.
 
 Generated from spark_jobs/contract.py by `make generate`: change that file, not this one.
 """
@@ -17,7 +17,7 @@ def make_pipeline(platform: Platform) -> Any:
     @dsl.pipeline(
         name="spark-kfp-training",
         display_name="Train a Spark ML model",
-        description="Load, preprocess, train, evaluate, promote.",
+        description="Load, preprocess, tune, train, evaluate, promote.",
         pipeline_config=platform.pipeline_config(),
     )
     def training_pipeline(
@@ -40,6 +40,24 @@ def make_pipeline(platform: Platform) -> Any:
         max_categories: int = 100,
         numeric_form: str = "as_is",
         numeric_bins: int = 20,
+        tune_first: bool = False,
+        tuner: str = "optuna",
+        parallel_trials: int = 3,
+        max_failed_trials: int = 3,
+        goal: str = "",
+        retain_trials: bool = False,
+        resume_policy: str = "Never",
+        estimators: str = "logistic_regression",
+        search: str = "",
+        class_weights: str = "none",
+        algorithm: str = "tpe",
+        trials: int = 20,
+        patience: int = 0,
+        folds: int = 1,
+        early_stopping: str = "none",
+        objective: str = "auto",
+        second_objective: str = "none",
+        search_seed: int = 42,
         step_size: float = 0.1,
         fit_seed: int = 42,
         max_iter: int = 100,
@@ -59,7 +77,6 @@ def make_pipeline(platform: Platform) -> Any:
         units: int = 8,
         solver: str = "l-bfgs",
         estimator: str = "logistic_regression",
-        class_weights: str = "none",
         threshold_rule: str = "max_f1",
         train_parts: int = 9,
         title: str = "",
@@ -76,7 +93,7 @@ def make_pipeline(platform: Platform) -> Any:
         spark: str = "operator",
         spark_settings: dict = {},
     ) -> None:
-        """Trains and evaluates a Spark ML model, and promotes it if a model name is given.
+        """Trains a Spark ML model, tuned first if asked, evaluates it, and promotes it if a model name is given.
 
         Args:
             data_uri: the data, CSV (also gzipped) or Parquet: a path or a URI (file:, s3://, s3a://, minio://) of a file, a directory or a glob.
@@ -98,6 +115,24 @@ def make_pipeline(platform: Platform) -> Any:
             max_categories: largest number of values of a categorical column that become features, at least 2.
             numeric_form: how a numeric column becomes features: its value; standardised: less the mean, in standard deviations, of the train rows; quantile_bins: one feature for each of numeric_bins intervals with about equally many train rows.
             numeric_bins: largest number of intervals of a numeric column (quantile_bins), 2 to 1000.
+            tune_first: search the settings of the model first, train it with the best ones, and evaluate it beside the untuned model.
+            tuner: what carries out the trials: optuna, one after another in one Spark session; katib, on a cluster, each in a Job of its own.
+            parallel_trials: number of trials at one time (katib), 1 to 1000.
+            max_failed_trials: number of failed trials with which the search fails (katib), 1 to 10000.
+            goal: value of the objective with which the search ends (katib); empty: it ends after all trials.
+            retain_trials: keep the Jobs of ended trials (katib).
+            resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
+            estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
+            search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+            class_weights: balanced: rows are weighted so that all classes count the same in the fits.
+            algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
+            trials: number of trials of each algorithm, 1 to 10000.
+            patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
+            folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
+            early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
+            objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
+            second_objective: another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto front; the model is trained with the one that is best in the first.
+            search_seed: seed of the search, 0 to 2^32 - 1.
             step_size: factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1 (gbt, mlp).
             fit_seed: seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; it does not change the split of the rows (decision_tree, random_forest, gbt, mlp).
             max_iter: maximum number of iterations of the optimiser, 1 to 1000000 (logistic_regression, mlp).
@@ -117,7 +152,6 @@ def make_pipeline(platform: Platform) -> Any:
             units: number of units of each hidden layer, 1 to 512 (mlp).
             solver: optimiser: l-bfgs, or gd for gradient descent with step_size (mlp).
             estimator: kind of model.
-            class_weights: balanced: rows are weighted so that all classes count the same in the fit.
             threshold_rule: what the decision threshold maximises on the validation rows: F1, accuracy or Youden's index; half: it is 0.5.
             train_parts: number of parts, of 9, of the train rows on which the model is fitted, 1 to 9; for a search's trials.
             title: title of the report; empty: made from the name of the label.
@@ -174,73 +208,152 @@ def make_pipeline(platform: Platform) -> Any:
                 "Preprocess",
                 cached=True,
             )
-            train = configure_task(
-                components.train(
-                    step_size=step_size,
-                    fit_seed=fit_seed,
-                    max_iter=max_iter,
-                    tol=tol,
-                    reg_param=reg_param,
-                    elastic_net_param=elastic_net_param,
-                    fit_intercept=fit_intercept,
-                    standardization=standardization,
-                    family=family,
-                    max_depth=max_depth,
-                    max_bins=max_bins,
-                    min_instances_per_node=min_instances_per_node,
-                    num_trees=num_trees,
-                    subsampling_rate=subsampling_rate,
-                    feature_subset_strategy=feature_subset_strategy,
-                    layers=layers,
-                    units=units,
-                    solver=solver,
-                    preprocess_uri=preprocess.outputs["Output"],
-                    estimator=estimator,
-                    class_weights=class_weights,
-                    threshold_rule=threshold_rule,
-                    train_parts=train_parts,
-                    spark=spark,
-                    spark_settings=spark_settings,
-                    code_version=load.outputs["code_version"],
-                ),
-                platform,
-                "Train",
-                cached=True,
-            )
-            evaluate = configure_task(
-                components.evaluate(
-                    preprocess_uri=preprocess.outputs["Output"],
-                    train_uri=train.outputs["Output"],
-                    title=title,
-                    bootstrap_samples=bootstrap_samples,
-                    spark=spark,
-                    spark_settings=spark_settings,
-                ),
-                platform,
-                "Evaluate",
-            )
-            with dsl.If(model_name != "", name="if model name is given"):
-                configure_task(
-                    components.promote(
-                        load_uri=load.outputs["uri"],
+            with dsl.If(tune_first == False, name="if not tune first"):  # noqa: E712 - KFP reads it, not Python
+                train = configure_task(
+                    components.train(
+                        step_size=step_size,
+                        fit_seed=fit_seed,
+                        max_iter=max_iter,
+                        tol=tol,
+                        reg_param=reg_param,
+                        elastic_net_param=elastic_net_param,
+                        fit_intercept=fit_intercept,
+                        standardization=standardization,
+                        family=family,
+                        max_depth=max_depth,
+                        max_bins=max_bins,
+                        min_instances_per_node=min_instances_per_node,
+                        num_trees=num_trees,
+                        subsampling_rate=subsampling_rate,
+                        feature_subset_strategy=feature_subset_strategy,
+                        layers=layers,
+                        units=units,
+                        solver=solver,
+                        preprocess_uri=preprocess.outputs["Output"],
+                        estimator=estimator,
+                        class_weights=class_weights,
+                        threshold_rule=threshold_rule,
+                        train_parts=train_parts,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                        code_version=load.outputs["code_version"],
+                    ),
+                    platform,
+                    "Train",
+                    cached=True,
+                )
+                evaluate = configure_task(
+                    components.evaluate(
                         preprocess_uri=preprocess.outputs["Output"],
                         train_uri=train.outputs["Output"],
-                        evaluate_uri=evaluate.outputs["Output"],
-                        model_name=model_name,
-                        registry_uri=registry_uri,
-                        rules_uri=rules_uri,
-                        compare_by=compare_by,
-                        min_test_rows=min_test_rows,
-                        max_balance_shift=max_balance_shift,
-                        max_test_psi=max_test_psi,
-                        example_rows=example_rows,
-                        canary_share=canary_share,
+                        title=title,
+                        bootstrap_samples=bootstrap_samples,
                         spark=spark,
                         spark_settings=spark_settings,
                     ),
                     platform,
-                    "Promote",
+                    "Evaluate",
                 )
+                with dsl.If(model_name != "", name="if model name is given"):
+                    configure_task(
+                        components.promote(
+                            load_uri=load.outputs["uri"],
+                            preprocess_uri=preprocess.outputs["Output"],
+                            train_uri=train.outputs["Output"],
+                            evaluate_uri=evaluate.outputs["Output"],
+                            model_name=model_name,
+                            registry_uri=registry_uri,
+                            rules_uri=rules_uri,
+                            compare_by=compare_by,
+                            min_test_rows=min_test_rows,
+                            max_balance_shift=max_balance_shift,
+                            max_test_psi=max_test_psi,
+                            example_rows=example_rows,
+                            canary_share=canary_share,
+                            spark=spark,
+                            spark_settings=spark_settings,
+                        ),
+                        platform,
+                        "Promote",
+                    )
+            with dsl.If(tune_first == True, name="if tune first"):  # noqa: E712
+                tune = configure_task(
+                    components.tune(
+                        tuner=tuner,
+                        parallel_trials=parallel_trials,
+                        max_failed_trials=max_failed_trials,
+                        goal=goal,
+                        retain_trials=retain_trials,
+                        resume_policy=resume_policy,
+                        preprocess_uri=preprocess.outputs["Output"],
+                        estimators=estimators,
+                        search=search,
+                        class_weights=class_weights,
+                        algorithm=algorithm,
+                        trials=trials,
+                        patience=patience,
+                        folds=folds,
+                        early_stopping=early_stopping,
+                        objective=objective,
+                        second_objective=second_objective,
+                        search_seed=search_seed,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                        code_version=load.outputs["code_version"],
+                    ),
+                    platform,
+                    "Tune",
+                    cached=True,
+                )
+                train = configure_task(
+                    components.train(
+                        preprocess_uri=preprocess.outputs["Output"],
+                        tune_uri=tune.outputs["Output"],
+                        class_weights=class_weights,
+                        threshold_rule=threshold_rule,
+                        train_parts=train_parts,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                        code_version=load.outputs["code_version"],
+                    ),
+                    platform,
+                    "Train",
+                    cached=True,
+                )
+                evaluate = configure_task(
+                    components.evaluate(
+                        preprocess_uri=preprocess.outputs["Output"],
+                        train_uri=train.outputs["Output"],
+                        title=title,
+                        bootstrap_samples=bootstrap_samples,
+                        spark=spark,
+                        spark_settings=spark_settings,
+                    ),
+                    platform,
+                    "Evaluate",
+                )
+                with dsl.If(model_name != "", name="if model name is given"):
+                    configure_task(
+                        components.promote(
+                            load_uri=load.outputs["uri"],
+                            preprocess_uri=preprocess.outputs["Output"],
+                            train_uri=train.outputs["Output"],
+                            evaluate_uri=evaluate.outputs["Output"],
+                            model_name=model_name,
+                            registry_uri=registry_uri,
+                            rules_uri=rules_uri,
+                            compare_by=compare_by,
+                            min_test_rows=min_test_rows,
+                            max_balance_shift=max_balance_shift,
+                            max_test_psi=max_test_psi,
+                            example_rows=example_rows,
+                            canary_share=canary_share,
+                            spark=spark,
+                            spark_settings=spark_settings,
+                        ),
+                        platform,
+                        "Promote",
+                    )
 
     return training_pipeline
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +46,9 @@ PROBABILITY, PREDICTION, MODEL_VERSION, PROBABILITIES = (
 )
 """Columns of the predictions: the probability of the positive class, or for more than two of the predicted one; the predicted label; the
 version of the model; and on request a map from each label to its probability."""
-FORMAT = 1
+CORRECTED_PROBABILITY, CORRECTED_PROBABILITIES = "corrected_probability", "corrected_probabilities"
+"""The same two of the population whose base rate the specification states; without a base rate they are not there."""
+FORMAT = 2
 """Is raised when the predictions of the same file, model and settings become others, so that files are scored again."""
 
 
@@ -156,12 +159,24 @@ def score_rows(
         PREDICTION: F.col(model.columns[PREDICTED_LABEL]),
         MODEL_VERSION: F.lit(model.version),
     }
+    labels = F.array(*map(F.lit, model.labels))
     if args.all_probabilities:
-        columns[PROBABILITIES] = F.map_from_arrays(F.array(*map(F.lit, model.labels)), vector)
+        columns[PROBABILITIES] = F.map_from_arrays(labels, vector)
+    if model.shift is not None:
+        corrected = corrected_probabilities(vector, model.shift)
+        columns[CORRECTED_PROBABILITY] = corrected[1]
+        if args.all_probabilities:
+            columns[CORRECTED_PROBABILITIES] = F.map_from_arrays(labels, corrected)
     taken = {name.lower() for name in kept}
     added = [column.alias(prefix + name if name in taken else name) for name, column in columns.items()]
     fields = [F.col(f"{prefix}kept").getField(f"kept_{place}").alias(name) for place, name in enumerate(kept)]
     return scorer.transform(good).select(*fields, *added)
+
+
+def corrected_probabilities(probabilities: Column, shift: float) -> Column:
+    """Returns the probabilities of two classes, the positive one second, after their log-odds are shifted; see `population_shift`."""
+    negative, positive = probabilities[0], probabilities[1] * math.exp(shift)
+    return F.array(negative / (negative + positive), positive / (negative + positive))
 
 
 def kept_struct(kept: Sequence[str], prefix: str) -> Column:

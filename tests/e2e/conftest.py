@@ -1,7 +1,8 @@
 """What the tests on a real cluster share: the namespace, the object store, and pods that run the compiled pipeline's own commands.
 
 They need KUBECONFIG, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the images in the cluster's nodes, and
-`kubectl apply -k` of the overlay that SPARK_KFP_E2E_OVERLAY names (tests/e2e/cluster without it).
+`kubectl apply -k` of the overlay that SPARK_KFP_E2E_OVERLAY names (tests/e2e/cluster without it). The images are spark and task, and for
+test_serving.py serving, which tests/e2e/serving deploys.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ir import Compiled, CompiledTask, PodOutput, executor_input, pod_of
+from trouble import trouble
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.kubernetes_api import APPLICATIONS, PODS, Cluster, connect
@@ -36,11 +38,19 @@ OVERLAY = os.environ.get("SPARK_KFP_E2E_OVERLAY", str(PROJECT / "tests/e2e/clust
 DATA = Path(os.environ.get("SPARK_KFP_E2E_DATA", str(PROJECT / "data/bank_sample.csv")))
 
 
-def kubectl(*words: str, check: bool = True) -> str:
-    """The output of a kubectl command."""
-    done = subprocess.run(["kubectl", "-n", NAMESPACE, *words], capture_output=True, text=True, check=False)
+def kubectl(*words: str, check: bool = True, given: str | None = None) -> str:
+    """The output of a kubectl command, which may be given something to read."""
+    command = ["kubectl", "-n", NAMESPACE, *words]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout
+
+
+def rolled_out(deployment: str, *, namespace: str = NAMESPACE, seconds: int = 120) -> None:
+    """Waits until a Deployment's pods are ready; if they are not, the message says what keeps them."""
+    words = ["rollout", "status", f"deployment/{deployment}", f"--timeout={seconds}s"]
+    done = subprocess.run(["kubectl", "-n", namespace, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{deployment}: {done.stdout}{done.stderr}\n{trouble(namespace)}"
 
 
 def new_root() -> str:
@@ -147,7 +157,7 @@ def until(condition: Callable[[], Any], seconds: float, otherwise: str) -> Any:
         if found := condition():
             return found
         time.sleep(0.3)
-    raise AssertionError(f"{otherwise} after {seconds:.0f} s")
+    raise AssertionError(f"{otherwise} after {seconds:.0f} s\n{trouble(NAMESPACE)}")
 
 
 def compile_pipeline(folder: Path, image: str, *options: str) -> Compiled:
@@ -164,7 +174,7 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     folder = tmp_path_factory.mktemp("e2e")
     applied = subprocess.run(["kubectl", "apply", "-k", OVERLAY], capture_output=True, text=True, check=False)
     assert applied.returncode == 0, applied.stderr
-    kubectl("rollout", "status", "deployment/spark-kfp-reaper", "--timeout=120s")
+    rolled_out("spark-kfp-reaper")
     object_store.make_bucket(BUCKET)
     object_store.upload(DATA, f"s3://{BUCKET}/e2e/{DATA.name}")
     object_store.upload(PROJECT / "data/bank.toml", f"s3://{BUCKET}/e2e/bank.toml")
@@ -174,6 +184,29 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Iterator[E2E]:
     yield found
     for pod in found.pods:
         cluster.delete(PODS, pod)
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """A run of the pipeline on this machine.
+
+    Attributes:
+        document: what `spark-kfp run --json` says of it.
+        evaluate_output: the output of its step evaluate.
+    """
+
+    document: dict[str, Any]
+    evaluate_output: Path
+
+
+@pytest.fixture(scope="session")
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
+    """A run on this machine of the same data."""
+    folder = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "kfp_pipeline", "run", str(DATA), "--spec", str(PROJECT / "data/bank.toml")]
+    done = subprocess.run([*command, "--json", "--runs", str(folder)], capture_output=True, text=True, check=True)
+    (output,) = folder.glob("*/pipeline/*/evaluate/evaluation")
+    return LocalRun(json.loads(done.stdout), output)
 
 
 @pytest.fixture(scope="module")

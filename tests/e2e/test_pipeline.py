@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUCKET, DATA, E2E, PROJECT, TaskRun, compile_pipeline, kubectl, new_root, until
+from conftest import BUCKET, DATA, E2E, LocalRun, TaskRun, compile_pipeline, kubectl, new_root, until
 from ir import CompiledTask
 from whole_run import STEPS, TASKS, Whole
 
@@ -41,19 +38,8 @@ def finished(e2e: E2E, cache: dict[str, Any]) -> Whole:
     return whole
 
 
-def test_the_metrics_are_those_of_a_run_on_one_machine(finished: Whole, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "kfp_pipeline",
-        "run",
-        str(DATA),
-        "--spec",
-        str(PROJECT / "data/bank.toml"),
-        "--json",
-    ]
-    done = subprocess.run([*command, "--runs", str(tmp_path)], capture_output=True, text=True, check=True)
-    local = json.loads(done.stdout)["metrics"]
+def test_the_metrics_are_those_of_a_run_on_one_machine(finished: Whole, local_run: LocalRun) -> None:
+    local = local_run.document["metrics"]
     remote = finished.artifact("evaluate", "metrics")["metadata"]
     assert remote.keys() == local.keys()
     assert {name: abs(remote[name] - local[name]) < 1e-9 for name in local} == dict.fromkeys(local, True)

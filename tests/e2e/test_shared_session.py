@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import E2E, TaskRun, compile_pipeline, kubectl, new_root, until
+from conftest import E2E, TaskRun, compile_pipeline, kubectl, new_root, rolled_out, until
 from faults import (
     START_SECONDS,
     STOP,
@@ -240,7 +240,7 @@ def test_an_operator_that_is_away_disturbs_no_step_of_a_session_that_runs(fresh:
         kubectl("-n", "spark-operator", "scale", "deployment/spark-operator-controller", "--replicas=1")
     assert whole.state == "SUCCEEDED", (whole.walker.states, whole.logs)
     note("shared session: operator away from the second step on", "the run succeeds", time.monotonic() - began[0])
-    kubectl("-n", "spark-operator", "rollout", "status", "deployment/spark-operator-controller", "--timeout=120s")
+    rolled_out("spark-operator-controller", namespace="spark-operator")
 
 
 @contextmanager

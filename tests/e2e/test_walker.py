@@ -112,6 +112,21 @@ def test_the_training_pipeline_runs_the_steps_and_finishes(training: Compiled) -
     assert (preprocess["load_uri"], preprocess["code_version"]) == ("s3://b/run/table", "v1")
 
 
+def test_one_input_decides_between_the_branch_that_tunes_first_and_the_other(training: Compiled) -> None:
+    given = {"data_uri": "s3://b/bank.csv", "model_name": "bank"}
+    fixed, tuned = Launcher(), Launcher()
+    assert Walker(training, fixed).run({**given, "reg_param": 0.5}) == SUCCEEDED
+    assert Walker(training, tuned).run({**given, "tune_first": True, "trials": 3}) == SUCCEEDED
+    before, after = ["load", "preprocess"], ["finish"]
+    assert [name for name, _, _ in fixed.ran] == [*before, "train", "evaluate", "promote", *after]
+    assert [name for name, _, _ in tuned.ran] == [*before, "tune", "train-2", "evaluate-2", "promote-2", *after]
+    assert (fixed.inputs("train")[0]["reg_param"], fixed.inputs("train")[0]["tune_uri"]) == (0.5, "")
+    assert tuned.inputs("tune")[0]["trials"] == 3
+    (train,), (evaluate,), (promote,) = (tuned.inputs(name) for name in ("train-2", "evaluate-2", "promote-2"))
+    assert (train["tune_uri"], train["reg_param"]) == ("blue", 0.0), "tune has put it out"
+    assert evaluate["train_uri"] == promote["evaluate_uri"] == "blue"
+
+
 @pytest.mark.parametrize(
     ("due", "told"),
     [("2026-11-24T02:00:00Z",) * 2, (None, "{{$.pipeline_job_schedule_time_utc}}")],
@@ -148,7 +163,7 @@ def test_with_the_same_table_and_code_the_costly_steps_are_taken_over_and_with_o
     again = Walker(training, Launcher(), "two", cache)
     again.run({"data_uri": "s3://b/x.csv"})
     assert first.reused == []
-    assert again.reused == [f"exit-handler-1/{step}" for step in ("preprocess", "train")]
+    assert again.reused == [f"exit-handler-1/{task}" for task in ("preprocess", "condition-2/train")]
 
     class Changed(Launcher):
         def __call__(self, task: CompiledTask, values: Mapping[str, Any], attempt: int) -> tuple[bool, dict[str, Any]]:

@@ -98,6 +98,13 @@ digest = hashlib.sha256(json.dumps([step, contents, settings], sort_keys=True).e
 (output / "rows").mkdir(parents=True, exist_ok=True)
 (output / "rows/part-0.txt").write_text(digest)
 metrics = {}
+if step == "tune":
+    Path(args.report_uri).write_text("<html>trials</html>")
+    best = {"estimator": "logistic_regression", "settings": {"reg_param": 0.25}}
+    trial = {**best, "metrics": {"areaUnderROC": 0.81}, "seconds": 1.0, "stopped": ""}
+    found = {"objective": "areaUnderROC", "algorithms": [{}], "trials": [trial], "untuned": {"metrics": {}}}
+    (output / "trials.json").write_text(json.dumps(found))
+    (output / "best.json").write_text(json.dumps(best))
 if step == "evaluate":
     metrics = {"accuracy": 0.75}
     item = {"name": "accuracy", "value": 0.75, "low": 0.7, "high": 0.8}

@@ -8,6 +8,8 @@ Sources, of kubeflow/pipelines 2.17.0 unless named otherwise:
 - backend/src/v2/compiler/argocompiler/common.go, addExitTask: the exit handler's task is an exit hook of the group's task; and
   argo-workflows 4.0.5, workflow/controller/exit_handler.go, runOnExitNode, with workflow/common/util.go, GenerateOnExitNodeName: its
   node is GROUP.onExit.
+- argo-workflows, workflow/controller/dag.go, executeDAGTask: a group whose condition does not hold is a node of the phase Skipped,
+  without attempts, and the tasks in it have no nodes.
 - manifests/kustomize/third-party/argo/base/workflow-controller-configmap-patch.yaml: `templateDefaults.retryStrategy` makes of each node X
   a node X that repeats and its attempts X(0), X(1) ...
 """
@@ -30,14 +32,17 @@ def node_list(spec: Document, states: Mapping[str, str], attempts: Mapping[str, 
 
     Args:
         spec: the pipeline's IR.
-        states: of each task that has begun, by its key in the IR; one named `TASK-driver` or `TASK/executor` is for that node of it.
+        states: of each task that has begun, by its key in the IR; one named `TASK-driver` or `TASK/executor` is for that node of it. A
+            group runs while one of its tasks does, unless it is SKIPPED here.
         attempts: how often a task's pod was started, by its key; 1 for the others.
     """
     whole = "RUNNING" if "RUNNING" in states.values() or "PENDING" in states.values() else "SUCCEEDED"
     whole = "FAILED" if "FAILED" in states.values() and whole != "RUNNING" else whole
     found = [*_repeated(WORKFLOW, whole), *_repeated("root-driver", "SUCCEEDED"), *_repeated("root", whole)]
     for key, group in _tasks(spec, "root"):
-        if group:
+        if group and states.get(key) == "SKIPPED":
+            found += [*_repeated(f"{key}-driver", "SUCCEEDED"), _node(key, "SKIPPED")]
+        elif group:
             found += [*_repeated(f"{key}-driver", "SUCCEEDED"), *_repeated(key, whole)]
             if "finish" in states:
                 found += _repeated(f"{key}.onExit", states["finish"])

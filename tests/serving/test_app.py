@@ -12,7 +12,7 @@ import pytest
 
 from serving.app import Application
 from serving.champion import Champion
-from serving.model_source import build_model
+from serving.model_source import build_model, place_of
 from serving.request_log import JsonLines
 from serving.settings import ServerSettings
 
@@ -268,12 +268,22 @@ def test_more_requests_than_allowed_are_refused(scorecard: dict[str, Any], call:
     assert statuses == [200, 200, 200, 429, 429]
 
 
-def test_without_a_champion_nothing_is_ready(call: Any) -> None:
-    app = Application(ServerSettings(registry="x"), Champion("bank", None))
+def test_without_a_champion_nothing_is_ready(call: Any, registry: Any) -> None:
+    app = Application(ServerSettings(registry="x"), Champion("bank", place_of(str(registry.root))))
     for path in ("/v2/health/ready", "/v2/models/bank/ready", "/v1/models/bank"):
         assert call(app, "GET", path).status == 503
     assert call(app, "GET", "/v2/health/live").status == 200
-    assert call(app, "POST", PREDICT, instances()).status == 503
+    assert call(app, "POST", PREDICT, instances()).json() == {
+        "error": "model 'bank' has no champion: the registry was not read yet"
+    }
+    app.champion.refresh()
+    assert "there is no champion.json yet; promote a version" in call(app, "POST", PREDICT, instances()).json()["error"]
+    registry.point("gone")
+    app.champion.refresh()
+    for method, path in (("POST", PREDICT), ("GET", "/v1/models/bank")):
+        answer = call(app, method, path, instances())
+        assert answer.status == 503
+        assert "bank/versions/gone" in answer.json()["error"]
     assert call(app, "GET", "/openapi.json").status == 200
 
 

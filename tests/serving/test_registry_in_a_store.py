@@ -60,7 +60,7 @@ def test_the_champion_of_a_bucket_is_followed(store: Minio, registry: Any, score
     assert place.models() == []
     champion = Champion("bank", place)
     champion.refresh()
-    assert champion.refused == {"": "the model has no champion.json yet"}
+    assert champion.refused == {"": "there is no champion.json yet; promote a version"}
     for version in ("one", "two"):
         registry.add(version, scorecard)
         registry.point(version)

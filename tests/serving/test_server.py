@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from server_process import ROW, Start, free_port, request, wait_for
 
+JSON = {"Content-Type": "application/json"}
+
 
 def test_no_request_is_lost_while_the_champion_changes(start: Start, registry: Any, scorecard: dict[str, Any]) -> None:
     for version, intercept in (("one", -1.0), ("two", 3.0)):
@@ -30,8 +32,7 @@ def test_no_request_is_lost_while_the_champion_changes(start: Start, registry: A
     def load() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         while not stop.is_set():
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", "/v1/models/bank:predict", json.dumps({"instances": [ROW]}), headers)
+            connection.request("POST", "/v1/models/bank:predict", json.dumps({"instances": [ROW]}), JSON)
             answer = connection.getresponse()
             found = json.loads(answer.read())
             answers.append((answer.status, found["model_version"], found["predictions"][0]["probabilities"]["yes"]))
@@ -72,6 +73,40 @@ def test_sigterm_lets_a_request_finish(start: Start, tmp_path: Path, scorecard: 
             socket.create_connection(("127.0.0.1", port), timeout=2)
         caller.sendall(body[5:])
         assert b" 200 OK" in caller.recv(4096)
+    assert process.wait(10) == 0
+
+
+def test_a_drain_sends_callers_away_without_losing_a_request(
+    start: Start, tmp_path: Path, scorecard: dict[str, Any]
+) -> None:
+    (tmp_path / "scorecard.json").write_text(json.dumps(scorecard))
+    process, port = start(f"--scorecard={tmp_path / 'scorecard.json'}", drain_seconds="2")
+    ended: list[str] = []
+
+    def load() -> None:
+        """Calls on one connection until the server asks to close it."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            for number in range(1_000_000):
+                connection.request("POST", "/v1/models/model:predict", json.dumps({"instances": [ROW]}), JSON)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.will_close:
+                    ended.append(f"{answer.status} after {min(number, 1)}")
+                    return
+        except (OSError, http.client.HTTPException) as error:
+            ended.append(repr(error))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert ended == ["200 after 1"] * 4
+    status, _ = request(port, "POST", "/v1/models/model:predict", {"instances": [ROW]})
+    assert status == 200, "a caller whose proxy has not heard of the end yet is answered, too"
     assert process.wait(10) == 0
 
 

@@ -1,4 +1,4 @@
-"""Training with what a search has found: on which rows, with which threshold, and the untuned model beside it."""
+"""Training that tunes first: which inputs it takes, on which rows it fits, with which threshold, and the untuned model beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_jobs.contract import TRAINING, TUNED_TRAINING, Step, TrainArgs
+from spark_jobs.arguments import Role, flag
+from spark_jobs.contract import ARGUMENTS, RETRAINING, TRAINING, TUNING, Pipeline, Step, TrainArgs
 from spark_jobs.errors import InputError
 from spark_jobs.paired import Difference, differences
 from spark_jobs.steps import train
@@ -20,21 +21,69 @@ Run = Callable[..., Any]
 CHOICE = {"estimator": "decision_tree", "settings": {"max_depth": 3, "max_bins": 16, "min_instances_per_node": 5}}
 
 
-def test_what_the_search_chooses_is_no_input_of_the_pipeline_and_the_rest_is() -> None:
-    inputs = TUNED_TRAINING.inputs()
+TUNED = {"tune_first": True}
+of_both = pytest.mark.parametrize("pipeline", [TRAINING, RETRAINING], ids=lambda pipeline: pipeline.name)
+
+
+@of_both
+def test_one_input_decides_whether_a_training_tunes_first(pipeline: Pipeline) -> None:
+    fixed = tuple(step for step in pipeline.steps if step not in (Step.TUNE, Step.PROMOTE))
+    assert pipeline.steps_of({}) == pipeline.steps_of({"tune_first": False}) == fixed
+    place = fixed.index(Step.TRAIN)
+    assert pipeline.steps_of(TUNED) == (*fixed[:place], Step.TUNE, *fixed[place:])
+    assert pipeline.steps_of({**TUNED, "model_name": "bank"}) == pipeline.steps
+    assert pipeline.arguments_below("runs/1", Step.TRAIN, {}).tune_uri == ""
+    made = pipeline.arguments_below("runs/1", Step.TRAIN, {**TUNED, "threshold_rule": "half"})
+    assert (made.tune_uri, made.threshold_rule) == ("runs/1/tune", "half")
+
+
+def test_it_is_an_input_of_the_pipelines_that_train_and_an_argument_of_no_step() -> None:
+    item = TRAINING.inputs(Role.SETTING)["tune_first"]
+    assert (item.type, item.default) == ("bool", False)
+    assert RETRAINING.inputs()["tune_first"] == item
+    assert "tune_first" not in TUNING.inputs()
+    assert TUNING.steps_of({}) == TUNING.steps, "there the search is what is asked for"
+    assert not any("tune_first" in kind.names() for kind in ARGUMENTS.values())
+
+
+def test_a_run_that_tunes_first_takes_no_setting_that_the_search_chooses() -> None:
+    inputs = TRAINING.for_run(TUNED).inputs()
     assert {"threshold_rule", "class_weights", "estimators", "trials", "title"} <= set(inputs)
     assert not {"estimator", "reg_param", "max_depth", "tune_uri"} & set(inputs)
-    assert {"estimator", "reg_param"} <= set(TRAINING.inputs())
-    made = TUNED_TRAINING.arguments_below("runs/1", Step.TRAIN, {"threshold_rule": "half"})
-    assert (made.tune_uri, made.threshold_rule) == ("runs/1/tune", "half")
-    assert TRAINING.arguments_below("runs/1", Step.TRAIN, {}).tune_uri == ""
-
-
-def test_a_setting_that_the_search_chooses_is_refused() -> None:
+    assert {"estimator", "reg_param", "trials"} <= set(TRAINING.inputs())
     with pytest.raises(InputError, match="--reg-param: tune chooses it; leave it out, or --tune-uri"):
         TrainArgs(preprocess_uri="p", output_uri="o", tune_uri="t", reg_param=0.1)
-    with pytest.raises(InputError, match="--estimator: tune chooses it"):
-        TUNED_TRAINING.check_settings({"estimator": "gbt"})
+
+
+def other_value(pipeline: Pipeline, name: str) -> Any:
+    """A value of an input that is not its default and of the right type."""
+    item = pipeline.inputs()[name]
+    values = {"bool": not item.default, "int": 7, "float": 0.5, "str": "x"}
+    return next((choice for choice in item.choices if choice != item.default), values[item.type])
+
+
+@of_both
+@pytest.mark.parametrize("values", [{}, TUNED, {"model_name": "bank"}], ids=["fixed", "tuned", "promoted"])
+def test_what_no_step_of_a_run_takes_is_refused_in_one_sentence(pipeline: Pipeline, values: dict[str, Any]) -> None:
+    taken = {*pipeline.for_run(values).inputs(Role.SETTING), "tune_first", "model_name"}
+    ignored = [name for name in pipeline.inputs(Role.SETTING) if name not in taken]
+    assert {"registry_uri", "canary_share"} & set(ignored) or "model_name" in values
+    assert {"estimator", "reg_param"} & set(ignored) or "tune_first" not in values
+    assert {"tuner", "trials", "search"} & set(ignored) or "tune_first" in values
+    assert "class_weights" in taken, "tune and train share it"
+    for name in ignored:
+        with pytest.raises(InputError, match=f"^{flag(name)}.*(--tune-first|--model-name)") as told:
+            pipeline.check_settings({**values, name: other_value(pipeline, name)})
+        assert "leave" in str(told.value)
+
+
+def test_the_sentence_says_what_to_do() -> None:
+    with pytest.raises(InputError, match=r"^--estimator: with --tune-first the step tune chooses it; leave one"):
+        TRAINING.check_settings({**TUNED, "estimator": "gbt"})
+    told = "^--trials is for the step tune, which runs with --tune-first only: give --tune-first too, or leave --trials out$"
+    with pytest.raises(InputError, match=told):
+        TRAINING.check_settings({"trials": 3})
+    TRAINING.check_settings({**TUNED, "trials": 3, "class_weights": "balanced", "threshold_rule": "half"})
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from kubeflow_spark_api.models import SparkV1beta2SparkApplication
 from pydantic import ValidationError
 
 from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, build_application, driver_memory
+from serving.settings import ServerSettings
 from spark_jobs.contract import ARGUMENTS, LoadArgs, Step
 
 Document = dict[str, Any]
@@ -24,12 +25,12 @@ PROJECT = Path(__file__).parents[2]
 ROOT = PROJECT / "spark-operator"
 BASE = ROOT / "base"
 MINIKUBE, PRODUCTION = ROOT / "overlays" / "minikube", ROOT / "overlays" / "production"
-CLUSTER_TESTS = PROJECT / "tests" / "e2e" / "cluster"
+CLUSTER_TESTS, SERVING_TESTS = PROJECT / "tests" / "e2e" / "cluster", PROJECT / "tests" / "e2e" / "serving"
 KUBEFLOW_TASKS = ROOT / "overlays" / "kubeflow-tasks"
 OVERLAYS = (MINIKUBE, PRODUCTION, CLUSTER_TESTS)
 SERVING, KATIB, MONITORING = ROOT / "serving", ROOT / "katib", ROOT / "monitoring"
-KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, SERVING, KATIB, MONITORING)
-FILES = sorted([*ROOT.rglob("*.yaml"), *CLUSTER_TESTS.rglob("*.yaml")])
+KUSTOMIZATIONS = (ROOT, BASE, *OVERLAYS, KUBEFLOW_TASKS, SERVING, SERVING_TESTS, KATIB, MONITORING)
+FILES = sorted([*ROOT.rglob("*.yaml"), *CLUSTER_TESTS.rglob("*.yaml"), *SERVING_TESTS.rglob("*.yaml")])
 UNLISTED = {BASE / "object-store-secret.template.yaml", KUBEFLOW_TASKS / "platform.yaml", SERVING / "kserve.yaml"}
 """Files that a user copies, or gives to spark-kfp, and no kustomization applies."""
 
@@ -562,6 +563,33 @@ def test_the_servers_that_are_scraped_are_those_of_the_deployment_and_prometheus
     assert policy["spec"]["podSelector"]["matchLabels"] == selected
     ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
     assert policy["spec"]["ingress"][0]["ports"][0]["port"] == ports[monitor["spec"]["podMetricsEndpoints"][0]["port"]]
+
+
+def serving_object(kind: str) -> Document:
+    return object_of(kind, "spark-kfp-serving", SERVING)
+
+
+def test_the_servers_drain_and_last_requests_end_before_kubernetes_kills_them() -> None:
+    pod = serving_object("Deployment")["spec"]["template"]["spec"]
+    environment = {item["name"]: item.get("value", "") for item in pod["containers"][0]["env"]}
+    settings = ServerSettings.from_environment({}, environment)
+    assert settings.drain_seconds >= 5
+    assert settings.drain_seconds + settings.shutdown_seconds < pod["terminationGracePeriodSeconds"]
+
+
+def test_the_server_may_call_the_same_object_stores_as_a_task_and_any_dns() -> None:
+    def ports(policy: Document) -> set[tuple[str, int]]:
+        return {(port["protocol"], port["port"]) for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+    needed = ports(object_of("NetworkPolicy", "object-store-from-tasks")) | {("UDP", 53), ("TCP", 53)}
+    assert needed == ports(serving_object("NetworkPolicy"))
+    assert {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]} in serving_object(
+        "NetworkPolicy"
+    )["spec"]["egress"]
+
+
+def test_servers_without_a_champion_do_not_keep_a_node_from_being_drained() -> None:
+    assert serving_object("PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 @pytest.mark.parametrize("name", ["spark-driver", "spark-executor", "object-store-from-spark"])

@@ -55,5 +55,7 @@ def test_a_new_field_is_an_input_of_component_and_pipeline(
     assert made["kfp_pipeline/components.py"].count("    momentum: float = 0.25,\n") == 1
     graph = made["kfp_pipeline/pipelines/training.py"]
     assert graph.count("        momentum: float = 0.25,\n") == 1
-    assert graph.count("momentum=momentum,") == 1
+    assert graph.count("momentum=momentum,") == 2, (
+        "of train with settings that are given, and of train with those that tune chooses"
+    )
     assert graph.count("momentum: a new hyperparameter, planted by a test.") == 1

@@ -23,7 +23,7 @@ from kfp_pipeline.commands import parser as command_parser
 from kfp_pipeline.commands.main import main, make_parser
 from kfp_pipeline.component_settings import PLATFORM_INPUTS
 from spark_jobs.arguments import Role, flag
-from spark_jobs.contract import ARGUMENTS, TRAINING, TUNED_TRAINING, LoadArgs, Pipeline, Step
+from spark_jobs.contract import ARGUMENTS, TRAINING, LoadArgs, Pipeline, Step
 
 SETTINGS = [(step, name) for step in TRAINING.steps for name in ARGUMENTS[step].settings()]
 
@@ -61,21 +61,24 @@ def test_every_setting_of_the_contract_is_a_flag_of_run_with_its_default(step: S
 def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() -> None:
     of_the_command = {"-h", "--help", "--pipeline", "--spec", "--spark", "--runs", "--run-id", "--no-cache", "--json"}
     of_the_command |= {"--kfp", "--wait"} | {"--" + name.replace("_", "-") for name in server_parser.SERVER_ONLY_FLAGS}
-    assert set(flags("run")) - of_the_command == {flag(name) for _, name in SETTINGS if name != "specification_uri"}
+    known = {flag(name) for _, name in SETTINGS if name != "specification_uri"} | {"--tune-first"}
+    assert set(flags("run")) - of_the_command == known
 
 
-def test_every_setting_of_tuned_training_is_a_flag_of_tune() -> None:
-    expected = {flag(name) for name in TUNED_TRAINING.inputs(Role.SETTING)} - {flag("algorithm")}
+def test_every_setting_of_a_training_that_tunes_first_is_a_flag_of_tune() -> None:
+    tuned = TRAINING.for_run({"tune_first": True})
+    expected = {flag(name) for name in tuned.inputs(Role.SETTING)} - {flag("algorithm")}
     assert expected | {"--algorithms", "--spec", "--spark", "--runs"} <= set(flags("tune"))
     assert "--reg-param" not in flags("tune")  # the search chooses it
 
 
 @pytest.mark.usefixtures("empty")
-def test_tune_runs_tuned_training_with_all_algorithms(given: Callable[..., dict[str, Any]]) -> None:
+def test_tune_runs_a_training_that_tunes_first_with_all_algorithms(given: Callable[..., dict[str, Any]]) -> None:
     Path("data.csv").write_text("x,label\n1,yes\n")
     inputs = given("data.csv", "--label=label", "--algorithms=random,tpe", "--trials=3", command="tune")
-    assert set(inputs) == {*TUNED_TRAINING.inputs(), *PLATFORM_INPUTS}
-    assert (inputs["algorithm"], inputs["trials"]) == ("random,tpe", 3)
+    words = ("data.csv", "--label=label", "--tune-first", "--algorithm=random,tpe", "--trials=3")
+    assert inputs == given(*words)
+    assert (inputs["tune_first"], inputs["algorithm"], inputs["trials"]) == (True, "random,tpe", 3)
 
 
 def test_every_setting_of_load_is_a_flag_of_data_check() -> None:

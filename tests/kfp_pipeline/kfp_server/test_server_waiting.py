@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from kfp_pipeline.commands import server_commands
+from kfp_pipeline.commands import display, server_commands
 from kfp_pipeline.kfp_server import run_tasks, server_runs
 from kfp_pipeline.runtime import kubernetes_api, object_store
 
@@ -105,15 +105,55 @@ def test_each_of_the_pipelines_tasks_is_shown_once_by_its_name(server: FakeKfp, 
 
 
 def test_tasks_come_in_the_graphs_order_and_groups_are_none() -> None:
-    names = [task.name for task in run_tasks.tasks_of(spec())]
-    assert [name for name in names if name in ("Load", "Preprocess", "Train", "Evaluate", "Finish")] == [
-        "Load",
-        "Preprocess",
-        "Train",
-        "Evaluate",
-        "Finish",
-    ]
-    assert len(names) == len(set(names))
+    tasks = run_tasks.tasks_of(spec())
+    fixed, tuned = ("train", "evaluate", "promote"), ("tune", "train-2", "evaluate-2", "promote-2")
+    assert [task.key for task in tasks] == ["load", "preprocess", *fixed, *tuned, "finish"]
+    names = ("Load", "Preprocess", "Train", "Evaluate", "Promote", "Tune", "Train", "Evaluate", "Promote", "Finish")
+    assert tuple(task.name for task in tasks) == names
+
+
+FIXED = {"load": "SUCCEEDED", "preprocess": "SUCCEEDED", "train": "SUCCEEDED", "evaluate": "SUCCEEDED"}
+TUNED = {"load": "SUCCEEDED", "preprocess": "SUCCEEDED", "tune": "SUCCEEDED", "train-2": "RUNNING"}
+
+
+@pytest.mark.parametrize(
+    ("states", "words", "shown", "asked"),
+    [
+        (FIXED | {"condition-3": "SKIPPED", "condition-4": "SKIPPED"}, (), "Load Preprocess Train Evaluate", "Finish"),
+        (TUNED | {"condition-2": "SKIPPED"}, ("--tune-first",), "Load Preprocess Tune Train", "Evaluate Finish"),
+    ],
+    ids=["fixed", "tuned"],
+)
+def test_of_the_two_branches_the_one_that_runs_is_shown_and_by_the_usual_names(
+    states: dict[str, str],
+    words: tuple[str, ...],
+    shown: str,
+    asked: str,
+    server: FakeKfp,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[str] = []
+    make = display.Progress
+
+    def progress(console: Any, steps: list[str]) -> display.Progress:
+        given.extend(steps)
+        return make(console, steps)
+
+    monkeypatch.setattr(display, "Progress", progress)
+    ended = {task: "FAILED" if state == "RUNNING" else state for task, state in states.items()}
+    server.story = [tale("RUNNING", states), tale("FAILED", ended)]
+    code, out, err = call(*RUN, *words, "--kfp", server.url)
+    events = [line.split()[0] for line in out.splitlines() if " done " in line or " running" in line]
+    assert events == shown.split()
+    assert given == f"{shown} {asked}".split()
+    identity = server.all("runs")[0]["run_id"]
+    _, out, _ = call("runs", "show", "--kfp", server.url, identity)
+    told = [line.split() for line in out.splitlines()]
+    assert [line[1] for line in told if line[0] == "task"] == shown.split()
+    assert ("tune_first", "True") in [tuple(line) for line in told] or not words
+    assert code == 1
+    assert ("failed at Train;" in err) == bool(words)
 
 
 @pytest.mark.parametrize("where", ["load", "load-driver"])

@@ -39,7 +39,7 @@ def with_data(folder: Path) -> Machine:
 def test_the_same_command_goes_on_after_the_last_trial_of_a_search_that_was_killed(tmp_path: Path) -> None:
     machine = with_data(tmp_path)
     process = machine.start(*COMMAND)
-    assert until(lambda: any(len(trials) >= 2 for trials in journals(tmp_path)), 120)
+    assert until(lambda: any(len(trials) >= 2 for trials in journals(tmp_path)), 300)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
     assert until(lambda: not machine.processes(), 10)
@@ -59,7 +59,7 @@ def test_the_same_command_goes_on_after_the_last_trial_of_a_search_that_was_kill
 def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_go_on(tmp_path: Path) -> None:
     machine = with_data(tmp_path)
     process = machine.start("tune", *SEARCH, "--algorithms=random,grid")
-    assert until(lambda: any(len(trials) >= 2 for trials in journals(tmp_path)), 120)
+    assert until(lambda: any(len(trials) >= 2 for trials in journals(tmp_path)), 300)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == EXIT_INTERRUPTED

@@ -100,6 +100,74 @@ def test_a_run_with_a_model_name_asks_the_gate_each_time_and_a_refusal_is_a_norm
         assert f"--registry-uri={one.machine.folder / 'models'}" in words_of_step
 
 
+TUNED = ("--tune-first", "--trials=3", "--seed=7")
+
+
+@pytest.fixture(scope="module")
+def tuned(one: Ended) -> Ended:
+    """A run of the same graph that tunes first."""
+    return end(one.machine, "--run-id=tuned", *TUNED)
+
+
+def test_a_run_that_tunes_first_goes_through_the_other_branch_of_the_same_graph(one: Ended, tuned: Ended) -> None:
+    assert tuned.code == 0, tuned.err
+    words = dict(tuned.calls)
+    assert list(words) == ["tune", "train", "evaluate"], (
+        "of the table and the features those of the first run are reused"
+    )
+    assert "--trials=3" in words["tune"]
+    (tune_uri,) = (word.partition("=")[2] for word in words["train"] if word.startswith("--tune-uri="))
+    assert (Path(tune_uri) / "best.json").exists()
+    assert "--tune-uri=" in dict(one.calls)["train"]
+    states = {step: event["state"] for step, event in tuned.machine.record("tuned")["steps"].items()}
+    done = dict.fromkeys(("tune", "train", "evaluate"), "done")
+    assert states == {"load": "reused", "preprocess": "reused", **done}
+    assert tuned.machine.record("tuned")["pipeline"] == "training"
+
+
+def test_it_shows_the_trials_and_keeps_both_reports(tuned: Ended) -> None:
+    assert "reg_param 0.25" in tuned.out
+    folder = tuned.machine.folder / "runs/tuned"
+    assert f"report: {folder / 'report.html'}" in tuned.out
+    assert (folder / "report.html").read_text() == "<html>a report</html>"
+    assert (folder / "tune.html").read_text() == "<html>trials</html>"
+
+
+def test_the_command_tune_is_that_run_and_reuses_all_of_it(tuned: Ended) -> None:
+    code, out, err = tuned.machine.call("tune", "data.csv", "--label=label", "--run-id=tune", *TUNED[1:])
+    assert code == 0, err
+    states = {step: event["state"] for step, event in tuned.machine.record("tune")["steps"].items()}
+    assert states == dict.fromkeys(("load", "preprocess", "tune", "train", "evaluate"), "reused")
+    shown = out.partition("areaUnderROC  seconds")[2].partition("report:")[0]
+    assert shown
+    assert shown.splitlines()[:2] == tuned.out.partition("areaUnderROC  seconds")[2].splitlines()[:2]
+
+
+def test_a_model_that_was_tuned_can_be_promoted(tuned: Ended) -> None:
+    named = end(tuned.machine, "--run-id=tuned-named", *TUNED, "--model-name=bank")
+    assert named.code == 0, named.err
+    assert [step for step, _ in named.calls] == ["promote"]
+    (words,) = (words for _, words in named.calls)
+    (train_uri,) = (word.partition("=")[2] for word in words if word.startswith("--train-uri="))
+    assert train_uri == named.machine.record("tuned-named")["steps"]["train"]["uri"]
+
+
+def test_a_step_that_fails_in_that_branch_is_named_and_repeated_alone(tuned: Ended) -> None:
+    words = ("--run-id=tuned-failed", *TUNED, "--threshold-rule=half")
+    failed = end(tuned.machine, *words, FAKE_SPARK="train:fault_told")
+    assert (failed.code, "the step said oops" in failed.err) == (1, True)
+    assert [step for step, _ in failed.calls] == ["train"]
+    again = end(tuned.machine, *words)
+    assert (again.code, [step for step, _ in again.calls]) == (0, ["train", "evaluate"])
+
+
+@pytest.mark.parametrize("words", [("--tune-first", "--reg-param=1"), ("--trials=3",), ("--canary-share=0.5",)])
+def test_what_a_run_would_ignore_ends_it_before_it_starts(words: tuple[str, ...], one: Ended) -> None:
+    refused = end(one.machine, "--run-id=refused", *words)
+    assert (refused.code, refused.calls, len(refused.err.splitlines())) == (2, [], 1)
+    assert not (one.machine.folder / "runs/refused").exists()
+
+
 def test_a_run_leaves_no_process_and_no_temporary_file(one: Ended) -> None:
     assert one.processes == []
     assert list((one.machine.folder / "temporary").iterdir()) == []

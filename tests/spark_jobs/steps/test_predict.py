@@ -27,15 +27,24 @@ limits = {age = [0, 120]}
 
 
 @pytest.fixture(scope="module")
-def model(run_step: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of train on a small table."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "t.csv").write_text("\n".join([HEAD, *ROWS]) + "\n")
-    (folder / "t.toml").write_text(SPECIFICATION)
-    run_step("load", data_uri=folder / "t.csv", specification_uri=folder / "t.toml", output_uri=folder / "load")
-    run_step("preprocess", load_uri=folder / "load", output_uri=folder / "preprocess")
-    run_step("train", preprocess_uri=folder / "preprocess", output_uri=folder / "train", reg_param=0.01)
-    return folder / "train"
+def train(run_step: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Trains on a small table and returns the output."""
+
+    def run(specification: str) -> Path:
+        folder = tmp_path_factory.mktemp("trained")
+        (folder / "t.csv").write_text("\n".join([HEAD, *ROWS]) + "\n")
+        (folder / "t.toml").write_text(specification)
+        run_step("load", data_uri=folder / "t.csv", specification_uri=folder / "t.toml", output_uri=folder / "load")
+        run_step("preprocess", load_uri=folder / "load", output_uri=folder / "preprocess")
+        run_step("train", preprocess_uri=folder / "preprocess", output_uri=folder / "train", reg_param=0.01)
+        return folder / "train"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(train: Callable[[str], Path]) -> Path:
+    return train(SPECIFICATION)
 
 
 @pytest.fixture
@@ -70,7 +79,27 @@ def test_the_predictions_are_those_of_the_scorer_and_the_table_needs_no_label(
         assert row["probability"] == pytest.approx(expected.probabilities["yes"], abs=1e-12)
         assert row["prediction"] == expected.label
         assert row["model_version"] == json.loads((model / "result.json").read_text())["digest"]
+        assert "corrected_probability" not in row
     assert result.rows_out == {"rows": 3, "rejected": 0}
+
+
+def test_with_a_base_rate_the_probabilities_are_also_corrected_as_the_scorer_corrects_them(
+    score: Callable[..., Any], train: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = train(SPECIFICATION.replace('positive = "yes"', 'positive = "yes", base_rate = 0.05'))
+    scorer = Scorer.from_json((model / "scorecard.json").read_text())
+    write(tmp_path, "a.csv", "corrected_probability,job,age", "mine,a,30", "mine,c,65")
+    _, rows = score(model_uri=model, all_probabilities=True)
+    for row in rows:
+        expected = scorer.score({"age": row["age"], "job": row["job"]})
+        assert row["probabilities"] == pytest.approx(expected.probabilities, abs=1e-12)
+        assert row["corrected_probabilities"] == pytest.approx(scorer.corrected(expected), abs=1e-12)
+        assert row["spark_kfp_corrected_probability"] == row["corrected_probabilities"]["yes"] < row["probability"]
+        assert row["corrected_probability"] == "mine"
+    write(tmp_path, "a.csv", "job,age", "a,30")
+    (row,) = score(model_uri=model)[1]
+    assert "corrected_probabilities" not in row
+    assert row["corrected_probability"] == pytest.approx(scorer.corrected(scorer.score(row))["yes"], abs=1e-12)
 
 
 def test_rows_that_load_would_reject_are_kept_apart_with_reasons(
