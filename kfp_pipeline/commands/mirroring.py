@@ -71,7 +71,7 @@ def mirrors_of(arguments: argparse.Namespace, settings: Settings) -> list[Mirror
 
 
 def _token(path: str) -> str:
-    token = Path(path).read_text(encoding="utf-8").strip() if path else ""
+    token = Path(path).read_text(encoding="utf-8", errors="replace").strip() if path else ""
     # It becomes an HTTP header; Python's own error about a wrong header would print it.
     if path and not (token and token.isprintable() and token.isascii()):
         raise InputError(f"{path}: a token is one line of plain ASCII; check SPARK_KFP_KUBEFLOW_REGISTRY_TOKEN_PATH")

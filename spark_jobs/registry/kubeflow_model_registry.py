@@ -58,6 +58,7 @@ class ModelRegistry:
         self._uri, self._version = uri, ""
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = urllib3.Timeout(connect=5, read=ANSWER_SECONDS)
+        # Without retries it follows no redirect either, which would be to the page of a login.
         self._http = urllib3.PoolManager(timeout=timeout, retries=False)
 
     def model(self, name: str) -> Thing:
@@ -146,11 +147,15 @@ class ModelRegistry:
         return document
 
     def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> BaseHTTPResponse:
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - see __init__
+        from urllib3.exceptions import HTTPError, LocationValueError  # noqa: PLC0415 - see __init__
 
         content = None if body is None else json.dumps(body).encode()
         try:
-            return self._http.request(method, url, body=content, headers=self._headers, redirect=False)
+            return self._http.request(method, url, body=content, headers=self._headers)
+        except LocationValueError as error:
+            raise InputError(
+                f"{self._uri} is no address of a server ({str(error)[:300]}); check host and port"
+            ) from error
         except HTTPError as error:
             raise UnavailableError(
                 f"the Kubeflow Model Registry at {self._uri} does not answer: {str(error)[:300]}"

@@ -73,8 +73,8 @@ class Things:
         if number not in self.there[kind]:
             raise RefusedError(404, f"nothing found for id {number}")
         # Custom properties are replaced as a whole, and a state that is not said is LIVE: pkg/openapi/model_model_version_update.go
-        self.there[kind][number] |= {"state": "LIVE"} | body
         self.changes.append(f"change {kind}")
+        self.there[kind][number] |= {"state": "LIVE", "lastUpdateTimeSinceEpoch": str(len(self.changes))} | body
         return self.there[kind][number]
 
     def _check(self, kind: str, body: dict[str, Any]) -> None:

@@ -328,12 +328,12 @@ def test_the_token_is_sent_and_never_shown(
     assert "s3cret" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "two\nlines", "tök"])
+@pytest.mark.parametrize("content", [b"", b"two\nlines", "tök".encode(), b"\xd0\xff"])
 def test_a_file_that_holds_no_token_is_told_before_the_pointer_moves(
-    content: str, registry: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    content: bytes, registry: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = register(registry, tmp_path, "bank", 0)
-    (tmp_path / "token").write_text(content)
+    (tmp_path / "token").write_bytes(content)
     monkeypatch.setenv("SPARK_KFP_KUBEFLOW_REGISTRY_TOKEN_PATH", str(tmp_path / "token"))
     words = ["--registry", registry.uri, "--kubeflow-registry", "http://127.0.0.1:9"]
     assert main(["models", "promote", "bank", version, "--force", *words]) == 2
@@ -350,6 +350,13 @@ def test_an_address_that_is_none_is_told(
     pointer.promote(registry, "bank", register(registry, tmp_path, "bank", 0))
     assert main(["models", "mirror", "bank", "--registry", registry.uri, "--kubeflow-registry", uri]) == 2
     assert "it must be like http://" in capsys.readouterr().err
+
+
+def test_a_port_that_is_none_is_told(registry: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pointer.promote(registry, "bank", register(registry, tmp_path, "bank", 0))
+    words = ["--registry", registry.uri, "--kubeflow-registry", "http://127.0.0.1:99999"]
+    assert main(["models", "mirror", "bank", *words]) == 2
+    assert "check host and port" in capsys.readouterr().err
 
 
 def test_both_mirrors_are_told_even_if_the_first_one_fails(
