@@ -2,6 +2,7 @@
 "use strict";
 const at = (id) => document.getElementById(id);
 let model = null;
+const inputs = new Map(); // by column. No input has a name or an id: a column may be called as anything else of the page is.
 
 async function ask(path, body) {
   const headers = { "Content-Type": "application/json" };
@@ -21,7 +22,7 @@ function make(kind, properties = {}, ...children) {
 
 function inputOf(column) {
   const input = column.kind === "numeric" ? make("input", { inputMode: "decimal", autocomplete: "off" }) : make("select");
-  input.name = column.name;
+  inputs.set(column.name, input);
   if (column.kind === "numeric") {
     input.defaultValue = String(column.example);
     return input;
@@ -42,6 +43,7 @@ async function load() {
   model = await ask(`v1/models/${encodeURIComponent(names[0])}`);
   at("title").textContent = `${model.label || "Label"}: score one row`;
   at("about").textContent = `Model ${model.name}, ${model.title}, version ${model.version}`;
+  inputs.clear();
   at("fields").replaceChildren(...model.columns.map((column) =>
     make("label", { className: "field" }, make("span", { textContent: column.name }), inputOf(column),
       make("small", { textContent: hintOf(column) }))));
@@ -50,18 +52,15 @@ async function load() {
 }
 
 function row() {
-  const cells = {};
-  for (const column of model.columns) {
-    const text = at("form").elements.namedItem(column.name).value;
-    cells[column.name] = text === "" ? null : text;
-  }
+  const cells = Object.create(null); // without a prototype "__proto__" is a name as any other
+  for (const [name, input] of inputs) cells[name] = input.value === "" ? null : input.value;
   return cells;
 }
 
 function fail(error) {
   at("error").textContent = error.message;
   at("error").hidden = false;
-  const input = error.column && at("form").elements.namedItem(error.column);
+  const input = inputs.get(error.column);
   if (input) {
     input.setAttribute("aria-invalid", "true");
     input.focus();

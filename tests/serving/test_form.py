@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -43,7 +44,18 @@ class Page:
                 return message.get("result")
 
     def value(self, expression: str) -> Any:
-        return self.tell("Runtime.evaluate", expression=expression)["result"].get("value")
+        found = self.tell("Runtime.evaluate", expression=expression)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def text(self, name: str) -> str:
+        return str(self.value(f"document.getElementById({json.dumps(name)}).textContent"))
+
+
+def control(column: str) -> str:
+    """Returns the expression for a column's input, which a person finds by its label."""
+    labels = "[...document.querySelectorAll('#fields label')]"
+    return f"({labels}.find((each) => each.querySelector('span').textContent === {json.dumps(column)})?.control)"
 
 
 @pytest.fixture
@@ -80,24 +92,22 @@ def test_a_person_can_score_a_customer(
     _, port = start(f"--scorecard={tmp_path / 'scorecard.json'}", "--model=bank")
     page.tell("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
     page.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
-    wait_for(lambda: page.value("document.getElementsByName('age').length") == 1)
-    assert page.value("document.getElementsByName('kind')[0].options.length") == 3
-    page.value("document.getElementsByName('kind')[0].value = 'rare'; document.getElementsByName('age')[0].focus()")
+    wait_for(lambda: page.value(f"{control('age')} !== undefined") is True)
+    assert page.value(f"{control('kind')}.options.length") == 3
+    page.value(f"{control('kind')}.value = 'rare'; {control('age')}.focus()")
     enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
     page.tell("Input.dispatchKeyEvent", type="keyDown", **enter)
     wait_for(lambda: page.value("document.getElementById('answer').hidden") is False)
-    assert (
-        page.value("document.getElementById('probability').textContent") == "23.1 %"
-    )  # log-odds: -1 + 0.02 * 40 + 0.001 * 500 - 1.5
-    assert page.value("document.getElementById('reasons').textContent").replace("\u2212", "-") == "kind rare-1.50"
+    assert page.text("probability") == "23.1 %"  # log-odds: -1 + 0.02 * 40 + 0.001 * 500 - 1.5
+    assert page.text("reasons").replace("\u2212", "-") == "kind rare-1.50"
     assert page.value("document.documentElement.scrollWidth") <= width
     assert page.value("document.getElementById('correction').hidden") is True
     assert page.errors == []
     assert all(url.startswith((f"http://127.0.0.1:{port}/", "data:")) for url in page.requested)
-    page.value("document.getElementsByName('age')[0].value = '17'; document.getElementById('score').click()")
+    page.value(f"{control('age')}.value = '17'; document.getElementById('score').click()")
     wait_for(lambda: page.value("document.getElementById('error').hidden") is False)
-    assert "age" in page.value("document.getElementById('error').textContent")
-    assert page.value("document.activeElement.name") == "age"
+    assert "age" in page.text("error")
+    assert page.value(f"document.activeElement === {control('age')}") is True
 
 
 def test_the_form_shows_the_probability_in_the_population(
@@ -108,11 +118,43 @@ def test_the_form_shows_the_probability_in_the_population(
     (tmp_path / "scorecard.json").write_text(json.dumps(scorecard))
     _, port = start(f"--scorecard={tmp_path / 'scorecard.json'}", "--model=bank")
     page.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
-    wait_for(lambda: page.value("document.getElementsByName('age').length") == 1)
+    wait_for(lambda: page.value(f"{control('age')} !== undefined") is True)
     page.value("document.getElementById('score').click()")
     wait_for(lambda: page.value("document.getElementById('answer').hidden") is False)
     odds = math.exp(-1 + 0.02 * 40 + 0.001 * 500) / 9
-    assert page.value("document.getElementById('probability').textContent") == f"{100 * odds / (1 + odds):.1f} %"
-    assert "threshold is 10.0 %" in page.value("document.getElementById('decision').textContent")
-    assert "population with 10.0 % yes" in page.value("document.getElementById('correction').textContent")
+    assert page.text("probability") == f"{100 * odds / (1 + odds):.1f} %"
+    assert "threshold is 10.0 %" in page.text("decision")
+    assert "population with 10.0 % yes" in page.text("correction")
     assert page.errors == []
+
+
+def test_a_column_may_be_called_as_anything_of_the_page(
+    start: Callable[..., tuple[Any, int]], tmp_path: Path, scorecard: dict[str, Any], page: Page
+) -> None:
+    html = Path("serving/page/form.html").read_text()
+    names = [*re.findall(r'\b(?:id|name|type|class)="([^"]+)"', html), "constructor", "__proto__", "elements", "reset"]
+    names = [*dict.fromkeys([*names, "toString", "length", "0", "submit", "ownerDocument"])]
+    assert {"score", "key", "form", "fields"} <= set(names)
+    plain = scorecard["numeric"][0]
+    scorecard |= {
+        "specification": "[label]\nname = 'bought'\n[limits]\nscore = [0, 9]\n",
+        "numeric": [{**plain, "name": name, "mean": 0.0} for name in names],
+        "categorical": [],
+        "features": [{"column": name, "kind": "numeric", "category": ""} for name in names],
+        "coefficients": [[0.1 * (1 + place) for place in range(len(names))]],
+        "intercepts": [-1.0],
+    }
+    (tmp_path / "scorecard.json").write_text(json.dumps(scorecard))
+    _, port = start(f"--scorecard={tmp_path / 'scorecard.json'}", "--model=bank")
+    page.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
+    wait_for(lambda: page.value(f"{control(names[-1])} !== undefined") is True)
+    for place, name in enumerate(names):
+        reset = "".join(f"{control(each)}.value = '{int(each == name)}';" for each in names)
+        page.value(f"{reset} document.getElementById('of').textContent = ''; document.getElementById('score').click()")
+        wait_for(lambda: page.text("of") != "" or page.value("document.getElementById('error').hidden") is False)
+        assert page.text("probability") == f"{100 / (1 + math.exp(1 - 0.1 * (1 + place))):.1f} %", name
+        assert f"{name} 1" in page.text("reasons")
+    assert page.errors == []
+    page.value(f"{control('score')}.value = '10'; document.getElementById('score').click()")
+    wait_for(lambda: page.value("document.getElementById('error').hidden") is False)
+    assert page.value(f"document.activeElement === {control('score')}") is True
