@@ -19,6 +19,7 @@ import uvicorn
 from serving.app import Application
 from serving.capture import Capture
 from serving.champion import Champion
+from serving.connections import bounded_protocol
 from serving.drift_results import DriftResults
 from serving.settings import ServerSettings
 
@@ -52,8 +53,11 @@ class DrainingServer(uvicorn.Server):
 
 def serve(settings: ServerSettings, champion: Champion, capture: Capture | None, drift: DriftResults) -> None:
     """Answers requests until SIGTERM or SIGINT."""
+    application = Application(settings, champion, capture, drift)
     config = uvicorn.Config(
-        Application(settings, champion, capture, drift),
+        application,
+        http=bounded_protocol(settings, application.metrics),
+        ws="none",
         host=settings.host,
         port=settings.port,
         log_config=None,

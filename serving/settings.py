@@ -34,7 +34,8 @@ class ServerSettings:
         max_body_bytes: largest body of a request.
         max_rows: most rows of one request.
         requests_per_second: most requests a second, on average over ten seconds, of all callers together; 0: no limit.
-        body_seconds: how long a caller may take to send a body.
+        body_seconds: how long a caller may take to send the headers of a request, and how long its body.
+        max_connections: most connections at a time; one more takes the place of one that waits.
         drain_seconds: how long to answer on after SIGTERM, while callers are asked to close their connections.
         shutdown_seconds: how long requests that are being answered may take after that.
         api_key: key that callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; empty: everyone may call.
@@ -53,6 +54,7 @@ class ServerSettings:
     max_rows: int = 10_000
     requests_per_second: float = 0.0
     body_seconds: float = 10.0
+    max_connections: int = 1000
     drain_seconds: float = 0.0
     shutdown_seconds: int = 20
     api_key: str = field(default="", repr=False)
