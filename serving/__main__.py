@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = ServerSettings.from_environment(given)
         champion = make_champion(settings)
-        serve = _server()
+        server = _server()
+        sockets = server.bind(settings.host, settings.port)
         capture = Capture(Path(settings.capture), settings.capture_days) if settings.capture else None
     except (SettingsError, RefusedError, UnreachableError) as error:
         print(f"serving: error: {error}", file=sys.stderr)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     drift = DriftResults(champion)
     drift.follow()
     try:
-        serve(settings, champion, capture, drift)
+        server.serve(settings, sockets, champion, capture, drift)
     finally:
         champion.stop()
         drift.stop()
@@ -91,18 +92,18 @@ def _stop(*_: object) -> None:
 
 
 def _server() -> Any:
-    """Returns the function that serves.
+    """Returns the module that serves.
 
     Raises:
         SettingsError: the extra `serving` is not installed.
     """
     try:
-        from serving.server import serve  # noqa: PLC0415
+        from serving import server  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(
             f"{error.name} is not installed; install the extra: pip install 'spark-kfp[serving]'"
         ) from error
-    return serve
+    return server
 
 
 if __name__ == "__main__":

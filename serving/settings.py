@@ -76,6 +76,9 @@ class ServerSettings:
         environment = os.environ if environment is None else environment
         texts = {item.name: environment.get(PREFIX + item.name.upper(), "") for item in fields(cls)}
         texts |= {name: text for name, text in given.items() if text}
+        for name in (PREFIX + "API_KEY", PREFIX + "API_KEY_FILE"):
+            if not environment.get(name, "-").strip():  # whoever sets it wants a key, so this must not open the server
+                raise SettingsError(f"{name} is blank; give it a value, or unset it if everyone may call")
         values: dict[str, Any] = {
             item.name: _value(item.name, item.default, texts[item.name].strip())
             for item in fields(cls)

@@ -122,6 +122,7 @@ def test_the_log_is_json(start: Start, tmp_path: Path, scorecard: dict[str, Any]
     text = (tmp_path / "log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert any(line.get("route") == "v1:predict" and line["error"] == "row" for line in lines)
+    assert (lines[0]["port"], lines[0]["callers"]) == (port, "anyone: no API key is set, so none is asked for")
     assert "Smith" not in text
 
 
@@ -137,16 +138,27 @@ def test_the_log_is_json(start: Start, tmp_path: Path, scorecard: dict[str, Any]
         (["--registry={tmp}"], {"max_rows": "-3"}, "SPARK_KFP_SERVE_MAX_ROWS is '-3'"),
         (["--registry={tmp}"], {"api_key_file": "/nowhere"}, "API_KEY_FILE /nowhere cannot be read"),
         (["--registry={tmp}"], {"api_key_file": "{tmp}/empty"}, "is empty; write the key into it"),
+        (["--registry={tmp}"], {"api_key": "  "}, "SPARK_KFP_SERVE_API_KEY is blank; give it a value, or unset it"),
+        (["--registry={tmp}"], {"api_key": ""}, "SPARK_KFP_SERVE_API_KEY is blank"),
+        (["--registry={tmp}"], {"api_key_file": " "}, "SPARK_KFP_SERVE_API_KEY_FILE is blank"),
+        (["--registry={tmp}", "--model=a", "--port={taken}"], {}, "port {taken}: Address already in use; give another"),
+        (["--registry={tmp}", "--model=a", "--host=192.0.2.1"], {}, "on 192.0.2.1, port 8080: Cannot assign requested"),
+        (["--registry={tmp}", "--model=a", "--host=no.invalid"], {}, "cannot listen on no.invalid, port 8080: "),
+        (["--registry={tmp}", "--model=a", "--host=a..b"], {}, "this is no name of a host"),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_sentence(
     tmp_path: Path, arguments: list[str], settings: dict[str, str], text: str
 ) -> None:
     (tmp_path / "empty").touch()
-    command = [sys.executable, "-P", "-m", "serving", *(each.format(tmp=tmp_path) for each in arguments)]
     environment = {f"SPARK_KFP_SERVE_{name.upper()}": value.format(tmp=tmp_path) for name, value in settings.items()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        taken = listening.getsockname()[1]
+        given = [each.format(tmp=tmp_path, taken=taken) for each in arguments]
+        command = [sys.executable, "-P", "-m", "serving", *given]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
+    text = text.format(taken=taken)
     assert re.fullmatch(f"serving: error: .*{re.escape(text)}.*\n", done.stderr), done.stderr
 
 
