@@ -47,7 +47,16 @@ def _refuse_constant(name: str) -> None:
     )
 
 
-decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of JSON, and refuses a name that is there twice: of the two values one would be dropped in silence."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        name = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+        raise RequestError(400, "twice", f"{_shown(name)} is there twice in one object", column=name[:MAX_SHOWN])
+    return found
+
+
+decode = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object).decode
 """Made once: `json.loads` makes a decoder for each call that refuses a constant."""
 
 
@@ -63,8 +72,10 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise RequestError(400, "nesting", "the body is nested too deeply") from None
     except UnicodeDecodeError:
         raise RequestError(400, "encoding", "the body is not UTF-8") from None
-    except ValueError as error:  # also for a number of more than 4,300 digits
+    except json.JSONDecodeError as error:
         raise RequestError(400, "json", f"the body is no JSON: {str(error)[:MAX_SHOWN]}") from None
+    except ValueError:  # https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation
+        raise RequestError(400, "number", "the body holds a whole number of more than 4,300 digits") from None
     if not isinstance(document, dict):
         raise RequestError(400, "json", f"the body must be a JSON object, and it is {_kind(document)}")
     return document
