@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.scorer import RowError, ScorecardError
+from serving.scorer import RowError, ScorecardError, damage
 
 NUMERIC, CATEGORICAL = "numeric", "categorical"
 
@@ -89,8 +89,10 @@ class Columns:
             ]
             ignored = specification.get("columns", {}).get("dropped", ())
             return cls(columns, label=str(specification.get("label", {}).get("name", "")), ignored=ignored)
-        except (tomllib.TOMLDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ScorecardError(f"its specification or profile cannot be read ({error!r})") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ScorecardError(f"its specification or profile cannot be read ({error})") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ScorecardError(f"its specification or profile cannot be read ({damage(error)})") from error
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Checks that a row that was scored has no unknown column and no number beyond the limits.

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlparse
 
 from serving.columns import Columns
 from serving.explanation import Explainer
-from serving.scorer import RowError, ScorecardError, Scorer
+from serving.scorer import RowError, ScorecardError, Scorer, damage
 from serving.settings import SettingsError, StoreSettings
 
 if TYPE_CHECKING:
@@ -205,9 +205,9 @@ def read_pointer(place: Place, name: str) -> Pointer:
         pointer = Pointer(document["version"], canary.get("version", ""), float(canary.get("share", 0)))
         named = [each for each in (pointer.version, pointer.canary) if each]
         if not named or not all(NAME.fullmatch(each) for each in named) or not 0 <= pointer.share <= 1:
-            raise ValueError(f"version {pointer.version!r}, canary {canary!r}")
+            raise RefusedError(f"{where} is damaged (version {pointer.version!r}, canary {canary!r})")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RefusedError(f"{where} is damaged ({error!r})") from error
+        raise RefusedError(f"{where} is damaged ({damage(error)})") from error
     return pointer
 
 
@@ -228,7 +228,7 @@ def load_version(place: Place, name: str, version: str) -> ServedModel:
     except FileNotFoundError as error:
         raise RefusedError(f"it is not whole: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise RefusedError(f"version.json is damaged ({error!r})") from error
+        raise RefusedError(f"version.json is damaged ({damage(error)})") from error
     if "scorecard.json" not in contents:
         raise RefusedError("it has no scorecard.json")
     scorecard, profile, examples, reference = (
@@ -287,7 +287,7 @@ def build_model(
     except RowError as error:
         raise RefusedError(f"an example row cannot be scored: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise RefusedError(f"its documents are damaged ({error!r})") from error
+        raise RefusedError(f"its documents are damaged ({damage(error)})") from error
     return ServedModel(name, version, str(scorecard.get("model", "")), scorer, columns, explainer)
 
 

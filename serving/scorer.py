@@ -38,6 +38,11 @@ class ScorecardError(ValueError):
     """The document is not a scorecard, or has another version than this scorer can read."""
 
 
+def damage(error: Exception) -> str:
+    """Says what is wrong with a document of which a field could not be read, without the words of Python: callers see it."""
+    return f"{error} is missing" if isinstance(error, KeyError) else "a field has another form than it should"
+
+
 class RowError(ValueError):
     """A column is missing from the row, or a cell has a wrong value; the message names the column.
 
@@ -89,7 +94,7 @@ class Scorer:
         try:
             self._read(scorecard)
         except (KeyError, IndexError, TypeError, AttributeError, re.error) as error:
-            raise ScorecardError(f"the scorecard is damaged ({error!r})") from error
+            raise ScorecardError(f"the scorecard is damaged ({damage(error)})") from error
 
     def _read(self, scorecard: Mapping[str, Any]) -> None:
         self.labels: list[str] = scorecard["labels"]

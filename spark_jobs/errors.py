@@ -17,5 +17,10 @@ class InputError(ValueError):
     """The data, a specification or a setting is wrong; the message names which one and says what to do."""
 
 
+def damage(error: Exception) -> str:
+    """Says what is wrong with a document of which a field could not be read, without the words of Python."""
+    return f"{error} is missing" if isinstance(error, KeyError) else "a field has another form than it should"
+
+
 class UnavailableError(OSError):
     """A service that a step needs, such as the object store, does not answer; a retry may help."""

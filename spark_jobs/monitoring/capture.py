@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from spark_jobs.errors import InputError
+from spark_jobs.errors import InputError, damage
 from spark_jobs.monitoring.histograms import Histogram, Reference, parsed_object, read_histogram
 
 SUFFIX = ".jsonl"
@@ -63,8 +63,10 @@ def read_capture(lines: Iterable[str], reference: Reference, version: str, where
             if document["score"]:
                 score = _added(score, read_histogram(document["score"], place), place)
             times.append(str(document["at"]))
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{place}: a damaged line: {error!r}; remove it, or the file") from error
+            raise InputError(f"{place}: a damaged line: {damage(error)}; remove it, or the file") from error
     if not times:
         listed = f"; it has {', '.join(sorted(others)[:5])}" if others else ""
         raise InputError(f"{where} counts nothing of version {version}{listed}")

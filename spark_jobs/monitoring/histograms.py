@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from spark_jobs.errors import InputError
+from spark_jobs.errors import InputError, damage
 
 REFERENCE_VERSION = 1
 """Version of the format of reference.json."""
@@ -117,8 +117,10 @@ class Reference:
                 score=read_histogram(document["score"], where),
                 model=str(document["model"]),
             )
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: a damaged reference: {error!r}; train the model again") from error
+            raise InputError(f"{where}: a damaged reference: {damage(error)}; train the model again") from error
 
 
 def parsed_object(text: str, where: str) -> dict[str, Any]:

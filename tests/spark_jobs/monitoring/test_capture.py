@@ -35,7 +35,7 @@ def test_the_minutes_of_a_version_add_up() -> None:
     ("text", "said"),
     [
         ('{"at": "t", "ver', "c.jsonl, line 2 is not JSON"),
-        (line("t", columns=[]), "c.jsonl, line 2: a damaged line: KeyError"),
+        (line("t", columns=[]), "c.jsonl, line 2: a damaged line: 'age' is missing; remove it"),
         (line("t", columns=5), "c.jsonl, line 2: a damaged line"),
         (line("t", columns=[asdict(replace(AGE, edges=(31.0,)))]), "line 2: 'age' is counted in other bins"),
         (line("t", columns=[{**asdict(AGE), "counts": [1]}]), "line 2: 'age' has 1 counts for 2 bins"),
@@ -45,6 +45,7 @@ def test_a_damaged_line_is_told_by_its_number(text: str, said: str) -> None:
     with pytest.raises(InputError) as error:
         read_capture([line("t"), text], REFERENCE, "v1", "c.jsonl")
     assert said in str(error.value)
+    assert "Error" not in str(error.value)
 
 
 def test_a_capture_of_other_versions_names_them() -> None:

@@ -37,7 +37,7 @@ def test_a_reference_is_read_as_it_was_written() -> None:
     ("change", "said"),
     [
         ({"reference_version": 9}, "no reference of version 1"),
-        ({"columns": [{"name": "age"}]}, "damaged reference: KeyError"),
+        ({"columns": [{"name": "age"}]}, "damaged reference: 'kind' is missing"),
         ({"columns": 5}, "damaged reference"),
         ({"score": {**vars(AGE), "counts": [1]}}, "'age' has 1 counts for 3 bins"),
         ({"score": {**vars(AGE), "missing": -1}}, "'age' has a negative count"),
