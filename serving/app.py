@@ -40,9 +40,7 @@ from serving.settings import ServerSettings
 SCORING = re.compile(
     r"/v1/models/(?P<one>[^/:]+):(?P<verb>predict|explain)|/v2/models/(?P<two>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer"
 ).fullmatch
-OPEN = frozenset(
-    ["/", "/form.css", "/form.js", "/metrics", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready"]
-)
+OPEN = frozenset(["/", "/form.css", "/form.js", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready"])
 """What may be read without the API key: none of it tells anything of a customer, and probes and Prometheus have no key."""
 MANY_ROWS = 200
 """A request of more rows is scored in a thread, so that others need not wait for it."""

@@ -7,6 +7,7 @@ table that the model was trained on.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Column:
         usual: the train rows' mean, or their most frequent category.
         categories: the categories of the train rows, the most frequent first.
         limits: lowest and highest number that the specification allows; None: it has none.
-        seen: lowest and highest number of the table; None: unknown.
+        seen: a range that holds the numbers of the table, rounded out, as the lowest and the highest may be those of one customer;
+            None: unknown.
         whole: whether the numbers of the table are whole.
     """
 
@@ -54,7 +56,7 @@ class Column:
         schema: dict[str, Any] = {"type": ["number", "null"], "examples": [self.example]}
         if self.limits:
             schema |= {"minimum": self.limits[0], "maximum": self.limits[1]}
-        seen = f" The table has {self.seen[0]:g} to {self.seen[1]:g}." if self.seen else ""
+        seen = f" The table has about {self.seen[0]:g} to {self.seen[1]:g}." if self.seen else ""
         return schema | {"description": f"A number, or its text; null where it is missing.{seen}"}
 
 
@@ -140,9 +142,18 @@ def _numeric(item: Mapping[str, Any], limits: Mapping[str, tuple[float, float]],
         NUMERIC,
         float(item["mean"]),
         limits=limits.get(name),
-        seen=(float(low), float(high)) if known else None,  # type: ignore[arg-type]
+        seen=_rounded_out(float(low), float(high)) if known else None,  # type: ignore[arg-type]
         whole=whole,
     )
+
+
+def _rounded_out(low: float, high: float) -> tuple[float, float]:
+    """Widens a range to multiples of the power of ten next below its length."""
+    if not 0 < high - low < math.inf:
+        return low, high
+    step = 10.0 ** math.floor(math.log10(high - low))
+    ends = math.floor(low / step) * step, math.ceil(high / step) * step
+    return float(f"{ends[0]:.12g}"), float(f"{ends[1]:.12g}")
 
 
 def _as_number(value: Any) -> float | None:

@@ -34,7 +34,7 @@ function inputOf(column) {
 
 function hintOf(column) {
   if (column.limits) return `${column.limits[0]} to ${column.limits[1]}; empty: missing`;
-  if (column.seen) return `${column.seen[0]} to ${column.seen[1]} in the table; empty: missing`;
+  if (column.seen) return `about ${column.seen[0]} to ${column.seen[1]} in the table; empty: missing`;
   return column.kind === "numeric" ? "a number; empty: missing" : "";
 }
 

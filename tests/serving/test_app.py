@@ -263,6 +263,7 @@ def test_a_key_is_asked_of_whoever_scores(scorecard: dict[str, Any], call: Any) 
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic secret"}, {"x-api-key": "secre"}):
         assert call(app, "POST", PREDICT, instances(), headers=headers).status == 401
         assert call(app, "GET", "/v1/models/bank", headers=headers).status == 401
+        assert call(app, "GET", "/openapi.json", headers=headers).status == 401
     for headers in ({"authorization": "Bearer secret"}, {"x-api-key": "secret"}):
         assert call(app, "POST", PREDICT, instances(), headers=headers).status == 200
     for path in ("/v2/health/ready", "/metrics", "/"):
@@ -332,6 +333,22 @@ def test_openapi_has_types_ranges_and_examples_of_the_columns(app: Application, 
         if "post" in operation:
             example = operation["post"]["requestBody"]["content"]["application/json"]["example"]
             assert call(app, "POST", path, example).status == 200
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "about"),
+    [(-2547, 81204, (-10000, 90000)), (18, 95, (10, 100)), (0.634, 5.045, (0, 6)), (0.1234, 0.1312, (0.123, 0.132))],
+)
+def test_no_extreme_of_the_table_is_told(
+    scorecard: dict[str, Any], call: Any, low: float, high: float, about: tuple[float, float]
+) -> None:
+    profile = {"columns": [{"name": "income", "min": low, "max": high}]}
+    model = build_model("bank", "v1", scorecard, profile)
+    app = Application(ServerSettings(scorecard="x"), Champion("bank", None, model))
+    described = call(app, "GET", "/v1/models/bank").json()["columns"]
+    assert [each["seen"] for each in described] == [None, list(about), None]
+    properties = call(app, "GET", "/openapi.json").json()["components"]["schemas"]["Row"]["properties"]
+    assert f"The table has about {about[0]:g} to {about[1]:g}." in properties["income"]["description"]
 
 
 def test_the_examples_of_a_linear_model_are_explained_exactly(app: Application, call: Any, row: dict[str, Any]) -> None:

@@ -128,6 +128,23 @@ def test_the_form_shows_the_probability_in_the_population(
     assert page.errors == []
 
 
+def test_the_form_asks_for_the_key_and_sends_it(
+    start: Callable[..., tuple[Any, int]], tmp_path: Path, scorecard: dict[str, Any], page: Page
+) -> None:
+    (tmp_path / "scorecard.json").write_text(json.dumps(scorecard))
+    _, port = start(f"--scorecard={tmp_path / 'scorecard.json'}", "--model=bank", api_key="secret")
+    page.tell("Page.navigate", url=f"http://127.0.0.1:{port}/")
+    wait_for(lambda: page.value("document.getElementById('key-field')?.hidden === false") is True)
+    assert "API key" in page.text("error")
+    assert page.value("document.getElementById('fields').children.length") == 0
+    page.value("document.getElementById('key').focus()")
+    page.tell("Input.insertText", text="secret")
+    page.value("document.getElementById('key').blur()")
+    wait_for(lambda: page.value(f"{control('age')} !== undefined") is True)
+    page.value("document.getElementById('score').click()")
+    wait_for(lambda: page.value("document.getElementById('answer').hidden") is False)
+
+
 def test_a_column_may_be_called_as_anything_of_the_page(
     start: Callable[..., tuple[Any, int]], tmp_path: Path, scorecard: dict[str, Any], page: Page
 ) -> None:
