@@ -16,9 +16,15 @@ from serving.model_source import ServedModel
 from serving.scorer import RowError, Score
 
 Row = Mapping[str, Any]
-DATATYPES = frozenset(
-    ["BOOL", "BYTES", "FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))]
-)
+WHOLE = {f"INT{bits}": range(-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in (8, 16, 32, 64)}
+WHOLE |= {f"UINT{bits}": range(2**bits) for bits in (8, 16, 32, 64)}
+DATATYPES: dict[str, tuple[frozenset[type], str]] = {
+    "BOOL": (frozenset([bool]), "true or false"),
+    "BYTES": (frozenset([str]), "a text"),
+    **dict.fromkeys(["FP16", "FP32", "FP64"], (frozenset([int, float]), "a number")),
+    **{name: (frozenset([int]), f"a whole number from {kept[0]} to {kept[-1]}") for name, kept in WHOLE.items()},
+}
+"""The types of the values of each datatype, and what it wants in words. Beside them null may stand, for a missing value."""
 LABEL_OUTPUT, PROBABILITIES_OUTPUT, CORRECTED_OUTPUT = "label", "probabilities", "corrected_probabilities"
 MAX_SHOWN = 200
 """Most characters of a caller's text that are sent back in an error."""
@@ -146,7 +152,20 @@ def _tensor(tensor: Any, where: str, max_rows: int) -> tuple[str, list[Any]]:
         message = f"input {_shown(name)}: shape says {shape[0]} rows, and data has {len(data)}"
         raise RequestError(400, "shape", message, column=column)
     _check_count(len(data), max_rows)
+    _check_data(name, datatype, data)
     return name, data
+
+
+def _check_data(name: str, datatype: str, data: list[Any]) -> None:
+    types, wanted = DATATYPES[datatype]
+    whole = WHOLE.get(datatype)
+    if whole is None and set(map(type, data)) <= {*types, type(None)}:
+        return
+    for number, value in enumerate(data):
+        if value is not None and (type(value) not in types or (whole is not None and value not in whole)):
+            found = f"{_kind(value)}{' beyond that' if type(value) in types else ''}"
+            message = f"input {_shown(name)}, row {number}: datatype {datatype} wants {wanted}, and this is {found}"
+            raise RequestError(400, "datatype", message, row=number, column=name[:MAX_SHOWN])
 
 
 def _is_shape(shape: list[Any]) -> bool:

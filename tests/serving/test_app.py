@@ -206,6 +206,20 @@ def test_a_wrong_body_is_the_callers_fault(
     assert not re.search(r"sys\.|Error\b", answer.json()["error"])
 
 
+def typed(datatype: str, value: Any) -> dict[str, Any]:
+    document = tensors(age=[value], income=[700], kind=["rare"])
+    document["inputs"][0]["datatype"] = datatype
+    return document
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("INT64", 41), ("UINT8", 41), ("FP16", 41), ("FP64", 41.5), ("BYTES", "41"), ("INT8", None), ("BOOL", None)],
+)
+def test_a_tensor_of_the_right_datatype_is_scored(app: Application, call: Any, datatype: str, value: Any) -> None:
+    assert call(app, "POST", INFER, typed(datatype, value)).status == 200
+
+
 WRONG_TENSORS: list[tuple[Any, str]] = [
     ({}, "field 'inputs' must be a list"),
     ({"inputs": [1]}, "inputs[0] must be an object"),
@@ -217,6 +231,17 @@ WRONG_TENSORS: list[tuple[Any, str]] = [
     ({"inputs": [{"name": "age", "datatype": "FP64", "data": [3], "shape": [True]}]}, "shape must be"),
     ({"inputs": [{"name": "age", "datatype": "FP64", "data": [3], "shape": [2]}]}, "shape says 2 rows, and data has 1"),
     ({"inputs": [{"name": "age", "datatype": "FP64", "data": [[3, 4]], "shape": [1, 1]}]}, "does not have the shape"),
+    (typed("BOOL", 41.0), "input 'age', row 0: datatype BOOL wants true or false, and this is a number"),
+    (typed("BOOL", 1), "wants true or false"),
+    (typed("BYTES", 41), "wants a text, and this is a number"),
+    (typed("FP64", "41"), "wants a number, and this is a text"),
+    (typed("FP32", True), "wants a number, and this is a truth value"),
+    (typed("FP64", {"a": 1}), "wants a number, and this is an object"),
+    (typed("INT64", 41.5), "wants a whole number"),
+    (typed("INT8", 128), "wants a whole number from -128 to 127, and this is a number beyond that"),
+    (typed("UINT64", -1), "wants a whole number from 0 to 18446744073709551615"),
+    (typed("INT64", True), "and this is a truth value"),
+    (typed("BOOL", True), "column 'age': True is not a number"),
     (tensors(age=[1, 2], income=[3]), "different numbers of rows: 'age' 2, 'income' 1"),
     (tensors(age=[30], income=[3]), "column 'kind' is missing"),
     (tensors(age=[30], income=[3], kind=["a"], more=[1]), "column 'more' is unknown"),
