@@ -96,11 +96,11 @@ def place_of(uri: str) -> Place:
     parts = urlparse(uri)
     if parts.scheme in STORE_SCHEMES and "://" in uri:
         if not parts.netloc:
-            raise SettingsError(f"{uri} names no bucket; give a URI like s3://BUCKET/registry")
+            raise SettingsError(f"{uri} names no bucket; give a URI like s3://BUCKET/models")
         return Bucket(parts.netloc, parts.path.strip("/"), StoreSettings.from_environment())
     if "://" in uri and parts.scheme != "file":
         raise SettingsError(
-            f"{uri}: {parts.scheme}:// is not supported; give a directory, or a URI like s3://BUCKET/registry"
+            f"{uri}: {parts.scheme}:// is not supported; give a directory, or a URI like s3://BUCKET/models"
         )
     folder = Path(unquote(parts.path) if parts.scheme == "file" else uri)
     if not folder.is_dir():
