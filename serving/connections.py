@@ -85,6 +85,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_came = True
         super().on_body(body)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: uvicorn would advise to install a library of WebSockets, which this server does not speak."""
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)

@@ -103,7 +103,7 @@ def serve(
     config = uvicorn.Config(
         application,
         http=bounded_protocol(settings, application.metrics),
-        ws="none",
+        ws="none",  # there is no route of it, and its connections would not be bounded
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here asks for the caller's address
