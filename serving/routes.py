@@ -226,11 +226,12 @@ ERRORS = {
     400: "The request is wrong; the answer names the field, or the row and the column.",
     401: "The API key is missing or wrong.",
     404: "There is no such model or version.",
-    408: "The body came too slowly.",
+    408: "The headers or the body came too slowly.",
     413: "The body is too long, or has too many rows.",
     415: "The body is no JSON.",
     429: "Too many requests.",
-    503: "There is no champion yet.",
+    431: "The headers are too long.",
+    503: "There is no champion yet, or there are too many connections.",
 }
 
 
