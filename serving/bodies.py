@@ -135,7 +135,7 @@ def _tensor(tensor: Any, where: str, max_rows: int) -> tuple[str, list[Any]]:
     if not isinstance(name, str) or not name:
         raise RequestError(400, "field", f"{where}.name must be the name of a column", field=f"{where}.name")
     column = name[:MAX_SHOWN]
-    if datatype not in DATATYPES if isinstance(datatype, str) else True:
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
         known = ", ".join(sorted(DATATYPES))
         raise RequestError(400, "datatype", f"input {_shown(name)}: datatype must be one of {known}", column=column)
     if not isinstance(data, list):
