@@ -8,7 +8,7 @@ and returns plain values; `commands.gate_commands` reads the files and prints, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -223,6 +223,16 @@ def forbidden_columns(evaluation: Any, rules: Rules) -> list[str]:
     return [name for name in rules.forbidden if name in used]
 
 
+def check_metric(name: str, metrics: Iterable[str], where: str) -> None:
+    """Checks that an evaluation has a metric; `where` names the flag or the file that asks for it.
+
+    Raises:
+        InputError: it has not.
+    """
+    if name not in (names := list(metrics)):
+        raise InputError(f"{where}: the evaluation has no metric {name!r}; it has {', '.join(names) or 'none'}")
+
+
 def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> list[BoundCheck]:
     """Compares each bound with its metric, in the order of the bounds.
 
@@ -230,10 +240,7 @@ def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> lis
         InputError: the model lacks the metric of a bound; `where` names the file of the rules.
     """
     for bound in rules.bounds:
-        if bound.metric not in metrics:
-            raise InputError(
-                f"{where}: the evaluation has no metric {bound.metric!r}; it has {', '.join(metrics) or 'none'}"
-            )
+        check_metric(bound.metric, metrics, where)
     return [BoundCheck(metrics[bound.metric], bound, rules.judge_by) for bound in rules.bounds]
 
 

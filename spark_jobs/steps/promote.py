@@ -24,6 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import gate, promotion, storage
+from spark_jobs.arguments import flag
 from spark_jobs.contract import VERDICT_NAME, PreprocessArgs, PromoteArgs, Step
 from spark_jobs.dataset import read_specification
 from spark_jobs.errors import InputError
@@ -216,6 +217,7 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     limits = Limits(metric=args.compare_by, min_test_rows=args.min_test_rows, max_balance_shift=args.max_balance_shift)
     champion = pointer.read(registry, args.model_name)
     evaluation = json.loads(storage.read_text(storage.join(args.evaluate_uri, "evaluation.json")))
+    gate.check_metric(args.compare_by, gate.read_metrics(evaluation, "the evaluation"), flag("compare_by"))
     fitted = storage.read_result(args.train_uri)
     where = storage.join(args.preprocess_uri, "features.json")
     features = json.loads(storage.read_text(where))
