@@ -8,6 +8,7 @@ and returns plain values; `commands.gate_commands` reads the files and prints, a
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -108,6 +109,18 @@ class BoundCheck:
         if self._distance(self.worse_end) <= 0:
             return Decision.PASSES
         return Decision.FAILS if self.miss > 0 else Decision.TOO_FEW_ROWS
+
+
+def parse_rules(text: str, where: str) -> Rules:
+    """Parses the rules; for the arguments and errors see `read_rules`.
+
+    Raises:
+        InputError: the text is not TOML, or wrong.
+    """
+    try:
+        return read_rules(tomllib.loads(text), where)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where} is not TOML: {error}; correct that line") from error
 
 
 def read_rules(document: Mapping[str, Any], where: str) -> Rules:

@@ -67,8 +67,9 @@ def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) 
         return Verdict(rule=FLOORS, passed=True, sentence="no bounds are given", numbers={})
     checks = gate.check_bounds(gate.read_metrics(evaluation, "the evaluation"), rules, where)
     decision = gate.decide(checks, ())
-    passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
+    allowed = decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows
     shown = [check for check in checks if check.decision is not gate.Decision.PASSES] or checks
+    sentence = "; ".join(map(gate.describe, shown)) + (f"; {where} allows that" if allowed else f" ({where})")
     numbers = {
         check.bound.metric: {
             "value": check.metric.value,
@@ -78,7 +79,7 @@ def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) 
         }
         for check in checks
     }
-    return Verdict(rule=FLOORS, passed=passed, sentence="; ".join(map(gate.describe, shown)), numbers=numbers)
+    return Verdict(rule=FLOORS, passed=allowed or decision is gate.Decision.PASSES, sentence=sentence, numbers=numbers)
 
 
 def no_forbidden_column(evaluation: Mapping[str, Any], rules: gate.Rules | None) -> Verdict:

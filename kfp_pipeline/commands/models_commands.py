@@ -17,6 +17,7 @@ from kfp_pipeline.local import runs
 from kfp_pipeline.settings import Settings
 from spark_jobs import gate, promotion
 from spark_jobs.comparison import compare
+from spark_jobs.contract import DATA_URI, RULES_URI, TRAIN_DATA_URI
 from spark_jobs.errors import InputError
 from spark_jobs.local_files import local_path, write_whole
 from spark_jobs.object_names import is_object_store_uri
@@ -303,8 +304,15 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
 
 
 def promotion_inputs(inputs: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    """Returns the inputs of the step promote for a run on this machine: the registry of the settings, and absolute paths."""
-    named = {"registry_uri": str(inputs["registry_uri"]) or settings.registry, "rules_uri": str(inputs["rules_uri"])}
+    """Returns the inputs of the step promote for a run on this machine, with absolute paths.
+
+    A registry that is not named is that of the settings, and rules that are not named are those that `gate` finds.
+    """
+    data_uri = str(inputs.get(TRAIN_DATA_URI) or inputs[DATA_URI])
+    named = {
+        "registry_uri": str(inputs["registry_uri"]) or settings.registry,
+        RULES_URI: str(inputs[RULES_URI]) or gate_commands.find_rules(data_uri),
+    }
     return {name: uri if not uri or is_object_store_uri(uri) else str(local_path(uri)) for name, uri in named.items()}
 
 
@@ -335,7 +343,7 @@ def judge(
     Raises:
         InputError: the file of the rules is wrong, or the evaluation lacks a metric that it or the command line names.
     """
-    where = arguments.rules or _rules_beside(evaluation)
+    where = arguments.rules or gate_commands.find_rules(gate_commands.data_uri_of(evaluation))
     rules = gate_commands.read_rules(where) if where else None
     gate.check_metric(arguments.metric, gate.read_metrics(evaluation, "the evaluation"), "--metric")
     limits = Limits(metric=arguments.metric)
@@ -349,14 +357,6 @@ def judge(
         if champion.canary and (champion.canary.version, champion.canary.passed_beside) == (version, champion.version)
         else promotion.not_worse(evaluation, before, limits),
     ]
-
-
-def _rules_beside(evaluation: Mapping[str, Any]) -> str:
-    """Returns the file of the rules that lies beside the data or in this folder; empty if there is none."""
-    try:
-        return gate_commands.find_rules(evaluation)
-    except InputError:
-        return ""
 
 
 def rollback_command(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,6 @@ from spark_jobs import gate, promotion, storage
 from spark_jobs.arguments import flag
 from spark_jobs.contract import VERDICT_NAME, PreprocessArgs, PromoteArgs, Step
 from spark_jobs.dataset import read_specification
-from spark_jobs.errors import InputError
 from spark_jobs.estimator import fitted_args
 from spark_jobs.evaluation.judging import Training, judge
 from spark_jobs.monitoring.alarm import Limits as DriftLimits
@@ -188,12 +186,7 @@ def read_rules(uri: str) -> gate.Rules | None:
     Raises:
         InputError: the file is missing or wrong.
     """
-    if not uri:
-        return None
-    try:
-        return gate.read_rules(tomllib.loads(storage.read_text(uri)), uri)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{uri} is not TOML: {error}; correct that line") from error
+    return gate.parse_rules(storage.read_text(uri), uri) if uri else None
 
 
 def take_up(registry: Place, seen: Champion, version: str, canary_share: float) -> Champion:

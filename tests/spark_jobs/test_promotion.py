@@ -89,10 +89,12 @@ def test_floors_are_those_of_the_gate() -> None:
     verdict = promotion.floors(evaluation(), rules, "gate.toml")
     assert verdict.passed
     assert verdict.numbers["areaUnderROC"]["minimum"] == 0.85
+    assert verdict.sentence.endswith("is not below 0.85 (gate.toml)")
     rules = gate.read_rules({"minimum": {"areaUnderROC": 0.87}}, "gate.toml")
     assert not promotion.floors(evaluation(), rules, "gate.toml").passed
     allowed = gate.read_rules({"minimum": {"areaUnderROC": 0.87}, "allow_too_few_rows": True}, "gate.toml")
-    assert promotion.floors(evaluation(), allowed, "gate.toml").passed
+    verdict = promotion.floors(evaluation(), allowed, "gate.toml")
+    assert (verdict.passed, verdict.sentence.endswith("; gate.toml allows that")) == (True, True)
     assert promotion.floors(evaluation(), None, "").passed
 
 

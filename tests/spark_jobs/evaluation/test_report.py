@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spark_jobs.contract import METRICS
 from spark_jobs.evaluation import charts, metrics
 from spark_jobs.evaluation.cautions import cautions
-from spark_jobs.evaluation.report import render_report
+from spark_jobs.evaluation.report import MEANINGS, render_report
 
 HOSTILE = "<script>alert(1)</script> & $x$ 'q\""
 
@@ -96,6 +97,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_the_contract_names_every_metric_and_the_report_says_what_each_is() -> None:
+    of_two = {item["name"] for item in evaluation()["metrics"]}
+    of_more = {"areaUnderROC", "logLoss", *metrics.multiclass_estimates(np.eye(3))}
+    assert of_two | of_more == set(METRICS) == set(MEANINGS)
 
 
 @pytest.mark.parametrize("binary", [True, False])
