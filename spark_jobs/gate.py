@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from spark_jobs.contract import LEAK, LOWER_IS_BETTER
+from spark_jobs.dataset import meant
 from spark_jobs.errors import InputError
 
 Kind = Literal["minimum", "maximum"]
@@ -234,6 +235,14 @@ def forbidden_columns(evaluation: Any, rules: Rules) -> list[str]:
     columns = data.get("columns", []) if isinstance(data, dict) else []
     used = {str(item["name"]) for item in columns if item.get("role") in FEATURE_ROLES}
     return [name for name in rules.forbidden if name in used]
+
+
+def unknown_columns(evaluation: Any, rules: Rules) -> list[str]:
+    """Describes each forbidden column that the table of a parsed evaluation.json does not have at all: its name may be misspelled."""
+    data = evaluation.get("data") if isinstance(evaluation, dict) else None
+    there = [str(item["name"]) for item in (data.get("columns", []) if isinstance(data, dict) else [])]
+    unknown = [name for name in rules.forbidden if there and name not in there]
+    return [f"the table has no column {name!r} that could be forbidden{meant(name, there)}" for name in unknown]
 
 
 def check_metric(name: str, metrics: Iterable[str], where: str) -> None:

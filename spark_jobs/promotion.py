@@ -87,11 +87,12 @@ def no_forbidden_column(evaluation: Mapping[str, Any], rules: gate.Rules | None)
     rules = rules or gate.Rules(())
     leaks, forbidden = gate.leaks(evaluation, rules), gate.forbidden_columns(evaluation, rules)
     found = [f"{name!r} all but tells the label" for name in leaks] + [f"{name!r} is forbidden" for name in forbidden]
+    unknown = gate.unknown_columns(evaluation, rules)
     return Verdict(
         rule=FORBIDDEN,
         passed=not found,
-        sentence="; ".join(found) or "none is used",
-        numbers={"leaks": leaks, "forbidden": forbidden},
+        sentence="; ".join([*(found or ["none is used"]), *unknown]),
+        numbers={"leaks": leaks, "forbidden": forbidden, "unknown": len(unknown)},
     )
 
 

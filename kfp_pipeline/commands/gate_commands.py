@@ -71,15 +71,22 @@ def gate_command(arguments: argparse.Namespace, settings: Settings) -> int:
         rules = replace(rules, allow_too_few_rows=True)
     checks, leaks = gate.check_bounds(metrics, rules, rules_path), gate.leaks(evaluation, rules)
     forbidden = gate.forbidden_columns(evaluation, rules)
+    warnings = gate.unknown_columns(evaluation, rules)
     decision = gate.decide(checks, [*leaks, *forbidden])
     passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
     if arguments.json:
         listed = [{**asdict(check), "decision": check.decision, "miss": check.miss} for check in checks]
         document = {"decision": decision, "passed": passed, "evaluation": str(path), "rules": rules_path}
-        print(json.dumps({**document, "leaks": leaks, "forbidden": forbidden, "checks": listed}, ensure_ascii=False))
+        print(
+            json.dumps(
+                {**document, "leaks": leaks, "forbidden": forbidden, "warnings": warnings, "checks": listed},
+                ensure_ascii=False,
+            )
+        )
     else:
         lines = [gate.describe_leak(column, rules_path) for column in leaks]
         lines += [gate.describe_forbidden(column, rules_path) for column in forbidden]
+        lines += [f"warning: {warning} ({rules_path})" for warning in warnings]
         for line in (*lines, *map(gate.describe, checks)):
             print(line)
         print(decision_line(decision, rules.allow_too_few_rows, rules_path))

@@ -277,6 +277,8 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         inputs={"train_uri": fitted.digest},
         digest=candidate.version,
         uris={"version": storage.join(registry.uri, folder_of(args.model_name, candidate.version))},
-        warnings=tuple(f"{item.rule}: {item.sentence}" for item in verdicts if not item.passed),
+        warnings=tuple(
+            f"{item.rule}: {item.sentence}" for item in verdicts if not item.passed or item.numbers.get("unknown")
+        ),
         facts=facts,
     )

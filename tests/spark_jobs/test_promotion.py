@@ -107,6 +107,14 @@ def test_a_forbidden_column_and_a_leak_are_refused() -> None:
     assert promotion.no_forbidden_column(evaluation(), None).passed
 
 
+def test_a_forbidden_column_that_the_table_lacks_is_told_as_it_may_be_misspelled() -> None:
+    rules = gate.read_rules({"minimum": {"areaUnderROC": 0.5}, "forbidden": ["aeg", "day", "religion"]}, "gate.toml")
+    verdict = promotion.no_forbidden_column(evaluation(), rules)
+    assert (verdict.passed, verdict.numbers["unknown"]) == (True, 2)
+    assert "no column 'aeg' that could be forbidden; did you mean 'age'?" in verdict.sentence
+    assert verdict.sentence.endswith("no column 'religion' that could be forbidden")
+
+
 def test_each_class_needs_enough_test_rows() -> None:
     assert promotion.enough_rows(evaluation(), Limits(min_test_rows=40)).passed
     verdict = promotion.enough_rows(evaluation(), Limits(min_test_rows=41))
