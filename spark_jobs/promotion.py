@@ -174,21 +174,50 @@ def parity(largest: float | None, rows: int, limits: Limits, *, why_not: str = "
     return Verdict(rule=PARITY, passed=largest <= limits.max_parity_difference, sentence=sentence, numbers=numbers)
 
 
-def no_drift(largest: Mapping[str, float], alarms: Sequence[str], limit: float, *, why_not: str = "") -> Verdict:
+@dataclass(frozen=True, kw_only=True)
+class LargestIndex:
+    """The largest population stability index of a comparison.
+
+    Attributes:
+        of: what it is of.
+        value: the index.
+        limit: the largest that is allowed.
+        p: the p value of its test, after the correction for all tests of the comparison.
+        significance: the largest p value that is significant.
+    """
+
+    of: str
+    value: float
+    limit: float
+    p: float
+    significance: float
+
+    def in_words(self) -> str:
+        """Describes an index that is no alarm, with the number that decided."""
+        named = f"largest PSI {gate.format_number(self.value)}, of {self.of}"
+        if self.value <= self.limit:
+            return f"{named}; {self.limit:g} is allowed"
+        return f"{named}, is beyond {self.limit:g} but not significant: p {self.p:.2g}, {self.significance:g} or less would be"
+
+
+def no_drift(largest: LargestIndex | None, alarms: Sequence[str], *, why_not: str = "") -> Verdict:
     """Whether the test rows are like the train rows: on others the metrics would say nothing of the rows that the model was made for.
 
     Args:
-        largest: the largest population stability index, by what it is of; empty: it was not measured.
-        alarms: the changes beyond a limit, as sentences.
-        limit: of the population stability index.
+        largest: the largest population stability index; None: it was not measured.
+        alarms: the changes that are significant and beyond a limit, as sentences.
         why_not: why it was not measured.
     """
     if not largest:
         return Verdict(rule=DRIFT, passed=False, sentence=f"not measured: {why_not}", numbers={})
-    ((name, value),) = largest.items()
-    sentence = "; ".join(alarms) or f"largest PSI {value:.3f}, of {name}; {limit:g} is allowed"
-    numbers = {"of": name, "largest": value, "limit": limit, "alarms": len(alarms)}
-    return Verdict(rule=DRIFT, passed=not alarms, sentence=sentence, numbers=numbers)
+    numbers = {
+        "of": largest.of,
+        "largest": largest.value,
+        "limit": largest.limit,
+        "p": largest.p,
+        "alarms": len(alarms),
+    }
+    return Verdict(rule=DRIFT, passed=not alarms, sentence="; ".join(alarms) or largest.in_words(), numbers=numbers)
 
 
 def passed_before(champion: str) -> Verdict:

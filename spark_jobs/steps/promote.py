@@ -169,15 +169,17 @@ def measure_drift(
     where = storage.join(train_uri, REFERENCE_NAME)
     text = storage.read_text_if_there(where)
     if text is None:
-        return promotion.no_drift({}, (), limit, why_not=f"{where} is missing; train the model again")
+        return promotion.no_drift(None, (), why_not=f"{where} is missing; train the model again")
     reference = Reference.from_json(text, where)
     score = count_scores(predicted, USUAL_COLUMNS, reference.score, labels)
     columns = count_cells(rows, reference.columns)
-    findings = compare(reference.columns, columns, DriftLimits(psi=limit), (reference.score, score))
-    indices = [finding for finding in findings if finding.before is None]
-    largest = max(indices, key=lambda finding: finding.change)
-    alarms = [finding.in_words() for finding in findings if finding.alarm]
-    return promotion.no_drift({largest.column: largest.change}, alarms, limit)
+    limits = DriftLimits(psi=limit)
+    findings = compare(reference.columns, columns, limits, (reference.score, score))
+    found = max((each for each in findings if each.before is None), key=lambda finding: finding.change)
+    largest = promotion.LargestIndex(
+        of=found.column, value=found.change, limit=limit, p=found.adjusted, significance=limits.significance
+    )
+    return promotion.no_drift(largest, [finding.in_words() for finding in findings if finding.alarm])
 
 
 def read_rules(uri: str) -> gate.Rules | None:

@@ -136,10 +136,17 @@ def test_a_scorecard_that_differs_or_was_not_scored_is_refused() -> None:
     assert "not measured: no scorer" in promotion.parity(None, 0, Limits(), why_not="no scorer").sentence
 
 
+def largest(value: float, p: float) -> promotion.LargestIndex:
+    return promotion.LargestIndex(of="age", value=value, limit=0.2, p=p, significance=0.01)
+
+
 def test_drift_from_train_to_test_is_refused_with_its_sentence() -> None:
-    quiet = promotion.no_drift({"age": 0.05}, (), 0.2)
-    assert (quiet.passed, quiet.sentence) == (True, "largest PSI 0.050, of age; 0.2 is allowed")
-    moved = promotion.no_drift({"age": 0.5}, ["drift of column 'age': PSI 0.500, limit 0.2"], 0.2)
+    quiet = promotion.no_drift(largest(0.05, 0.6), ())
+    assert (quiet.passed, quiet.sentence) == (True, "largest PSI 0.05, of age; 0.2 is allowed")
+    chance = promotion.no_drift(largest(0.3641, 0.0432), ())
+    told = "largest PSI 0.3641, of age, is beyond 0.2 but not significant: p 0.043, 0.01 or less would be"
+    assert (chance.passed, chance.sentence) == (True, told)
+    moved = promotion.no_drift(largest(0.5, 0.0), ["drift of column 'age': PSI 0.500, limit 0.2"])
     assert (moved.passed, moved.numbers["alarms"]) == (False, 1)
-    unknown = promotion.no_drift({}, (), 0.2, why_not="reference.json is missing")
+    unknown = promotion.no_drift(None, (), why_not="reference.json is missing")
     assert (unknown.passed, unknown.sentence) == (False, "not measured: reference.json is missing")
