@@ -192,6 +192,14 @@ class LoadArgs(TableArgs):
         parts=("rows", "rejected", "specification.toml", "profile.json"),
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.small_classes != self.settings()["small_classes"] and self.min_class_rows == 1:
+            raise InputError(
+                f"--small-classes={self.small_classes} is for classes below --min-class-rows, and with 1 there are none: give "
+                "--min-class-rows too, or leave --small-classes out"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessArgs(StepArgs):

@@ -121,8 +121,8 @@ def class_balance(evaluation: Mapping[str, Any], champion: Mapping[str, Any] | N
     largest = max(shifts, key=lambda label: abs(shifts[label]))
     passed = abs(shifts[largest]) <= limits.max_balance_shift
     sentence = (
-        f"class {largest!r} is {now.get(largest, 0.0):.1%} of the train rows, it was {before.get(largest, 0.0):.1%}; "
-        f"a change of {limits.max_balance_shift:.1%} is allowed"
+        f"class {largest!r} is {now.get(largest, 0.0):.1%} of the train rows, it was {before.get(largest, 0.0):.1%}: "
+        f"a change of {100 * shifts[largest]:+.4g} points, {100 * limits.max_balance_shift:g} are allowed"
     )
     return Verdict(
         rule=BALANCE, passed=passed, sentence=sentence, numbers={**shifts, "limit": limits.max_balance_shift}
@@ -145,16 +145,20 @@ def not_worse(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, 
         return Verdict(rule=CHAMPION, passed=False, sentence=str(error), numbers={})
     found = next((item for item in compared.differences if item.metric == limits.metric), None)
     if not found:
-        why = compared.note if not compared.differences else f"the evaluation has no metric {limits.metric!r}"
+        why = (
+            compared.note if not compared.differences else f"the champion's evaluation has no metric {limits.metric!r}"
+        )
         return Verdict(rule=CHAMPION, passed=False, sentence=why, numbers={})
     sign = -1.0 if limits.metric in LOWER_IS_BETTER else 1.0
+    better_by = sign * found.value
     low, high = sorted(sign * end for end in found.interval or (found.value, found.value))
+    decides = f"95 % interval {low:+.4g} to {high:+.4g}" if found.interval else "which decides, as there is no interval"
     value = {name: _value(each, limits.metric) for name, each in (("candidate", candidate), ("champion", champion))}
     sentence = (
         f"{limits.metric} {value['candidate']:.4f}, the champion has {value['champion']:.4f} on the same test rows; "
-        f"better by {sign * found.value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+        f"better by {better_by:+.4g}, {decides}"
     )
-    numbers = {"metric": limits.metric, **value, "better_by": sign * found.value, "low": low, "high": high}
+    numbers = {"metric": limits.metric, **value, "better_by": better_by, "low": low, "high": high}
     return Verdict(rule=CHAMPION, passed=high >= 0.0, sentence=sentence, numbers=numbers)
 
 

@@ -268,7 +268,14 @@ def read_evaluation(registry: Place, name: str, version: str) -> dict[str, Any]:
 
 
 def promote_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Asks the gate, registers a run if it is no version yet, and makes it the champion if the gate lets it."""
+    """Asks the gate, registers a run if it is no version yet, and makes it the champion if the gate lets it.
+
+    Raises:
+        InputError: a flag contradicts another, or the run, the rules or the metric cannot be used.
+    """
+    for flag in ("force", "why"):
+        if arguments.no_promote and getattr(arguments, flag):
+            raise InputError(f"--{flag} is for a promotion, and with --no-promote there is none; leave one of them out")
     registry, name, mirror = (
         registry_of(arguments, settings),
         arguments.name,

@@ -74,6 +74,13 @@ def test_a_difference_within_its_interval_is_not_worse() -> None:
     assert verdict.numbers["low"] < verdict.numbers["better_by"] < 0 < verdict.numbers["high"]
 
 
+def test_without_an_interval_the_value_decides_and_the_sentence_says_so() -> None:
+    alone = [{**evaluation(value), "left_out": {}} for value in (0.88, 0.87999)]
+    verdict = promotion.not_worse(alone[1], alone[0], Limits())
+    assert not verdict.passed
+    assert verdict.sentence.endswith("better by -1e-05, which decides, as there is no interval")
+
+
 def test_models_that_cannot_be_compared_are_refused_with_the_reason() -> None:
     other = {**evaluation(), "digests": {"data": "other"}}
     assert "read different data" in promotion.not_worse(evaluation(), other, Limits()).sentence
@@ -127,6 +134,7 @@ def test_the_classes_keep_their_balance() -> None:
     verdict = promotion.class_balance(evaluation(shift=0.2), evaluation(), Limits())
     assert not verdict.passed
     assert verdict.numbers["yes"] == pytest.approx(0.2)
+    assert verdict.sentence.endswith("it was 50.0%: a change of -20 points, 10 are allowed")
 
 
 def test_a_scorecard_that_differs_or_was_not_scored_is_refused() -> None:

@@ -212,6 +212,8 @@ def test_what_cannot_go_out_as_onnx_is_told(
     [
         (["promote", "bank", "last"], "there are no runs"),
         (["promote", "../bank", "last"], "no name of a model"),
+        (["promote", "bank", "last", "--no-promote", "--force"], "--force is for a promotion"),
+        (["promote", "bank", "last", "--no-promote", "--why", "x"], "--why is for a promotion"),
         (["show", "bank"], "has no model 'bank'"),
         (["list", "bank"], "has no model 'bank'"),
         (["rollback", "bank"], "has had no champion before"),
