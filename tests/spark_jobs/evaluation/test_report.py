@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -97,6 +98,13 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_a_name_in_any_script_stays_a_text_that_the_browser_draws() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = charts.importance_chart([("過去の取引残高", 0.5), ("balance", 0.1)], "importance")
+    assert ">過去の取引残高</text>" in svg
 
 
 def test_the_contract_names_every_metric_and_the_report_says_what_each_is() -> None:
