@@ -34,12 +34,21 @@ def check_run_inputs(pipeline: Pipeline, inputs: Mapping[str, Any], *, on_a_clus
         InputError: an input is wrong; see `Pipeline.check_settings` and `check_inputs`.
     """
     pipeline.check_settings(inputs)
-    if on_a_cluster:
-        check_places_on_a_cluster(inputs)
     if Step.LOAD in pipeline.steps:
         given = {name: inputs[name] for name in LoadArgs.names() if name in inputs}
         args = LoadArgs(**given | {DATA_URI: inputs.get(TRAIN_DATA_URI) or given[DATA_URI]}, output_uri="")
         check_inputs(args, order_by=str(inputs.get("order_by", "")), on_a_cluster=on_a_cluster)
+    check_promotion(inputs, on_a_cluster=on_a_cluster)
+
+
+def check_promotion(inputs: Mapping[str, Any], *, on_a_cluster: bool) -> None:
+    """Checks where the registry and the rules of the gate are, if they are among the inputs, and reads the rules.
+
+    Raises:
+        InputError: see `check_places_on_a_cluster` and `check_rules`.
+    """
+    if on_a_cluster:
+        check_places_on_a_cluster(inputs)
     if inputs.get(RULES_URI):
         check_rules(str(inputs[RULES_URI]))
 

@@ -300,6 +300,11 @@ def test_submit_says_what_is_missing_before_it_asks_the_cluster(
     monkeypatch.setattr(object_store, "read_text", lambda _: None)
     assert main([*promoted, "--registry-uri=s3://bucket/models", "--rules-uri=s3://bucket/gate.toml"]) == 2
     assert "--rules-uri s3://bucket/gate.toml: no such object" in capsys.readouterr().err
+    uris = [f"--{name}-uri=s3://bucket/x" for name in ("load", "preprocess", "train", "evaluate", "output")]
+    assert main(["submit", "promote", *uris]) == 2
+    assert "the step promote needs --model-name" in capsys.readouterr().err
+    assert main(["submit", "promote", *uris, "--model-name=bank", "--registry-uri=models"]) == 2
+    assert "--registry-uri=models: the cluster cannot reach this machine" in capsys.readouterr().err
 
 
 def test_the_message_comes_within_two_seconds(table: Path) -> None:
