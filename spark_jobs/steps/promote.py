@@ -213,6 +213,9 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     champion = pointer.read(registry, args.model_name)
     evaluation = json.loads(storage.read_text(storage.join(args.evaluate_uri, "evaluation.json")))
     gate.check_metric(args.compare_by, gate.read_metrics(evaluation, "the evaluation"), flag("compare_by"))
+    floors = promotion.floors(
+        evaluation, rules, args.rules_uri
+    )  # before anything is registered, as the rules may be wrong
     fitted = storage.read_result(args.train_uri)
     where = storage.join(args.preprocess_uri, "features.json")
     features = json.loads(storage.read_text(where))
@@ -235,7 +238,7 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         registered = json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
         before, why_not = judge_champion(registry, champion, registered, evaluation, rows, prefix, training)
     verdicts = [
-        promotion.floors(evaluation, rules, args.rules_uri),
+        floors,
         promotion.no_forbidden_column(evaluation, rules),
         promotion.enough_rows(evaluation, limits),
         promotion.class_balance(evaluation, registered, limits),
