@@ -51,6 +51,8 @@ DATA_URI, SPECIFICATION_URI, MODEL_URI = "data_uri", "specification_uri", "model
 """The inputs from outside that the commands take as DATA, as --spec and as --model-uri, which may also name a run on this machine."""
 TRAIN_DATA_URI = "train_data_uri"
 """The data of the step load in a pipeline where an alarm starts it; DATA is then what is looked at for drift."""
+RULES_URI = "rules_uri"
+"""The file with the rules of the gate, for the step promote."""
 MASTER_VARIABLE = "SPARK_KFP_MASTER"
 """Environment variable of a driver on the cluster: the master URL of the step's session, instead of that of spark-submit."""
 LEAK = "leak"
@@ -79,6 +81,11 @@ OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1"
 NO_SECOND = "none"
 MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
 """The objectives for a label of more than two classes."""
+METRICS = (
+    "areaUnderROC", "areaUnderPR", "accuracy", "precision", "recall", "f1", "logLoss", "brierScore", "liftTopDecile",
+    "weightedPrecision", "weightedRecall",
+)  # fmt: skip
+"""All metrics that an evaluation may have, of two classes or of more."""
 LOWER_IS_BETTER = ("logLoss", "brierScore")
 """The metrics of which a smaller value is better."""
 AS_IS, STANDARDISED, QUANTILE_BINS = NUMERIC_FORMS = ("as_is", "standardised", "quantile_bins")
@@ -184,6 +191,14 @@ class LoadArgs(TableArgs):
         artifact="table",
         parts=("rows", "rejected", "specification.toml", "profile.json"),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.small_classes != self.settings()["small_classes"] and self.min_class_rows == 1:
+            raise InputError(
+                f"--small-classes={self.small_classes} is for classes below --min-class-rows, and with 1 there are none: give "
+                "--min-class-rows too, or leave --small-classes out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -777,7 +792,11 @@ class PromoteArgs(StepArgs):
     registry_uri: str = setting(
         "", "directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY"
     )
-    rules_uri: str = setting("", "TOML file with the bounds of the metrics, as for the gate; empty: no bounds")
+    rules_uri: str = setting(
+        "",
+        "TOML file with the rules of the gate; on one machine empty means the gate.toml beside the data, else in the working folder; "
+        "without one there are no bounds",
+    )
     compare_by: str = setting(
         "areaUnderROC", "metric in which the model must not be worse than the champion", choices=OBJECTIVES[1:]
     )

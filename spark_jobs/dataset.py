@@ -177,9 +177,13 @@ def similar_names(name: str, candidates: Iterable[str]) -> list[str]:
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Returns the end of an error message about an unknown name: the similar candidates, or the first 20 if none is similar."""
     candidates = list(candidates)
+    return meant(name, candidates) or f"; there are {', '.join(map(repr, candidates[:20]))}"
+
+
+def meant(name: str, candidates: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name: the similar candidates; empty if none is similar."""
     close = similar_names(name, candidates)
-    shown = ", ".join(map(repr, close or candidates[:20]))
-    return f"; did you mean {shown}?" if close else f"; there are {shown}"
+    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
 
 
 def did_you_mean_file(path: Path) -> str:

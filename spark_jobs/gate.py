@@ -8,12 +8,14 @@ and returns plain values; `commands.gate_commands` reads the files and prints, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
 from spark_jobs.contract import LEAK, LOWER_IS_BETTER
+from spark_jobs.dataset import meant
 from spark_jobs.errors import InputError
 
 Kind = Literal["minimum", "maximum"]
@@ -108,6 +110,18 @@ class BoundCheck:
         if self._distance(self.worse_end) <= 0:
             return Decision.PASSES
         return Decision.FAILS if self.miss > 0 else Decision.TOO_FEW_ROWS
+
+
+def parse_rules(text: str, where: str) -> Rules:
+    """Parses the rules; for the arguments and errors see `read_rules`.
+
+    Raises:
+        InputError: the text is not TOML, or wrong.
+    """
+    try:
+        return read_rules(tomllib.loads(text), where)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where} is not TOML: {error}; correct that line") from error
 
 
 def read_rules(document: Mapping[str, Any], where: str) -> Rules:
@@ -223,6 +237,24 @@ def forbidden_columns(evaluation: Any, rules: Rules) -> list[str]:
     return [name for name in rules.forbidden if name in used]
 
 
+def unknown_columns(evaluation: Any, rules: Rules) -> list[str]:
+    """Describes each forbidden column that the table of a parsed evaluation.json does not have at all: its name may be misspelled."""
+    data = evaluation.get("data") if isinstance(evaluation, dict) else None
+    there = [str(item["name"]) for item in (data.get("columns", []) if isinstance(data, dict) else [])]
+    unknown = [name for name in rules.forbidden if there and name not in there]
+    return [f"the table has no column {name!r} that could be forbidden{meant(name, there)}" for name in unknown]
+
+
+def check_metric(name: str, metrics: Iterable[str], where: str) -> None:
+    """Checks that an evaluation has a metric; `where` names the flag or the file that asks for it.
+
+    Raises:
+        InputError: it has not.
+    """
+    if name not in (names := list(metrics)):
+        raise InputError(f"{where}: the evaluation has no metric {name!r}; it has {', '.join(names) or 'none'}")
+
+
 def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> list[BoundCheck]:
     """Compares each bound with its metric, in the order of the bounds.
 
@@ -230,10 +262,7 @@ def check_bounds(metrics: Mapping[str, Metric], rules: Rules, where: str) -> lis
         InputError: the model lacks the metric of a bound; `where` names the file of the rules.
     """
     for bound in rules.bounds:
-        if bound.metric not in metrics:
-            raise InputError(
-                f"{where}: the evaluation has no metric {bound.metric!r}; it has {', '.join(metrics) or 'none'}"
-            )
+        check_metric(bound.metric, metrics, where)
     return [BoundCheck(metrics[bound.metric], bound, rules.judge_by) for bound in rules.bounds]
 
 

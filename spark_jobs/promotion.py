@@ -67,8 +67,9 @@ def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) 
         return Verdict(rule=FLOORS, passed=True, sentence="no bounds are given", numbers={})
     checks = gate.check_bounds(gate.read_metrics(evaluation, "the evaluation"), rules, where)
     decision = gate.decide(checks, ())
-    passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
+    allowed = decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows
     shown = [check for check in checks if check.decision is not gate.Decision.PASSES] or checks
+    sentence = "; ".join(map(gate.describe, shown)) + (f"; {where} allows that" if allowed else f" ({where})")
     numbers = {
         check.bound.metric: {
             "value": check.metric.value,
@@ -78,7 +79,7 @@ def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) 
         }
         for check in checks
     }
-    return Verdict(rule=FLOORS, passed=passed, sentence="; ".join(map(gate.describe, shown)), numbers=numbers)
+    return Verdict(rule=FLOORS, passed=allowed or decision is gate.Decision.PASSES, sentence=sentence, numbers=numbers)
 
 
 def no_forbidden_column(evaluation: Mapping[str, Any], rules: gate.Rules | None) -> Verdict:
@@ -86,11 +87,12 @@ def no_forbidden_column(evaluation: Mapping[str, Any], rules: gate.Rules | None)
     rules = rules or gate.Rules(())
     leaks, forbidden = gate.leaks(evaluation, rules), gate.forbidden_columns(evaluation, rules)
     found = [f"{name!r} all but tells the label" for name in leaks] + [f"{name!r} is forbidden" for name in forbidden]
+    unknown = gate.unknown_columns(evaluation, rules)
     return Verdict(
         rule=FORBIDDEN,
         passed=not found,
-        sentence="; ".join(found) or "none is used",
-        numbers={"leaks": leaks, "forbidden": forbidden},
+        sentence="; ".join([*(found or ["none is used"]), *unknown]),
+        numbers={"leaks": leaks, "forbidden": forbidden, "unknown": len(unknown)},
     )
 
 
@@ -119,8 +121,8 @@ def class_balance(evaluation: Mapping[str, Any], champion: Mapping[str, Any] | N
     largest = max(shifts, key=lambda label: abs(shifts[label]))
     passed = abs(shifts[largest]) <= limits.max_balance_shift
     sentence = (
-        f"class {largest!r} is {now.get(largest, 0.0):.1%} of the train rows, it was {before.get(largest, 0.0):.1%}; "
-        f"a change of {limits.max_balance_shift:.1%} is allowed"
+        f"class {largest!r} is {now.get(largest, 0.0):.1%} of the train rows, it was {before.get(largest, 0.0):.1%}: "
+        f"a change of {100 * shifts[largest]:+.4g} points, {100 * limits.max_balance_shift:g} are allowed"
     )
     return Verdict(
         rule=BALANCE, passed=passed, sentence=sentence, numbers={**shifts, "limit": limits.max_balance_shift}
@@ -143,16 +145,20 @@ def not_worse(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, 
         return Verdict(rule=CHAMPION, passed=False, sentence=str(error), numbers={})
     found = next((item for item in compared.differences if item.metric == limits.metric), None)
     if not found:
-        why = compared.note if not compared.differences else f"the evaluation has no metric {limits.metric!r}"
+        why = (
+            compared.note if not compared.differences else f"the champion's evaluation has no metric {limits.metric!r}"
+        )
         return Verdict(rule=CHAMPION, passed=False, sentence=why, numbers={})
     sign = -1.0 if limits.metric in LOWER_IS_BETTER else 1.0
+    better_by = sign * found.value
     low, high = sorted(sign * end for end in found.interval or (found.value, found.value))
+    decides = f"95 % interval {low:+.4g} to {high:+.4g}" if found.interval else "which decides, as there is no interval"
     value = {name: _value(each, limits.metric) for name, each in (("candidate", candidate), ("champion", champion))}
     sentence = (
         f"{limits.metric} {value['candidate']:.4f}, the champion has {value['champion']:.4f} on the same test rows; "
-        f"better by {sign * found.value:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+        f"better by {better_by:+.4g}, {decides}"
     )
-    numbers = {"metric": limits.metric, **value, "better_by": sign * found.value, "low": low, "high": high}
+    numbers = {"metric": limits.metric, **value, "better_by": better_by, "low": low, "high": high}
     return Verdict(rule=CHAMPION, passed=high >= 0.0, sentence=sentence, numbers=numbers)
 
 
@@ -172,21 +178,50 @@ def parity(largest: float | None, rows: int, limits: Limits, *, why_not: str = "
     return Verdict(rule=PARITY, passed=largest <= limits.max_parity_difference, sentence=sentence, numbers=numbers)
 
 
-def no_drift(largest: Mapping[str, float], alarms: Sequence[str], limit: float, *, why_not: str = "") -> Verdict:
+@dataclass(frozen=True, kw_only=True)
+class LargestIndex:
+    """The largest population stability index of a comparison.
+
+    Attributes:
+        of: what it is of.
+        value: the index.
+        limit: the largest that is allowed.
+        p: the p value of its test, after the correction for all tests of the comparison.
+        significance: the largest p value that is significant.
+    """
+
+    of: str
+    value: float
+    limit: float
+    p: float
+    significance: float
+
+    def in_words(self) -> str:
+        """Describes an index that is no alarm, with the number that decided."""
+        named = f"largest PSI {gate.format_number(self.value)}, of {self.of}"
+        if self.value <= self.limit:
+            return f"{named}; {self.limit:g} is allowed"
+        return f"{named}, is beyond {self.limit:g} but not significant: p {self.p:.2g}, {self.significance:g} or less would be"
+
+
+def no_drift(largest: LargestIndex | None, alarms: Sequence[str], *, why_not: str = "") -> Verdict:
     """Whether the test rows are like the train rows: on others the metrics would say nothing of the rows that the model was made for.
 
     Args:
-        largest: the largest population stability index, by what it is of; empty: it was not measured.
-        alarms: the changes beyond a limit, as sentences.
-        limit: of the population stability index.
+        largest: the largest population stability index; None: it was not measured.
+        alarms: the changes that are significant and beyond a limit, as sentences.
         why_not: why it was not measured.
     """
     if not largest:
         return Verdict(rule=DRIFT, passed=False, sentence=f"not measured: {why_not}", numbers={})
-    ((name, value),) = largest.items()
-    sentence = "; ".join(alarms) or f"largest PSI {value:.3f}, of {name}; {limit:g} is allowed"
-    numbers = {"of": name, "largest": value, "limit": limit, "alarms": len(alarms)}
-    return Verdict(rule=DRIFT, passed=not alarms, sentence=sentence, numbers=numbers)
+    numbers = {
+        "of": largest.of,
+        "largest": largest.value,
+        "limit": largest.limit,
+        "p": largest.p,
+        "alarms": len(alarms),
+    }
+    return Verdict(rule=DRIFT, passed=not alarms, sentence="; ".join(alarms) or largest.in_words(), numbers=numbers)
 
 
 def passed_before(champion: str) -> Verdict:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kfp_pipeline.commands.input_checks import check_inputs, check_run_inputs
+from kfp_pipeline.commands.input_checks import check_inputs, check_promotion, check_run_inputs
 from kfp_pipeline.doctor.check_results import CheckResult
 from kfp_pipeline.doctor.cluster_checks import run_checks
 from kfp_pipeline.local import runs
@@ -62,6 +62,9 @@ def submit_step_command(arguments: argparse.Namespace, settings: Settings) -> in
     args = kind(**{name: getattr(arguments, name) for name in kind.names()})
     if isinstance(args, LoadArgs):
         check_inputs(args, flag("specification_uri"), on_a_cluster=True)
+    if kind.RUNS_IF and not getattr(args, kind.RUNS_IF):
+        raise InputError(f"the step {arguments.step} needs {flag(kind.RUNS_IF)}")
+    check_promotion(vars(args), on_a_cluster=True)
     overrides = read_overrides(arguments.spark_settings)
     with signals_raise_interrupt():
         result = submit_step(_cluster(arguments, settings), arguments.step, args, settings, run="", overrides=overrides)

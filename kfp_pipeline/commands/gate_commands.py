@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from kfp_pipeline.settings import Settings
 from spark_jobs import gate
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
+from spark_jobs.local_files import local_path
+from spark_jobs.object_names import is_object_store_uri
 
 RULES_NAME = "gate.toml"
 EVALUATION_NAME = "evaluation.json"
@@ -47,27 +48,45 @@ def add_commands(commands: Any) -> None:
 
 
 def gate_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Checks a model: prints a line for each leak and each bound, and returns the decision as exit code."""
+    """Checks a model: prints a line for each leak and each bound, and returns the decision as exit code.
+
+    Raises:
+        InputError: the evaluation or the rules are missing or wrong.
+    """
     path = find_evaluation(arguments.candidate, settings.runs)
     # The rules are read first: they are what the user has just written, so a mistake in them is reported before one in the evaluation.
     rules = read_rules(arguments.rules) if arguments.rules else None
     evaluation = read_json(path)
     metrics = gate.read_metrics(evaluation, str(path))
-    rules_path = arguments.rules or find_rules(evaluation)
+    data_uri = data_uri_of(evaluation)
+    rules_path = arguments.rules or find_rules(data_uri)
+    if not rules_path:
+        beside = f"in {_folder_of(data_uri)} or " if _folder_of(data_uri) else ""
+        raise InputError(
+            f"no {RULES_NAME} lies {beside}in this folder; name a file with bounds: --rules FILE. "
+            "It holds what you ask for, such as a line [minimum] and below it areaUnderROC = 0.8"
+        )
     rules = rules or read_rules(rules_path)
     if arguments.allow_too_few_rows:
         rules = replace(rules, allow_too_few_rows=True)
     checks, leaks = gate.check_bounds(metrics, rules, rules_path), gate.leaks(evaluation, rules)
     forbidden = gate.forbidden_columns(evaluation, rules)
+    warnings = gate.unknown_columns(evaluation, rules)
     decision = gate.decide(checks, [*leaks, *forbidden])
     passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
     if arguments.json:
         listed = [{**asdict(check), "decision": check.decision, "miss": check.miss} for check in checks]
         document = {"decision": decision, "passed": passed, "evaluation": str(path), "rules": rules_path}
-        print(json.dumps({**document, "leaks": leaks, "forbidden": forbidden, "checks": listed}, ensure_ascii=False))
+        print(
+            json.dumps(
+                {**document, "leaks": leaks, "forbidden": forbidden, "warnings": warnings, "checks": listed},
+                ensure_ascii=False,
+            )
+        )
     else:
         lines = [gate.describe_leak(column, rules_path) for column in leaks]
         lines += [gate.describe_forbidden(column, rules_path) for column in forbidden]
+        lines += [f"warning: {warning} ({rules_path})" for warning in warnings]
         for line in (*lines, *map(gate.describe, checks)):
             print(line)
         print(decision_line(decision, rules.allow_too_few_rows, rules_path))
@@ -86,27 +105,27 @@ def decision_line(decision: gate.Decision, allow_too_few_rows: bool, rules_path:
     )
 
 
-def find_rules(evaluation: Any) -> str:
-    """Finds the file of the rules for a run's data: beside the data, else in the working folder.
+def find_rules(data_uri: str) -> str:
+    """Finds the file of the rules for the data of a run: beside the data, else in the working folder; empty if there is none."""
+    beside = _folder_of(data_uri)
+    paths = [folder / RULES_NAME for folder in (beside, Path()) if folder]
+    return next((str(path) for path in paths if path.is_file()), "")
 
-    Raises:
-        InputError: there is no such file.
-    """
+
+def data_uri_of(evaluation: Any) -> str:
+    """Returns the URI of the data of a parsed evaluation.json; empty if it names none."""
     data = evaluation.get("data") if isinstance(evaluation, dict) else None
-    uri = str(data.get("uri", "")) if isinstance(data, dict) else ""
-    beside = [] if "://" in uri or not uri else [Path(uri.removeprefix("file:")).parent / RULES_NAME]
-    for path in (*beside, Path(RULES_NAME)):
-        if path.is_file():
-            return str(path)
-    raise InputError(
-        f"no {RULES_NAME} lies {f'in {beside[0].parent} or ' if beside else ''}in this folder; name a file with bounds: --rules FILE. "
-        "It holds what you ask for, such as a line [minimum] and below it areaUnderROC = 0.8"
-    )
+    return str(data.get("uri", "")) if isinstance(data, dict) else ""
+
+
+def _folder_of(data_uri: str) -> Path | None:
+    """Returns the folder of data on this machine; None for others."""
+    return local_path(data_uri).parent if data_uri and not is_object_store_uri(data_uri) else None
 
 
 def read_rules(path: str) -> gate.Rules:
     """Reads the rules from a TOML file."""
-    return gate.read_rules(read_toml(Path(path)), path)
+    return gate.parse_rules(_read(Path(path), "name the file with the bounds: --rules FILE"), path)
 
 
 def find_evaluation(candidate: str, directory: Path) -> Path:
@@ -126,18 +145,6 @@ def find_evaluation(candidate: str, directory: Path) -> Path:
             f"run {run.id} of the pipeline {run.pipeline} has no evaluation; name another run, or an {EVALUATION_NAME}"
         )
     return Path(uri) / EVALUATION_NAME
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Reads a TOML file.
-
-    Raises:
-        InputError: the file is missing or not TOML.
-    """
-    try:
-        return tomllib.loads(_read(path, "name the file with the bounds: --rules FILE"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}; correct that line") from error
 
 
 def read_json(path: Path) -> Any:

@@ -1,7 +1,7 @@
-"""Checks the data and the specification of a run before Spark starts, so that a simple mistake is reported at once.
+"""Checks the inputs of a run before Spark starts, so that a simple mistake is reported at once.
 
-It reads local files only, and only the first bytes of one data file. The step `load` checks everything; its messages cannot name the flags
-of the command that the user typed, these can.
+Of the data it reads only the first bytes of one local file; the rules of the gate it reads wherever they are. The step `load` checks
+everything; its messages cannot name the flags of the command that the user typed, these can.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from kfp_pipeline.runtime.spark_submit.runner import files_of, local_path
-from spark_jobs.contract import DATA_URI, TRAIN_DATA_URI, LoadArgs, Pipeline, Step
+from spark_jobs import gate
+from spark_jobs.arguments import flag
+from spark_jobs.contract import DATA_URI, METRICS, RULES_URI, TRAIN_DATA_URI, LoadArgs, Pipeline, Step
 from spark_jobs.dataset import Specification, did_you_mean, did_you_mean_file, read_specification
 from spark_jobs.dialect import HEAD_BYTES, PARQUET_MAGIC, TEXT_SUFFIXES, check_order_by, find_dialect
 from spark_jobs.errors import InputError
-from spark_jobs.object_names import scheme_of
+from spark_jobs.object_names import is_object_store_uri, scheme_of
 
 
 def check_run_inputs(pipeline: Pipeline, inputs: Mapping[str, Any], *, on_a_cluster: bool = False) -> None:
@@ -36,6 +38,45 @@ def check_run_inputs(pipeline: Pipeline, inputs: Mapping[str, Any], *, on_a_clus
         given = {name: inputs[name] for name in LoadArgs.names() if name in inputs}
         args = LoadArgs(**given | {DATA_URI: inputs.get(TRAIN_DATA_URI) or given[DATA_URI]}, output_uri="")
         check_inputs(args, order_by=str(inputs.get("order_by", "")), on_a_cluster=on_a_cluster)
+    check_promotion(inputs, on_a_cluster=on_a_cluster)
+
+
+def check_promotion(inputs: Mapping[str, Any], *, on_a_cluster: bool) -> None:
+    """Checks where the registry and the rules of the gate are, if they are among the inputs, and reads the rules.
+
+    Raises:
+        InputError: see `check_places_on_a_cluster` and `check_rules`.
+    """
+    if on_a_cluster:
+        check_places_on_a_cluster(inputs)
+    if inputs.get(RULES_URI):
+        check_rules(str(inputs[RULES_URI]))
+
+
+def check_places_on_a_cluster(inputs: Mapping[str, Any]) -> None:
+    """Refuses a registry and rules that lie where a step on a cluster cannot reach them.
+
+    Raises:
+        InputError: one of them is not in an object store.
+    """
+    for name in ("registry_uri", RULES_URI):
+        if inputs.get(name) and not is_object_store_uri(str(inputs[name])):
+            advice = "; first: spark-kfp data upload FILE URI" if name == RULES_URI else ""
+            raise InputError(
+                f"{flag(name)}={inputs[name]}: the cluster cannot reach this machine; give a URI like s3://BUCKET/NAME{advice}"
+            )
+
+
+def check_rules(uri: str) -> None:
+    """Checks the file with the rules of the gate.
+
+    Raises:
+        InputError: it is missing or wrong, or has a bound for a metric that no evaluation has.
+    """
+    rules = gate.parse_rules(_read(uri, flag(RULES_URI), "the file with the rules of the gate"), uri)
+    for bound in rules.bounds:
+        if bound.metric not in METRICS:
+            raise InputError(f"{uri}: there is no metric {bound.metric!r}{did_you_mean(bound.metric, METRICS)}")
 
 
 def check_inputs(args: LoadArgs, spec_flag: str = "--spec", order_by: str = "", *, on_a_cluster: bool = False) -> None:
@@ -83,17 +124,33 @@ def _specification(args: LoadArgs, spec_flag: str) -> Specification | None:
     uri = args.specification_uri
     if not uri or scheme_of(uri) != "file":
         return None
-    path = local_path(uri)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"{spec_flag} {uri}: no such file{did_you_mean_file(path)}") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{spec_flag} {uri} is a directory; name a file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{spec_flag} {uri} is not UTF-8 text; is it the data specification?") from error
-    found = read_specification(text, uri)
+    found = read_specification(_read(uri, spec_flag, "the data specification"), uri)
     return replace(found, label=args.label) if args.label else found
+
+
+def _read(uri: str, given: str, what: str) -> str:
+    """Reads a file that a flag names.
+
+    Args:
+        uri: of the file, on this machine or in an object store.
+        given: the flag.
+        what: what the file is meant to be, for the error message.
+    """
+    try:
+        if not is_object_store_uri(uri):
+            return local_path(uri).read_text(encoding="utf-8")
+        from kfp_pipeline.runtime.object_store import read_text  # noqa: PLC0415 - most runs need none of it
+
+        text = read_text(uri)
+    except FileNotFoundError as error:
+        raise InputError(f"{given} {uri}: no such file{did_you_mean_file(local_path(uri))}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{given} {uri} is a directory; name a file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{given} {uri} is not UTF-8 text; is it {what}?") from error
+    if text is None:
+        raise InputError(f"{given} {uri}: no such object")
+    return text
 
 
 def _columns(args: LoadArgs, label: str) -> tuple[str, ...]:

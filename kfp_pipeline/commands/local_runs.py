@@ -27,6 +27,7 @@ from spark_jobs.contract import (
     DATA_URI,
     KATIB,
     MODEL_URI,
+    RULES_URI,
     SPECIFICATION_URI,
     TRAIN_DATA_URI,
     VERDICT_NAME,
@@ -34,6 +35,8 @@ from spark_jobs.contract import (
     Step,
 )
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, InputError
+from spark_jobs.registry import pointer
+from spark_jobs.registry.places import place_of
 
 SAMPLE, SAMPLE_SPECIFICATION = "data/bank_sample.csv", "data/bank.toml"
 ABOUT_DATA = f"the table; without it the sample, {SAMPLE} with {SAMPLE_SPECIFICATION}"
@@ -135,7 +138,11 @@ def run_on_this_machine(
     inputs |= {"spark": arguments.spark, "spark_settings": {}}
     if inputs.get(ARGUMENTS[Step.PROMOTE].RUNS_IF):
         inputs |= models_commands.promotion_inputs(inputs, settings)
+        if inputs[RULES_URI] and not arguments.rules_uri:
+            console.print(Text(f"rules of the gate: {inputs[RULES_URI]}"), soft_wrap=True)
     check_run_inputs(pipeline, inputs)
+    if inputs.get(ARGUMENTS[Step.PROMOTE].RUNS_IF):
+        pointer.read(place_of(inputs["registry_uri"]), inputs["model_name"])  # tells a registry that cannot be read
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     submit = SparkSubmitRunner(arguments.spark, settings)
     shares = submit.may_share_session([inputs[name] for name in pipeline.inputs(Role.GIVEN)])

@@ -15,8 +15,9 @@ from typing import Any
 from kfp_pipeline.commands import display, gate_commands, mirroring
 from kfp_pipeline.local import runs
 from kfp_pipeline.settings import Settings
-from spark_jobs import promotion
+from spark_jobs import gate, promotion
 from spark_jobs.comparison import compare
+from spark_jobs.contract import DATA_URI, RULES_URI, TRAIN_DATA_URI
 from spark_jobs.errors import InputError
 from spark_jobs.local_files import local_path, write_whole
 from spark_jobs.object_names import is_object_store_uri
@@ -267,15 +268,24 @@ def read_evaluation(registry: Place, name: str, version: str) -> dict[str, Any]:
 
 
 def promote_command(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Registers a run if it is none yet, asks the gate, and makes it the champion if the gate lets it."""
+    """Asks the gate, registers a run if it is no version yet, and makes it the champion if the gate lets it.
+
+    Raises:
+        InputError: a flag contradicts another, or the run, the rules or the metric cannot be used.
+    """
+    for flag in ("force", "why"):
+        if arguments.no_promote and getattr(arguments, flag):
+            raise InputError(f"--{flag} is for a promotion, and with --no-promote there is none; leave one of them out")
     registry, name, mirror = (
         registry_of(arguments, settings),
         arguments.name,
         mirroring.after_a_move(arguments, settings),
     )
     seen = pointer.read(registry, name)
-    version = _register(registry, arguments, settings)
-    verdicts = judge(registry, name, version, seen, arguments)
+    version, evaluation, candidate = _find_candidate(registry, arguments, settings)
+    verdicts = judge(registry, version, evaluation, seen, arguments)
+    if candidate:
+        version = str(versions.write(registry, candidate)["version"])
     passed = promotion.passes(verdicts)
     moves = (passed or arguments.force) and not arguments.no_promote
     if moves:
@@ -301,38 +311,50 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
 
 
 def promotion_inputs(inputs: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    """Returns the inputs of the step promote for a run on this machine: the registry of the settings, and absolute paths."""
-    named = {"registry_uri": str(inputs["registry_uri"]) or settings.registry, "rules_uri": str(inputs["rules_uri"])}
+    """Returns the inputs of the step promote for a run on this machine, with absolute paths.
+
+    A registry that is not named is that of the settings, and rules that are not named are those that `gate` finds.
+    """
+    data_uri = str(inputs.get(TRAIN_DATA_URI) or inputs[DATA_URI])
+    named = {
+        "registry_uri": str(inputs["registry_uri"]) or settings.registry,
+        RULES_URI: str(inputs[RULES_URI]) or gate_commands.find_rules(data_uri),
+    }
     return {name: uri if not uri or is_object_store_uri(uri) else str(local_path(uri)) for name, uri in named.items()}
 
 
-def _register(registry: Place, arguments: argparse.Namespace, settings: Settings) -> str:
-    """Returns the ID of the version that the candidate names, and registers it first if it is a run."""
-    name, candidate = arguments.name, arguments.candidate
+def _find_candidate(
+    registry: Place, arguments: argparse.Namespace, settings: Settings
+) -> tuple[str, dict[str, Any], versions.Candidate | None]:
+    """Returns the ID of the version that the command line names, its evaluation, and if it is a run what to register."""
+    name, wanted = arguments.name, arguments.candidate
     versions.check_name(name)
     known = versions.versions_of(registry, name)
-    if candidate in (CHAMPION, "latest") or any(version.startswith(candidate) for version in known):
-        return find_version(registry, name, candidate)
-    evaluate_uri = str(gate_commands.find_evaluation(candidate, settings.runs).parent)
-    run_id = "" if Path(candidate).suffix == ".json" else runs.find(settings.runs, candidate).id
-    outputs = versions.RunOutputs.of_evaluation(evaluate_uri)
-    return str(versions.write(registry, versions.collect(name, outputs, run_id=run_id))["version"])
+    if wanted in (CHAMPION, "latest") or any(version.startswith(wanted) for version in known):
+        version = find_version(registry, name, wanted)
+        return version, read_evaluation(registry, name, version), None
+    evaluate_uri = str(gate_commands.find_evaluation(wanted, settings.runs).parent)
+    run_id = "" if Path(wanted).suffix == ".json" else runs.find(settings.runs, wanted).id
+    candidate = versions.collect(name, versions.RunOutputs.of_evaluation(evaluate_uri), run_id=run_id)
+    return candidate.version, json.loads(candidate.files["evaluation.json"]), candidate
 
 
-def judge(registry: Place, name: str, version: str, champion: Champion, arguments: argparse.Namespace) -> list[Verdict]:
+def judge(
+    registry: Place, version: str, evaluation: Mapping[str, Any], champion: Champion, arguments: argparse.Namespace
+) -> list[Verdict]:
     """Asks the rules that need no Spark.
 
     The champion's own evaluation can be compared if it was judged on the same rows; else the step promote of a run must judge it. For a
     canary that the step has compared with this very champion that stands.
+
+    Raises:
+        InputError: the file of the rules is wrong, or the evaluation lacks a metric that it or the command line names.
     """
-    evaluation = read_evaluation(registry, name, version)
-    rules, where = None, ""
-    if arguments.rules:
-        rules, where = gate_commands.read_rules(arguments.rules), arguments.rules
-    elif found := _rules_beside(evaluation):
-        rules, where = gate_commands.read_rules(found), found
+    where = arguments.rules or gate_commands.find_rules(gate_commands.data_uri_of(evaluation))
+    rules = gate_commands.read_rules(where) if where else None
+    gate.check_metric(arguments.metric, gate.read_metrics(evaluation, "the evaluation"), "--metric")
     limits = Limits(metric=arguments.metric)
-    before = read_evaluation(registry, name, champion.version) if champion.version else None
+    before = read_evaluation(registry, champion.name, champion.version) if champion.version else None
     return [
         promotion.floors(evaluation, rules, where),
         promotion.no_forbidden_column(evaluation, rules),
@@ -342,14 +364,6 @@ def judge(registry: Place, name: str, version: str, champion: Champion, argument
         if champion.canary and (champion.canary.version, champion.canary.passed_beside) == (version, champion.version)
         else promotion.not_worse(evaluation, before, limits),
     ]
-
-
-def _rules_beside(evaluation: Mapping[str, Any]) -> str:
-    """Returns the file of the rules that lies beside the data or in this folder; empty if there is none."""
-    try:
-        return gate_commands.find_rules(evaluation)
-    except InputError:
-        return ""
 
 
 def rollback_command(arguments: argparse.Namespace, settings: Settings) -> int:

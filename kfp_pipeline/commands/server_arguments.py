@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kfp_pipeline.commands.input_checks import check_places_on_a_cluster
 from kfp_pipeline.kfp_server.client import Server, connect
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date
@@ -64,5 +65,6 @@ def pipeline_parameters(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[st
         raise InputError("which column is the label? Give label=NAME, or specification_uri with a data specification")
     check_overrides(given.get("spark_settings") or {})
     pipeline.check_settings(given)
+    check_places_on_a_cluster(given)
     defaults = {item.name: item.default for item in pipeline.inputs().values() if not item.needed}
     return {name: value for name, value in given.items() if name not in defaults or value != defaults[name]}

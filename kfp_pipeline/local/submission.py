@@ -111,7 +111,8 @@ def submit_pipeline(
             raise InputError(
                 f"{given[name]}: the cluster cannot read this machine; first: spark-kfp data upload FILE URI"
             )
-    check_bucket(root)
+    for uri in (root, str(given.get("registry_uri", ""))):
+        check_bucket(uri)
     place = f"{root.rstrip('/')}/{run}"
     if SPECIFICATION_URI in given:
         given[SPECIFICATION_URI] = _upload_specification(str(given[SPECIFICATION_URI]), f"{place}/specification.toml")

@@ -158,7 +158,7 @@ def make_pipeline(platform: Platform) -> Any:
             bootstrap_samples: number of bootstrap samples for the confidence intervals, 50 to 100000.
             model_name: name of the model in the registry; empty: the model is not promoted.
             registry_uri: directory or URI of the registry; on one machine empty means the setting SPARK_KFP_REGISTRY.
-            rules_uri: TOML file with the bounds of the metrics, as for the gate; empty: no bounds.
+            rules_uri: TOML file with the rules of the gate; on one machine empty means the gate.toml beside the data, else in the working folder; without one there are no bounds.
             compare_by: metric in which the model must not be worse than the champion.
             min_test_rows: smallest number of test rows of each class.
             max_balance_shift: largest change, 0 to 1, of the share of a class in the train rows since the champion.

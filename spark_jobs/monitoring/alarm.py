@@ -69,7 +69,7 @@ class Finding:
         """Returns an alarm as a sentence."""
         if self.before is None:
             what = "the scores" if self.about == SCORE else f"column {self.column!r}"
-            return f"drift of {what}: PSI {self.change:.3f}, limit {self.limit:g}"
+            return f"drift of {what}: PSI {self.change:.4g}, limit {self.limit:g}"
         return f"drift of column {self.column!r}: {self.about} {self.before:.1%} before, {self.now:.1%} now"
 
 

@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +23,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import gate, promotion, storage
+from spark_jobs.arguments import flag
 from spark_jobs.contract import VERDICT_NAME, PreprocessArgs, PromoteArgs, Step
 from spark_jobs.dataset import read_specification
-from spark_jobs.errors import InputError
 from spark_jobs.estimator import fitted_args
 from spark_jobs.evaluation.judging import Training, judge
 from spark_jobs.monitoring.alarm import Limits as DriftLimits
@@ -170,15 +169,17 @@ def measure_drift(
     where = storage.join(train_uri, REFERENCE_NAME)
     text = storage.read_text_if_there(where)
     if text is None:
-        return promotion.no_drift({}, (), limit, why_not=f"{where} is missing; train the model again")
+        return promotion.no_drift(None, (), why_not=f"{where} is missing; train the model again")
     reference = Reference.from_json(text, where)
     score = count_scores(predicted, USUAL_COLUMNS, reference.score, labels)
     columns = count_cells(rows, reference.columns)
-    findings = compare(reference.columns, columns, DriftLimits(psi=limit), (reference.score, score))
-    indices = [finding for finding in findings if finding.before is None]
-    largest = max(indices, key=lambda finding: finding.change)
-    alarms = [finding.in_words() for finding in findings if finding.alarm]
-    return promotion.no_drift({largest.column: largest.change}, alarms, limit)
+    limits = DriftLimits(psi=limit)
+    findings = compare(reference.columns, columns, limits, (reference.score, score))
+    found = max((each for each in findings if each.before is None), key=lambda finding: finding.change)
+    largest = promotion.LargestIndex(
+        of=found.column, value=found.change, limit=limit, p=found.adjusted, significance=limits.significance
+    )
+    return promotion.no_drift(largest, [finding.in_words() for finding in findings if finding.alarm])
 
 
 def read_rules(uri: str) -> gate.Rules | None:
@@ -187,12 +188,7 @@ def read_rules(uri: str) -> gate.Rules | None:
     Raises:
         InputError: the file is missing or wrong.
     """
-    if not uri:
-        return None
-    try:
-        return gate.read_rules(tomllib.loads(storage.read_text(uri)), uri)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{uri} is not TOML: {error}; correct that line") from error
+    return gate.parse_rules(storage.read_text(uri), uri) if uri else None
 
 
 def take_up(registry: Place, seen: Champion, version: str, canary_share: float) -> Champion:
@@ -216,6 +212,10 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     limits = Limits(metric=args.compare_by, min_test_rows=args.min_test_rows, max_balance_shift=args.max_balance_shift)
     champion = pointer.read(registry, args.model_name)
     evaluation = json.loads(storage.read_text(storage.join(args.evaluate_uri, "evaluation.json")))
+    gate.check_metric(args.compare_by, gate.read_metrics(evaluation, "the evaluation"), flag("compare_by"))
+    floors = promotion.floors(
+        evaluation, rules, args.rules_uri
+    )  # before anything is registered, as the rules may be wrong
     fitted = storage.read_result(args.train_uri)
     where = storage.join(args.preprocess_uri, "features.json")
     features = json.loads(storage.read_text(where))
@@ -238,7 +238,7 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         registered = json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
         before, why_not = judge_champion(registry, champion, registered, evaluation, rows, prefix, training)
     verdicts = [
-        promotion.floors(evaluation, rules, args.rules_uri),
+        floors,
         promotion.no_forbidden_column(evaluation, rules),
         promotion.enough_rows(evaluation, limits),
         promotion.class_balance(evaluation, registered, limits),
@@ -282,6 +282,8 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
         inputs={"train_uri": fitted.digest},
         digest=candidate.version,
         uris={"version": storage.join(registry.uri, folder_of(args.model_name, candidate.version))},
-        warnings=tuple(f"{item.rule}: {item.sentence}" for item in verdicts if not item.passed),
+        warnings=tuple(
+            f"{item.rule}: {item.sentence}" for item in verdicts if not item.passed or item.numbers.get("unknown")
+        ),
         facts=facts,
     )

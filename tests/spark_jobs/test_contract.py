@@ -147,6 +147,12 @@ def test_fractions_must_leave_test_rows() -> None:
         PreprocessArgs(load_uri="l", output_uri="o", train_fraction=0.8, validation_fraction=0.2)
 
 
+def test_what_becomes_of_small_classes_without_any_is_refused_and_not_ignored() -> None:
+    with pytest.raises(InputError, match=r"^--small-classes=drop is for classes below --min-class-rows"):
+        TRAINING.check_settings({"small_classes": "drop"})
+    TRAINING.check_settings({"small_classes": "drop", "min_class_rows": 5})
+
+
 def test_an_order_without_an_ordered_split_is_refused_and_not_ignored() -> None:
     with pytest.raises(InputError, match="--order-by=day is for an ordered split, and --split is hash"):
         PreprocessArgs(load_uri="-", output_uri="-", order_by="day")

@@ -74,6 +74,13 @@ def test_a_difference_within_its_interval_is_not_worse() -> None:
     assert verdict.numbers["low"] < verdict.numbers["better_by"] < 0 < verdict.numbers["high"]
 
 
+def test_without_an_interval_the_value_decides_and_the_sentence_says_so() -> None:
+    alone = [{**evaluation(value), "left_out": {}} for value in (0.88, 0.87999)]
+    verdict = promotion.not_worse(alone[1], alone[0], Limits())
+    assert not verdict.passed
+    assert verdict.sentence.endswith("better by -1e-05, which decides, as there is no interval")
+
+
 def test_models_that_cannot_be_compared_are_refused_with_the_reason() -> None:
     other = {**evaluation(), "digests": {"data": "other"}}
     assert "read different data" in promotion.not_worse(evaluation(), other, Limits()).sentence
@@ -89,10 +96,12 @@ def test_floors_are_those_of_the_gate() -> None:
     verdict = promotion.floors(evaluation(), rules, "gate.toml")
     assert verdict.passed
     assert verdict.numbers["areaUnderROC"]["minimum"] == 0.85
+    assert verdict.sentence.endswith("is not below 0.85 (gate.toml)")
     rules = gate.read_rules({"minimum": {"areaUnderROC": 0.87}}, "gate.toml")
     assert not promotion.floors(evaluation(), rules, "gate.toml").passed
     allowed = gate.read_rules({"minimum": {"areaUnderROC": 0.87}, "allow_too_few_rows": True}, "gate.toml")
-    assert promotion.floors(evaluation(), allowed, "gate.toml").passed
+    verdict = promotion.floors(evaluation(), allowed, "gate.toml")
+    assert (verdict.passed, verdict.sentence.endswith("; gate.toml allows that")) == (True, True)
     assert promotion.floors(evaluation(), None, "").passed
 
 
@@ -103,6 +112,14 @@ def test_a_forbidden_column_and_a_leak_are_refused() -> None:
     leaking["data"]["suspicious"] = [{"kind": "leak", "column": "age"}]
     assert not promotion.no_forbidden_column(leaking, None).passed
     assert promotion.no_forbidden_column(evaluation(), None).passed
+
+
+def test_a_forbidden_column_that_the_table_lacks_is_told_as_it_may_be_misspelled() -> None:
+    rules = gate.read_rules({"minimum": {"areaUnderROC": 0.5}, "forbidden": ["aeg", "day", "religion"]}, "gate.toml")
+    verdict = promotion.no_forbidden_column(evaluation(), rules)
+    assert (verdict.passed, verdict.numbers["unknown"]) == (True, 2)
+    assert "no column 'aeg' that could be forbidden; did you mean 'age'?" in verdict.sentence
+    assert verdict.sentence.endswith("no column 'religion' that could be forbidden")
 
 
 def test_each_class_needs_enough_test_rows() -> None:
@@ -117,6 +134,7 @@ def test_the_classes_keep_their_balance() -> None:
     verdict = promotion.class_balance(evaluation(shift=0.2), evaluation(), Limits())
     assert not verdict.passed
     assert verdict.numbers["yes"] == pytest.approx(0.2)
+    assert verdict.sentence.endswith("it was 50.0%: a change of -20 points, 10 are allowed")
 
 
 def test_a_scorecard_that_differs_or_was_not_scored_is_refused() -> None:
@@ -126,10 +144,17 @@ def test_a_scorecard_that_differs_or_was_not_scored_is_refused() -> None:
     assert "not measured: no scorer" in promotion.parity(None, 0, Limits(), why_not="no scorer").sentence
 
 
+def largest(value: float, p: float) -> promotion.LargestIndex:
+    return promotion.LargestIndex(of="age", value=value, limit=0.2, p=p, significance=0.01)
+
+
 def test_drift_from_train_to_test_is_refused_with_its_sentence() -> None:
-    quiet = promotion.no_drift({"age": 0.05}, (), 0.2)
-    assert (quiet.passed, quiet.sentence) == (True, "largest PSI 0.050, of age; 0.2 is allowed")
-    moved = promotion.no_drift({"age": 0.5}, ["drift of column 'age': PSI 0.500, limit 0.2"], 0.2)
+    quiet = promotion.no_drift(largest(0.05, 0.6), ())
+    assert (quiet.passed, quiet.sentence) == (True, "largest PSI 0.05, of age; 0.2 is allowed")
+    chance = promotion.no_drift(largest(0.3641, 0.0432), ())
+    told = "largest PSI 0.3641, of age, is beyond 0.2 but not significant: p 0.043, 0.01 or less would be"
+    assert (chance.passed, chance.sentence) == (True, told)
+    moved = promotion.no_drift(largest(0.5, 0.0), ["drift of column 'age': PSI 0.500, limit 0.2"])
     assert (moved.passed, moved.numbers["alarms"]) == (False, 1)
-    unknown = promotion.no_drift({}, (), 0.2, why_not="reference.json is missing")
+    unknown = promotion.no_drift(None, (), why_not="reference.json is missing")
     assert (unknown.passed, unknown.sentence) == (False, "not measured: reference.json is missing")

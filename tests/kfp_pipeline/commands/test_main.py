@@ -231,6 +231,40 @@ def test_what_can_be_known_before_spark_starts_is_said_before(
 
 
 @pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("rule.toml", "--rules-uri {here}/rule.toml: no such file; did you mean 'rules.toml'"),
+        (".", "--rules-uri {here} is a directory; name a file"),
+        ("broken.toml", "broken.toml is not TOML"),
+        ("data.csv", "data.csv is not TOML"),
+        ("rules.toml", "rules.toml: there is no metric 'areaUnderRoc'; did you mean 'areaUnderROC'"),
+    ],
+)
+def test_rules_that_cannot_be_used_are_told_before_spark_starts(
+    rules: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rules.toml").write_text("[minimum]\nareaUnderRoc = 0.8\n")
+    assert main(["run", "data.csv", "--label=label", "--model-name=bank", f"--rules-uri={rules}"]) == 2
+    assert message.format(here=Path.cwd()) in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.usefixtures("table")
+def test_rules_in_an_object_store_are_read_before_spark_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kfp_pipeline.runtime import object_store
+
+    monkeypatch.setattr(object_store, "read_text", {"s3://b/gate.toml": "[minimum]\nauc = 0.8\n"}.get)
+    run = ["run", "data.csv", "--label=label", "--model-name=bank"]
+    for rules, message in (("s3://b/gate.toml", "no metric 'auc'"), ("s3://b/none.toml", "s3://b/none.toml: no such")):
+        assert main([*run, f"--rules-uri={rules}"]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("words", [["--label=label"], ["--spec=good.toml"]])
 def test_a_column_to_order_by_that_is_not_in_the_header_is_told_before_spark_starts(
     words: list[str], capsys: pytest.CaptureFixture[str]
@@ -246,6 +280,7 @@ def test_submit_says_what_is_missing_before_it_asks_the_cluster(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from kfp_pipeline.commands import cluster_commands
+    from kfp_pipeline.runtime import object_store
 
     monkeypatch.setattr(cluster_commands, "connect", lambda *_: pytest.fail("the cluster was asked"))
     pipeline = ["submit", "pipeline", "s3://bucket/data.csv", "--output=s3://bucket/runs"]
@@ -257,6 +292,19 @@ def test_submit_says_what_is_missing_before_it_asks_the_cluster(
     assert "or --specification-uri FILE" in capsys.readouterr().err
     assert main(["submit", "pipeline", "hdfs://host/data.csv", "--output=s3://bucket/runs", "--label=label"]) == 2
     assert "hdfs://host/data.csv: hdfs:// is not supported; give a path, or a URI" in capsys.readouterr().err
+    promoted = [*pipeline, "--label=label", "--model-name=bank"]
+    assert main([*promoted, "--registry-uri=models"]) == 2
+    assert "--registry-uri=models: the cluster cannot reach this machine" in capsys.readouterr().err
+    assert main([*promoted, "--registry-uri=s3://bucket/models", "--rules-uri=gate.toml"]) == 2
+    assert "--rules-uri=gate.toml: the cluster cannot reach this machine" in capsys.readouterr().err
+    monkeypatch.setattr(object_store, "read_text", lambda _: None)
+    assert main([*promoted, "--registry-uri=s3://bucket/models", "--rules-uri=s3://bucket/gate.toml"]) == 2
+    assert "--rules-uri s3://bucket/gate.toml: no such object" in capsys.readouterr().err
+    uris = [f"--{name}-uri=s3://bucket/x" for name in ("load", "preprocess", "train", "evaluate", "output")]
+    assert main(["submit", "promote", *uris]) == 2
+    assert "the step promote needs --model-name" in capsys.readouterr().err
+    assert main(["submit", "promote", *uris, "--model-name=bank", "--registry-uri=models"]) == 2
+    assert "--registry-uri=models: the cluster cannot reach this machine" in capsys.readouterr().err
 
 
 def test_the_message_comes_within_two_seconds(table: Path) -> None:
@@ -371,6 +419,42 @@ def test_a_path_becomes_absolute_and_a_uri_stays(given: Callable[..., dict[str, 
     assert given("a b.csv", "--label=label")["data_uri"] == str(tmp_path / "a b.csv")
     assert data_commands.absolute("s3a://bucket/x.csv") == "s3a://bucket/x.csv"
     assert given(f"file://{tmp_path}/x.csv", "--label=label")["data_uri"] == f"file://{tmp_path}/x.csv"
+
+
+def test_a_run_takes_the_rules_that_the_gate_finds_and_says_so(
+    given: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, rules = ("tables/data.csv", "--label=label", "--model-name=bank"), "[minimum]\nf1 = 0.5\n"
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "data.csv").write_text("x,label\n1,yes\n")
+    assert given(*words)["rules_uri"] == ""
+    for place in (".", "tables"):
+        path = tmp_path / place / "gate.toml"
+        path.write_text(rules)
+        assert given(*words)["rules_uri"] == str(path)
+        assert f"rules of the gate: {path}" in capsys.readouterr().out
+    (tmp_path / "mine.toml").write_text(rules)
+    assert given(*words, "--rules-uri=mine.toml")["rules_uri"] == str(tmp_path / "mine.toml")
+    assert given(*words[:2])["rules_uri"] == "", "without a name of a model there is no gate"
+    retrain = (*words, "--pipeline=retraining", "--model-uri=./m", "--train-data-uri=other/data.csv")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.csv").write_text("x,label\n1,yes\n")
+    (tmp_path / "other" / "gate.toml").write_text(rules)
+    assert given(*retrain)["rules_uri"] == str(tmp_path / "other" / "gate.toml")
+
+
+def test_a_registry_that_cannot_be_used_is_told_before_spark_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("x,label\n1,yes\n")
+    (tmp_path / "broken" / "bank").mkdir(parents=True)
+    (tmp_path / "broken" / "bank" / "champion.json").write_text("{")
+    for registry in ("data.csv", "broken"):
+        words = ("data.csv", "--label=label", "--model-name=bank", f"--registry-uri={registry}")
+        assert main(["run", *words]) == 2
+        assert registry in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_every_input_of_the_pipeline_is_given(given: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

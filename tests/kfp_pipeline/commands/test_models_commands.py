@@ -95,6 +95,21 @@ def test_too_few_test_rows_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert refused["numbers"] == {"no": 10, "yes": 10, "limit": 30}
 
 
+def test_a_metric_or_rules_that_cannot_be_used_are_wrong_input_and_register_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, 0)
+    (tmp_path / "other.toml").write_text("[minimum]\nauc = 0.9\n")
+    for words, said in (
+        (["--metric", "foo"], "--metric: the evaluation has no metric 'foo'; it has areaUnderROC"),
+        (["--rules", "none.toml"], "none.toml: No such file"),
+        (["--rules", "other.toml"], "other.toml: the evaluation has no metric 'auc'"),
+    ):
+        assert main(["models", "promote", "bank", "last", *words]) == 2
+        assert said in capsys.readouterr().err
+    assert printed(capsys, "list") == []
+
+
 def test_a_version_can_be_registered_alone_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path, 0)
     make_run(tmp_path, 1, 0.89)
@@ -197,6 +212,8 @@ def test_what_cannot_go_out_as_onnx_is_told(
     [
         (["promote", "bank", "last"], "there are no runs"),
         (["promote", "../bank", "last"], "no name of a model"),
+        (["promote", "bank", "last", "--no-promote", "--force"], "--force is for a promotion"),
+        (["promote", "bank", "last", "--no-promote", "--why", "x"], "--why is for a promotion"),
         (["show", "bank"], "has no model 'bank'"),
         (["list", "bank"], "has no model 'bank'"),
         (["rollback", "bank"], "has had no champion before"),

@@ -248,6 +248,12 @@ def test_run_dry_run_sends_nothing(server: FakeKfp, call: Call) -> None:
         ((DATA, "--spec", "bank.toml"), "spark-kfp data upload"),
         ((DATA, "--label", "y", "--reg-param", "-1"), "--reg-param"),
         ((DATA,), "which column is the label"),
+        ((DATA, "--label", "y", "--model-name", "bank", "--registry-uri", "models"), "--registry-uri=models"),
+        (
+            (DATA, "--label", "y", "--model-name", "b", "--registry-uri", "s3://b/m", "--rules-uri", "x.toml"),
+            "spark-kfp data upload",
+        ),
+        ((DATA, "--label", "y", "--rules-uri", "s3://b/x.toml"), "--rules-uri is for the step promote"),
         ((DATA, "--run-id", "x"), "--run-id"),
         ((DATA, "--no-cache"), "--no-cache"),
         ((DATA, "--spark", "local[2]"), "--spark"),

@@ -381,6 +381,23 @@ def test_a_leak_ends_with_1_and_names_the_column(
     assert gate_of("good", directory, rules_file) == 0
 
 
+def test_a_forbidden_column_that_the_table_lacks_is_a_warning(
+    directory: Path, rules_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = directory / "good" / "pipeline" / "evaluation" / "evaluation.json"
+    data = {"uri": "x.csv", "columns": [{"name": "gender", "role": "numeric"}, {"name": "day", "role": "dropped"}]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data": data}))
+    text = rules_file.read_text()
+    rules_file.write_text('forbidden = ["gendr", "day"]\n' + text)
+    assert gate_of("good", directory, rules_file) == 0
+    told = "the table has no column 'gendr' that could be forbidden; did you mean 'gender'?"
+    assert capsys.readouterr().out.startswith(f"warning: {told} ({rules_file})\n")
+    assert gate_of("good", directory, rules_file, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [told]
+    rules_file.write_text('forbidden = ["gender"]\n' + text)
+    assert gate_of("good", directory, rules_file) == 1
+
+
 def test_without_rules_named_the_file_beside_the_data_counts_wherever_the_command_is_typed(
     directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spark_jobs.contract import METRICS
 from spark_jobs.evaluation import charts, metrics
 from spark_jobs.evaluation.cautions import cautions
-from spark_jobs.evaluation.report import render_report
+from spark_jobs.evaluation.report import MEANINGS, render_report
 
 HOSTILE = "<script>alert(1)</script> & $x$ 'q\""
 
@@ -96,6 +98,19 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_a_name_in_any_script_stays_a_text_that_the_browser_draws() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = charts.importance_chart([("過去の取引残高", 0.5), ("balance", 0.1)], "importance")
+    assert ">過去の取引残高</text>" in svg
+
+
+def test_the_contract_names_every_metric_and_the_report_says_what_each_is() -> None:
+    of_two = {item["name"] for item in evaluation()["metrics"]}
+    of_more = {"areaUnderROC", "logLoss", *metrics.multiclass_estimates(np.eye(3))}
+    assert of_two | of_more == set(METRICS) == set(MEANINGS)
 
 
 @pytest.mark.parametrize("binary", [True, False])

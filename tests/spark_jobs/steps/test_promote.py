@@ -162,14 +162,17 @@ def test_a_promotion_in_between_is_told(
     assert (told.facts["promoted"], told.facts["champion"]) == (False, first)
 
 
-@pytest.mark.parametrize("rules", ["none.toml", "[minimum"])
-def test_wrong_rules_are_wrong_input(promote: Callable[..., Any], good: Path, tmp_path: Path, rules: str) -> None:
+@pytest.mark.parametrize("rules", ["none.toml", "[minimum", "[minimum]\nweightedRecall = 0.5"])
+def test_wrong_rules_are_wrong_input_and_nothing_is_registered(
+    promote: Callable[..., Any], registry: Place, good: Path, tmp_path: Path, rules: str
+) -> None:
     path = tmp_path / "none.toml"
     if not rules.endswith(".toml"):
         path = tmp_path / "gate.toml"
         path.write_text(rules)
     with pytest.raises(InputError, match=path.name):
         promote(good, rules_uri=str(path))
+    assert versions.versions_of(registry, "bank") == []
 
 
 @pytest.mark.slow
