@@ -153,20 +153,45 @@ def document_of(trials: Sequence[Trial], objective: str, untuned: Trial, second:
     }
 
 
-def best_document(best: Trial, objective: str, untuned: Trial) -> dict[str, Any]:
-    """Returns the content of `best.json`: what train needs to fit the best trial's model, and the one with the defaults beside it."""
+def winner_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> Trial:
+    """Returns what the model is trained with: the best trial, or the defaults if no trial is better.
+
+    Raises:
+        RuntimeError: no trial is finished.
+    """
+    if not best_of(trials, objective):
+        raise RuntimeError(f"none of {len(trials)} trials has finished; the last one: {trials[-1].error}")
+    return min((untuned, *trials), key=lambda trial: loss(trial, objective))
+
+
+def best_document(winner: Trial, objective: str, untuned: Trial) -> dict[str, Any]:
+    """Returns the content of `best.json`: what train needs to fit the winner's model, and the one with the defaults beside it."""
     return {
-        "estimator": best.estimator,
-        "settings": dict(best.settings),
-        "metrics": dict(best.metrics),
+        "estimator": winner.estimator,
+        "settings": dict(winner.settings),
+        "metrics": dict(winner.metrics),
         "objective": objective,
         "untuned": {"estimator": untuned.estimator, "settings": {}},
     }
 
 
-def gain_of(best: Trial, objective: str, untuned: Trial) -> float:
-    """Returns by how much the best trial is better than the defaults; infinity if those could not be judged."""
-    return loss(untuned, objective) - loss(best, objective)
+def gain_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> float:
+    """Returns by how much the best trial is better than the defaults, negative if it is worse; infinity if those could not be judged."""
+    return loss(untuned, objective) - min(loss(trial, objective) for trial in trials)
+
+
+def no_gain(trials: Sequence[Trial], objective: str, untuned: Trial) -> str:
+    """Returns a sentence about a search that has gained nothing; empty if it has, or the defaults could not be judged."""
+    gain = gain_of(trials, objective, untuned)
+    if gain >= WORTH:
+        return ""
+    told = (
+        f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
+        f"{untuned.estimator}, and the best trial is"
+    )
+    if gain > 0:
+        return f"{told} better by {gain:.4f}"
+    return f"{told} {f'worse by {-gain:.4f}' if gain < 0 else 'no better'}; so the model is trained with the defaults"
 
 
 def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
@@ -212,15 +237,9 @@ def checked(args: TuneArgs, name: str, labels: Sequence[str]) -> str:
 def warnings_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> tuple[str, ...]:
     """Returns warnings about failed trials, and about a search that has gained nothing."""
     failed = [trial for trial in trials if trial.error]
-    best = best_of(trials, objective)
     found = []
     if failed:
         found.append(
             f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
         )
-    if best and untuned.finished and (gain := gain_of(best, objective, untuned)) < WORTH:
-        found.append(
-            f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
-            f"{untuned.estimator}, and the best trial is better by {max(gain, 0.0):.4f}"
-        )
-    return tuple(found)
+    return (*found, *filter(None, [no_gain(trials, objective, untuned)]))

@@ -1,4 +1,4 @@
-"""The step tune: searches the settings with which a model does best on the validation rows.
+"""The step tune: searches the settings with which a model does best on the validation rows; the defaults take part.
 
     spark-submit spark_jobs/__main__.py tune --preprocess-uri=out/preprocess --output-uri=out/tune --report-uri=out/tuning.html
 
@@ -39,6 +39,7 @@ from spark_jobs.trials import (
     read_trials,
     second_objective_of,
     warnings_of,
+    winner_of,
 )
 from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
 from spark_jobs.tuning.report import render_report
@@ -117,14 +118,12 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         search(args, algorithm, replace(rows, side_by_side=not stops and threads_help), journal)
     trials = journal.trials
     untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
-    best = best_of(trials, objective)
-    assert best, "a search fails when no trial is finished"
-    gain = gain_of(best, objective, untuned)
+    winner, gain = winner_of(trials, objective, untuned), gain_of(trials, objective, untuned)
     warnings = warnings_of(trials, objective, untuned)
     table = full_document(args, journal, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
     storage.write_text(args.report_uri, render_report(table))
-    chosen = best_document(best, objective, untuned)
+    chosen = best_document(winner, objective, untuned)
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
     storage.remove(journal.uri)
     counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
@@ -133,7 +132,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         status="succeeded",
         rows_in=sum(counts.values()),
         rows_out=counts,
-        metrics={objective: best.metrics[objective], "trials": float(len(trials))}
+        metrics={objective: winner.metrics[objective], "trials": float(len(trials))}
         | ({"gain": gain} if math.isfinite(gain) else {}),
         inputs={"preprocess_uri": preprocessed.digest},
         digest=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),

@@ -14,8 +14,9 @@ from spark_jobs.arguments import Role, flag
 from spark_jobs.contract import ARGUMENTS, RETRAINING, TRAINING, TUNING, Pipeline, Step, TrainArgs
 from spark_jobs.errors import InputError
 from spark_jobs.paired import Difference, differences
+from spark_jobs.result import Result
 from spark_jobs.steps import train
-from spark_jobs.steps.evaluate import tuning_verdict
+from spark_jobs.steps.evaluate import compare_with_untuned, tuning_verdict
 
 Run = Callable[..., Any]
 CHOICE = {"estimator": "decision_tree", "settings": {"max_depth": 3, "max_bins": 16, "min_instances_per_node": 5}}
@@ -101,6 +102,16 @@ def test_one_sentence_says_whether_tuning_paid(
     metric: str, value: float, interval: tuple[float, float] | None, told: str
 ) -> None:
     assert tuning_verdict(Difference(metric=metric, value=value, interval=interval), "gbt").startswith(told)
+
+
+def test_a_search_that_the_defaults_won_is_told_as_that() -> None:
+    defaults = {"estimator": "gbt", "settings": {}}
+    facts = {"chosen": defaults, "untuned": {**defaults}, "objective": "f1"}
+    judged = {"metrics": [{"name": "f1", "value": 0.5}], "left_out": {"f1": [0.40, 0.50, 0.60]}}
+    fitted = Result(step=Step.TRAIN, status="succeeded", facts=facts)
+    told = compare_with_untuned(judged, judged, fitted)
+    assert told is not None
+    assert told["verdict"] == "Tuning chose the defaults of gbt: no trial was better on the validation rows."
 
 
 def test_the_interval_of_a_difference_is_narrower_than_those_of_the_models() -> None:

@@ -47,7 +47,16 @@ def test_the_best_trial_the_defaults_and_every_trial_are_told() -> None:
 
 
 def test_a_search_that_gains_nothing_says_so() -> None:
-    assert "Tuning gains nothing here" in rendered([trial(0.8502, 0.1), trial(0.84, 1.0)])
+    page = rendered([trial(0.8502, 0.1), trial(0.84, 1.0)])
+    assert "Tuning gains nothing here" in page
+    assert "the best trial is better by 0.0002" in page
+    assert "<span>reg_param 0.1, elastic_net_param" in page
+
+
+def test_a_search_that_the_defaults_win_says_so() -> None:
+    page = rendered([trial(0.84, 0.1), trial(0.83, 1.0)])
+    assert "the best trial is worse by 0.0100; so the model is trained with the defaults" in page
+    assert "<span>the defaults</span>" in page
 
 
 def test_a_single_trial_and_failed_and_stopped_ones_are_told() -> None:
