@@ -29,11 +29,12 @@ class Trial:
         estimator: the kind of model.
         settings: the settings that were chosen; those that were not searched have their defaults.
         metrics: metrics of the rows that it was judged on; empty if the fit failed.
-        seconds: for fit and judgement.
+        seconds: for fit and judgement; none for one that was taken over.
         error: why the fit failed; empty if it did not.
         algorithm: what chose the settings; empty for the defaults.
         reports: the objective that it had reached, by the number of folds, or of ninths of the train rows, that it had by then.
         stopped: where it was stopped early, such as "fold 2 of 5"; its metrics are those it had reached. Empty if it was not.
+        taken_over: whether it is an earlier trial of the same settings, by another algorithm perhaps, that was not fitted again.
     """
 
     estimator: str
@@ -44,6 +45,7 @@ class Trial:
     algorithm: str = ""
     reports: Sequence[tuple[int, float]] = ()
     stopped: str = ""
+    taken_over: bool = False
 
     @property
     def finished(self) -> bool:
@@ -80,14 +82,16 @@ class AlgorithmSummary:
         algorithm: its name.
         trials: the number of its trials.
         stopped: how many of them were stopped early.
+        taken_over: how many of them were not fitted again, as the same one had run already.
         best: its best trial; None if none is finished.
         trials_to_close: the number of trials after which one was close to the best of all algorithms; None if none was.
-        seconds: of all its trials together.
+        seconds: of all its trials, added up, though some may have run side by side.
     """
 
     algorithm: str
     trials: int
     stopped: int
+    taken_over: int
     best: Trial | None
     trials_to_close: int | None
     seconds: float
@@ -105,6 +109,7 @@ def summarise(trials: Sequence[Trial], objective: str) -> list[AlgorithmSummary]
                 algorithm=algorithm,
                 trials=len(own),
                 stopped=sum(bool(trial.stopped) for trial in own),
+                taken_over=sum(trial.taken_over for trial in own),
                 best=best_of(own, objective),
                 trials_to_close=close[0] if close else None,
                 seconds=sum(trial.seconds for trial in own),

@@ -66,6 +66,7 @@ class Journal:
         second_objective: another one; empty: there is none.
         wanted: number of trials of all algorithms.
         trials: the trials.
+        spent_seconds: what earlier attempts have taken.
     """
 
     uri: str
@@ -74,9 +75,15 @@ class Journal:
     second_objective: str
     wanted: int
     trials: list[Trial]
+    spent_seconds: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _began: float = field(default_factory=time.perf_counter)
     _new: list[Trial] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """What the search has taken so far, all attempts together."""
+        return self.spent_seconds + time.perf_counter() - self._began
 
     def add(self, trial: Trial) -> None:
         """Adds a trial and writes the file; also from several threads."""
@@ -87,6 +94,7 @@ class Journal:
                 "key": self.key,
                 "objective": self.objective,
                 "wanted": self.wanted,
+                "seconds": self.seconds,
                 "seconds_per_trial": (time.perf_counter() - self._began) / len(self._new),
                 "trials": [vars(each) for each in self.trials],
             }
@@ -149,6 +157,7 @@ def full_document(args: TuneArgs, journal: Journal, untuned: Trial) -> dict[str,
         "space": {
             estimator: {name: asdict(wanted) for name, (_, wanted) in each.items()} for estimator, each in space.items()
         },
+        "seconds": journal.seconds,
         "importances": importances_of(journal.trials, space, journal.objective),
     }
 
@@ -180,10 +189,10 @@ def open_journal(args: TuneArgs, objective: str, second: str, data_digest: str) 
     uri = storage.join(args.output_uri, JOURNAL)
     try:
         found = json.loads(storage.read_text(uri))
-        trials = read_trials(found["trials"]) if found["key"] == key else []
+        trials, spent = (read_trials(found["trials"]), float(found["seconds"])) if found["key"] == key else ([], 0.0)
     except (InputError, ValueError, KeyError, TypeError):
-        trials = []
-    return Journal(uri, key, objective, second, args.trials * len(args.algorithms()), trials)
+        trials, spent = [], 0.0
+    return Journal(uri, key, objective, second, args.trials * len(args.algorithms()), trials, spent)
 
 
 def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None:
@@ -240,7 +249,7 @@ def next_trial(args: TuneArgs, rows: Rows, proposals: Proposals, proposal: Propo
     if not may_stop(args, proposals.algorithm):  # else the earlier trial may have ended before it had all rows
         known = same_trial(journal.trials, proposal.estimator, proposal.settings)
         if known:
-            return known
+            return replace(known, seconds=0.0, taken_over=True)
 
     def should_stop(budget: int, value: float) -> bool:
         return proposals.should_stop(proposal, budget, value)
@@ -280,6 +289,7 @@ def progress_line(algorithm: str, own: Sequence[Trial], left: int, objective: st
         value += f", stopped after {trial.stopped}"
     so_far = f"best {best.metrics[objective]:.4f}, " if best else ""
     return (
-        f"{algorithm}, trial {len(own)} of {len(own) + left}: {trial.estimator} {dict(trial.settings)}: {value}, {trial.seconds:.1f} s; "
+        f"{algorithm}, trial {len(own)} of {len(own) + left}: {trial.estimator} {dict(trial.settings)}: {value}, "
+        f"{'taken over' if trial.taken_over else f'{trial.seconds:.1f} s'}; "
         f"{so_far}about {seconds:.0f} s left"
     )

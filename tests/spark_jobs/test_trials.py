@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -56,6 +56,13 @@ def test_all_algorithms_are_measured_by_the_best_trial_of_all() -> None:
     assert (random.algorithm, random.trials, random.trials_to_close, random.seconds) == ("random", 2, None, 3.0)
     assert random.best is trials[0]
     assert (tpe.algorithm, tpe.trials, tpe.trials_to_close) == ("tpe", 2, 2)
+
+
+def test_a_trial_that_was_taken_over_costs_nothing_and_is_counted() -> None:
+    taken = replace(trial(0.8, "tpe"), seconds=0.0, taken_over=True)
+    random, tpe = summarise([trial(0.8, "random"), taken, trial(0.7, "tpe", seconds=2.0)], "areaUnderROC")
+    assert (random.taken_over, random.seconds) == (0, 1.0)
+    assert (tpe.taken_over, tpe.trials, tpe.seconds) == (1, 2, 2.0)
 
 
 def test_an_algorithm_whose_trials_all_failed_has_no_best() -> None:

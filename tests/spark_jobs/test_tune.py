@@ -377,6 +377,9 @@ def test_a_choice_that_was_tried_is_not_fitted_again(
         trial["settings"] for trial in table(tmp_path)["trials"][3:]
     ]
     assert len(fits) == 3 + 1
+    random, tpe = table(tmp_path)["algorithms"]
+    assert (random["taken_over"], tpe["taken_over"], tpe["seconds"]) == (0, 3, 0.0)
+    assert 0 < random["seconds"] < 4 * table(tmp_path)["seconds"]
 
 
 @pytest.mark.slow

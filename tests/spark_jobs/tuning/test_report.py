@@ -30,7 +30,7 @@ def document(trials: list[Trial], untuned: Trial, second: str = "") -> dict[str,
     space = {name: {key: asdict(wanted) for key, (_, wanted) in found.items()} for name, found in SPACE.items()}
     importances = importances_of(trials, SPACE, "areaUnderROC")
     found: dict[str, Any] = document_of(trials, "areaUnderROC", untuned, second)
-    return found | {"space": space, "importances": importances}
+    return found | {"space": space, "importances": importances, "seconds": 18.6}
 
 
 def rendered(trials: list[Trial], untuned: float = 0.85, second: str = "") -> str:
@@ -71,6 +71,15 @@ def test_a_single_trial_and_failed_and_stopped_ones_are_told() -> None:
     assert "failed: no &lt;memory&gt;" in page
     assert "1 of 3 trials failed, the first: logistic_regression: no &lt;memory&gt;" in page
     assert "stopped after fold 1 of 3: 0.6000" in page
+
+
+def test_times_are_told_as_what_they_are() -> None:
+    taken = trial(0.9, 0.1, algorithm="tpe", seconds=0.0, taken_over=True)
+    page = rendered([trial(0.9, 0.1, seconds=30.4), trial(0.8, 1.0, seconds=12.2), taken])
+    assert "<span>time of the search</span><b>19 s</b>" in page
+    assert "its trials added up, though some ran side by side: 43 s" in page
+    assert "<td>1 (1 taken over)</td>" in page
+    assert "<td>taken over</td>" in page
 
 
 def test_two_objectives_have_a_front() -> None:
