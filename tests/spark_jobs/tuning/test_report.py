@@ -108,3 +108,8 @@ def test_places_and_values() -> None:
 def test_an_outlier_does_not_hide_the_others() -> None:
     assert drawn_range([0.5, 0.88, 0.885, 0.89]) == (0.88, 0.89)
     assert drawn_range([0.7, 0.7]) == (0.7, 0.7)
+
+
+@pytest.mark.parametrize("values", [[0.84, 0.861], [0.84, 0.861, 0.861], [0.84, 0.861, 0.861, 0.861]])
+def test_the_worse_of_two_values_is_drawn_apart_from_the_better_one(values: list[float]) -> None:
+    assert drawn_range(values) == (0.84, 0.861)
