@@ -76,6 +76,8 @@ TRAIN_PARTS, GROWTH = 9, (1, 3, 9)
 JOURNAL = "journal.json"
 """The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
+OBJECTIVE_OF_TWO_CLASSES = "areaUnderROC"
+"""What `auto` stands for if the label has two classes; for more it is logLoss."""
 NO_SECOND = "none"
 MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
 """The objectives for a label of more than two classes."""
@@ -641,6 +643,10 @@ class TuneArgs(KatibArgs):
         given = f"{flag('second_objective')}={self.second_objective}"
         if self.second_objective == self.objective:
             raise InputError(f"{given} is the first one, too; name another metric, or leave it out")
+        if self.objective == OBJECTIVES[0] and self.second_objective == OBJECTIVE_OF_TWO_CLASSES:
+            raise InputError(
+                f"{given} is the first one of two classes and none of more; name another metric, or the first one by {flag('objective')}"
+            )
         if unable := [name for name in algorithms if name not in (RANDOM, GRID, TPE)]:
             raise InputError(f"{given}: {unable[0]} searches by one objective; use {RANDOM}, {GRID} or {TPE}")
         for name, default in (("early_stopping", NO_STOP), ("patience", 0), ("tuner", OPTUNA)):

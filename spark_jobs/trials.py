@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spark_jobs.arguments import flag
-from spark_jobs.contract import LOWER_IS_BETTER, MULTICLASS_OBJECTIVES, NO_SECOND, TuneArgs
+from spark_jobs.contract import (
+    LOWER_IS_BETTER,
+    MULTICLASS_OBJECTIVES,
+    NO_SECOND,
+    OBJECTIVE_OF_TWO_CLASSES,
+    TuneArgs,
+)
 from spark_jobs.errors import InputError
 
 CLOSE = 0.01
@@ -206,7 +212,7 @@ def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
         InputError: it is for two classes, and the label has more.
     """
     if args.objective == "auto":
-        return "areaUnderROC" if len(labels) == 2 else "logLoss"
+        return OBJECTIVE_OF_TWO_CLASSES if len(labels) == 2 else "logLoss"
     return checked(args, "objective", labels)
 
 

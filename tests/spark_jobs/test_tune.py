@@ -72,6 +72,10 @@ def test_what_is_no_range_is_told(text: str, told: str) -> None:
             "--second-objective=logLoss is the first one, too",
         ),
         (
+            {"second_objective": "areaUnderROC"},
+            "--second-objective=areaUnderROC is the first one of two classes and none of more; name another metric, or the first",
+        ),
+        (
             {"second_objective": "logLoss", "algorithm": "tpe,cmaes"},
             "cmaes searches by one objective; use random, grid",
         ),
