@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
+import subprocess
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from spark_jobs.tuning.charts import drawn_range, place_in
 from spark_jobs.tuning.importances import importances_of
 from spark_jobs.tuning.report import render_report, trial_value
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SPACE = TuneArgs(preprocess_uri="", output_uri="", report_uri="").space()
 
 
@@ -80,6 +84,39 @@ def test_times_are_told_as_what_they_are() -> None:
     assert "its trials added up, though some ran side by side: 43 s" in page
     assert "<td>1 (1 taken over)</td>" in page
     assert "<td>taken over</td>" in page
+
+
+WIDTHS = """<script>onload = () => parent.postMessage([...document.querySelectorAll(".wide, #trials + .scroll")].map(
+    part => part.scrollWidth - part.clientWidth).join(" "), "*")</script>"""
+FRAME = """<title>none</title><script>onmessage = event => document.title = event.data</script>
+<iframe src="page.html" width="{}"></iframe>"""  # a window of Chromium is not narrower than 500 pixels
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_charts_and_trials_fit_a_desk_and_a_phone(tmp_path: Path, width: int) -> None:
+    long = {"error": f"org.apache.spark.SparkException: {'no such luck, ' * 20}", "metrics": {}}
+    values = {"areaUnderROC": 0.8, "areaUnderPR": 0.8, "logLoss": 0.8, "accuracy": 0.8, "f1": 0.8}
+    by = {"algorithm": "bayesianoptimization", "metrics": values}
+    trials = [trial(0.9 - 0.01 * place, 10.0 ** (place - 6), **by) for place in range(8)]
+    trials += [trial(0.5, 0.1, **long), trial(0.6, 1.0, **by | {"stopped": "3/9 of the train rows"})]
+    page = render_report(document(trials, trials[1]))
+    (tmp_path / "page.html").write_text(page.replace("</head>", f"{WIDTHS}</head>"))
+    (tmp_path / "frame.html").write_text(FRAME.format(width))
+    command = [
+        CHROMIUM or "",
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'chromium'}",
+    ]
+    made = subprocess.run(
+        [*command, "--virtual-time-budget=4000", "--window-size=1400,900", "--dump-dom", (tmp_path / "frame.html").as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    beyond = re.findall("<title>(.*?)</title>", made.stdout)[0].split()
+    assert beyond == ["0"] * 3, "convergence, settings, trials"
 
 
 def test_two_objectives_have_a_front() -> None:
