@@ -159,7 +159,7 @@ def test_both_models_are_fitted_on_the_train_and_the_validation_rows(tuned: dict
 
 
 @pytest.mark.slow
-def test_the_threshold_is_that_of_a_fit_that_has_not_seen_the_validation_rows(
+def test_the_threshold_and_the_scores_for_drift_are_those_of_a_fit_that_has_not_seen_the_validation_rows(
     tuned: dict[str, Any], run_step: Run
 ) -> None:
     directory = tuned["directory"]
@@ -168,6 +168,8 @@ def test_the_threshold_is_that_of_a_fit_that_has_not_seen_the_validation_rows(
         estimator="decision_tree", **CHOICE["settings"],
     )  # fmt: skip
     assert tuned["train"].metrics["threshold"] == plain.metrics["threshold"]
+    references = [json.loads((directory / name / "reference.json").read_text()) for name in ("train", "plain")]
+    assert references[0]["score"] == references[1]["score"]
     assert tuned["train"].digest != plain.digest  # fitted on more rows
 
 
