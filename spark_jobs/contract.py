@@ -552,13 +552,13 @@ class TuneArgs(KatibArgs):
     )
     search: str = setting(
         "",
-        "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
-        "its default; a NAME alone keeps its range, and then no other settings are searched",
+        "separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log replaces a setting's own range and leaves all others in the search; a "
+        "NAME alone keeps its range, and then only the settings that are named are searched",
     )
     class_weights: str = setting(
         "none", "balanced: rows are weighted so that all classes count the same in the fits", choices=CLASS_WEIGHTS
     )
-    algorithm: str = setting(
+    algorithms: str = setting(
         "tpe",
         "how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or "
         "hyperband (on growing samples of the train rows); several, separated by commas, are compared",
@@ -596,7 +596,7 @@ class TuneArgs(KatibArgs):
     second_objective: str = setting(
         NO_SECOND,
         "another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto "
-        "front; the model is trained with the one that is best in the first",
+        "front; the one that is best in the first competes with the defaults",
         choices=(NO_SECOND, *OBJECTIVES[1:]),
     )
     search_seed: int = setting(
@@ -619,17 +619,17 @@ class TuneArgs(KatibArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         space = self.space()
-        algorithms = self.algorithms()
+        algorithms = self.algorithm_names()
         if CMAES in algorithms and (len(space) > 1 or len(space[next(iter(space))]) < 2):
             raise InputError(
-                f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
+                f"{flag('algorithms')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
                 "another algorithm"
             )
         self._check_two_objectives(algorithms)
         self._check_for_katib(algorithms)
         if HYPERBAND in algorithms and self.folds > 1:
             raise InputError(
-                f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+                f"{flag('algorithms')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
             )
 
     def _check_two_objectives(self, algorithms: list[str]) -> None:
@@ -676,20 +676,20 @@ class TuneArgs(KatibArgs):
                 "another algorithm"
             )
 
-    def algorithms(self) -> list[str]:
+    def algorithm_names(self) -> list[str]:
         """Returns the algorithms of the search, in the order in which they are named.
 
         Raises:
             InputError: there is no such algorithm, or one is named twice.
         """
-        names = [name.strip() for name in self.algorithm.split(",")]
+        names = [name.strip() for name in self.algorithms.split(",")]
         for place, name in enumerate(names):
             if name not in ALGORITHMS:
                 raise InputError(
-                    f"{flag('algorithm')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
+                    f"{flag('algorithms')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
                 )
             if name in names[:place]:
-                raise InputError(f"{flag('algorithm')}: {name} is named twice")
+                raise InputError(f"{flag('algorithms')}: {name} is named twice")
         return names
 
     def space(self) -> dict[str, dict[str, tuple[str, SearchRange]]]:

@@ -119,7 +119,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
     all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
     journal = open_journal(args, objective, second, preprocessed.digest)
-    for algorithm in args.algorithms():
+    for algorithm in args.algorithm_names():
         stops = may_stop(args, algorithm)
         rows = growing(*common) if stops and args.folds == 1 else all_rows
         # A trial is stopped by the trials so far, and which ones those are must not depend on the machine.
@@ -192,7 +192,7 @@ def open_journal(args: TuneArgs, objective: str, second: str, data_digest: str) 
         trials, spent = (read_trials(found["trials"]), float(found["seconds"])) if found["key"] == key else ([], 0.0)
     except (InputError, ValueError, KeyError, TypeError):
         trials, spent = [], 0.0
-    return Journal(uri, key, objective, second, args.trials * len(args.algorithms()), trials, spent)
+    return Journal(uri, key, objective, second, args.trials * len(args.algorithm_names()), trials, spent)
 
 
 def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None:

@@ -38,7 +38,7 @@ class Search:
 
     def start(self, run_id: str, **settings: Any) -> TaskRun:
         """Starts the task tune as KFP would."""
-        given = {"trials": 2, "parallel_trials": 1, "algorithm": "random", **settings}
+        given = {"trials": 2, "parallel_trials": 1, "algorithms": "random", **settings}
         return self.e2e.start("tune", {"tuner": "katib", "preprocess_uri": self.preprocess_uri, **given}, run_id)
 
     def experiment(self, run: TaskRun) -> str:

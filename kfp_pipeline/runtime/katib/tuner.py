@@ -105,7 +105,7 @@ class KatibTuner:
         trials: list[Trial] = []
         began = time.perf_counter()
         try:
-            for algorithm in args.algorithms():
+            for algorithm in args.algorithm_names():
                 parts = [*GROWTH] if args.early_stopping != NO_STOP and algorithm != HYPERBAND else []
                 plan = plan_of(args, algorithm, objective, metrics, parts, **self._of_run)
                 experiment = build_experiment(config[TEMPLATE_KEY], args, algorithm, plan, image=self._own_image())

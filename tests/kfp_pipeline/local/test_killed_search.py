@@ -15,7 +15,7 @@ from machine import Machine, until
 from spark_jobs.errors import EXIT_INTERRUPTED
 
 SEARCH = ("data.csv", "--label=label", "--trials=6")
-COMMAND = ("run", *SEARCH, "--pipeline=tuning", "--algorithm=random,grid")
+COMMAND = ("run", *SEARCH, "--pipeline=tuning", "--algorithms=random,grid")
 needs_java = pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
 
 

@@ -149,7 +149,7 @@ def test_the_defaults_win_if_no_trial_is_better(place: Place) -> None:
 
 
 def test_several_algorithms_are_searched_one_after_another(place: Place) -> None:
-    thread = place.start(tune(algorithm="random,tpe"))
+    thread = place.start(tune(algorithms="random,tpe"))
     for algorithm in ("random", "tpe"):
         good_end(place, experiment_name(algorithm, OUTPUT))
     result = place.end(thread)
