@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +187,31 @@ def test_a_search_that_was_killed_goes_on_after_its_last_trial(
     assert fits[0] == 4 + 1 + 1  # one more trial, and the defaults
     own = [trial["settings"] for trial in table(tmp_path)["trials"][2:]]
     assert own[0] != own[1]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_spark_jobs_are_cancelled_is_run_again_by_the_next_attempt(
+    preprocessed: Path, run_step: Run, spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, calls = fitting.judge_fit, [0]
+
+    def cancelled(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            threading.Timer(1.0, spark.sparkContext.cancelAllJobs).start()
+            spark.range(10**13).where("id % 7 = 8").count()
+        return judge(*args)
+
+    monkeypatch.setattr(tune, "SIDE_BY_SIDE", 1)
+    monkeypatch.setattr(fitting, "judge_fit", cancelled)
+    settings = {"preprocess_uri": preprocessed, "output_uri": tmp_path, "trials": 4, "algorithms": "random"}
+    with pytest.raises(Exception, match="cancelled"):
+        run_step("tune", **settings)
+    kept = json.loads((tmp_path / "journal.json").read_text())["trials"]
+    run_step("tune", **settings)
+    trials = table(tmp_path)["trials"]
+    assert (len(kept), trials[:2]) == (2, kept)
+    assert [trial["error"] for trial in trials] == [""] * 4
 
 
 @pytest.mark.slow

@@ -68,5 +68,6 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_go_on(tmp_path: Path) 
     assert until(lambda: not machine.processes(), 10)
     (kept,) = journals(tmp_path)
     assert 2 <= len(kept) < 12
+    assert not [trial["error"] for trial in kept if trial["error"]], "a trial that was interrupted is none"
     (run,) = (tmp_path / "runs").glob("*/run.json")
     assert json.loads(run.read_text())["status"] == "cancelled"
