@@ -134,7 +134,7 @@ def speed(preprocessed: Path, arrays: Mapping[str, tuple[Array, Array]], folder:
         "spark_jobs/__main__.py",
         "tune",
         f"--preprocess-uri={preprocessed}",
-        "--algorithm=grid",
+        "--algorithms=grid",
         f"--trials={TRIALS}",
     ]
     seconds: dict[str, float] = {}

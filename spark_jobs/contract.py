@@ -78,6 +78,8 @@ TRAIN_PARTS, GROWTH = 9, (1, 3, 9)
 JOURNAL = "journal.json"
 """The finished trials of a search that has not ended."""
 OBJECTIVES = ("auto", "areaUnderROC", "areaUnderPR", "logLoss", "accuracy", "f1")
+OBJECTIVE_OF_TWO_CLASSES = "areaUnderROC"
+"""What `auto` stands for if the label has two classes; for more it is logLoss."""
 NO_SECOND = "none"
 MULTICLASS_OBJECTIVES = ("logLoss", "accuracy", "f1")
 """The objectives for a label of more than two classes."""
@@ -565,13 +567,13 @@ class TuneArgs(KatibArgs):
     )
     search: str = setting(
         "",
-        "ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps "
-        "its default; a NAME alone keeps its range, and then no other settings are searched",
+        "separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log replaces a setting's own range and leaves all others in the search; a "
+        "NAME alone keeps its range, and then only the settings that are named are searched",
     )
     class_weights: str = setting(
         "none", "balanced: rows are weighted so that all classes count the same in the fits", choices=CLASS_WEIGHTS
     )
-    algorithm: str = setting(
+    algorithms: str = setting(
         "tpe",
         "how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or "
         "hyperband (on growing samples of the train rows); several, separated by commas, are compared",
@@ -609,7 +611,7 @@ class TuneArgs(KatibArgs):
     second_objective: str = setting(
         NO_SECOND,
         "another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto "
-        "front; the model is trained with the one that is best in the first",
+        "front; the one that is best in the first competes with the defaults",
         choices=(NO_SECOND, *OBJECTIVES[1:]),
     )
     search_seed: int = setting(
@@ -632,17 +634,17 @@ class TuneArgs(KatibArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         space = self.space()
-        algorithms = self.algorithms()
+        algorithms = self.algorithm_names()
         if CMAES in algorithms and (len(space) > 1 or len(space[next(iter(space))]) < 2):
             raise InputError(
-                f"{flag('algorithm')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
+                f"{flag('algorithms')}: {CMAES} searches two or more numbers of a single estimator; name one with such settings, or "
                 "another algorithm"
             )
         self._check_two_objectives(algorithms)
         self._check_for_katib(algorithms)
         if HYPERBAND in algorithms and self.folds > 1:
             raise InputError(
-                f"{flag('algorithm')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
+                f"{flag('algorithms')}: {HYPERBAND} judges trials on growing samples, not by folds; leave {flag('folds')} out"
             )
 
     def _check_two_objectives(self, algorithms: list[str]) -> None:
@@ -656,6 +658,10 @@ class TuneArgs(KatibArgs):
         given = f"{flag('second_objective')}={self.second_objective}"
         if self.second_objective == self.objective:
             raise InputError(f"{given} is the first one, too; name another metric, or leave it out")
+        if self.objective == OBJECTIVES[0] and self.second_objective == OBJECTIVE_OF_TWO_CLASSES:
+            raise InputError(
+                f"{given} is the first one of two classes and none of more; name another metric, or the first one by {flag('objective')}"
+            )
         if unable := [name for name in algorithms if name not in (RANDOM, GRID, TPE)]:
             raise InputError(f"{given}: {unable[0]} searches by one objective; use {RANDOM}, {GRID} or {TPE}")
         for name, default in (("early_stopping", NO_STOP), ("patience", 0), ("tuner", OPTUNA)):
@@ -685,20 +691,20 @@ class TuneArgs(KatibArgs):
                 "another algorithm"
             )
 
-    def algorithms(self) -> list[str]:
+    def algorithm_names(self) -> list[str]:
         """Returns the algorithms of the search, in the order in which they are named.
 
         Raises:
             InputError: there is no such algorithm, or one is named twice.
         """
-        names = [name.strip() for name in self.algorithm.split(",")]
+        names = [name.strip() for name in self.algorithms.split(",")]
         for place, name in enumerate(names):
             if name not in ALGORITHMS:
                 raise InputError(
-                    f"{flag('algorithm')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
+                    f"{flag('algorithms')}: there is no algorithm {name!r}; choose among {', '.join(ALGORITHMS)}"
                 )
             if name in names[:place]:
-                raise InputError(f"{flag('algorithm')}: {name} is named twice")
+                raise InputError(f"{flag('algorithms')}: {name} is named twice")
         return names
 
     def space(self) -> dict[str, dict[str, tuple[str, SearchRange]]]:

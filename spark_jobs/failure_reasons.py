@@ -12,6 +12,7 @@ import shutil
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from spark_jobs.errors import InputError
@@ -42,6 +43,10 @@ DAMAGED_FILE = re.compile(
     r"\[FAILED_READ_FILE\.(CANNOT_READ_FILE_FOOTER|NO_HINT)\] Encountered error while reading file (.+?)\.\s+(Could not|SQLSTATE)"
 )
 """Spark's error of a file that is not valid Parquet: https://spark.apache.org/docs/latest/sql-error-conditions.html."""
+
+CANCELLED = ("[SPARK_JOB_CANCELLED]", "cancelled because SparkContext was shut down", "[OPERATION_CANCELED]")
+"""Signs of Spark work that was ended from outside: by `cancelAllJobs`, the end of the session, a client of Spark Connect. The second is in
+`DAGScheduler.cleanUpAfterSchedulerStop`, the others are Spark's conditions, see `DAMAGED_FILE`."""
 
 
 def describe_failure(error: Exception, step: str = "", places: Sequence[Path] = ()) -> Failure:
@@ -90,6 +95,23 @@ def server_away(text: str) -> str:
         return ""
     details = re.search(r'details = "(.*?)"\n', text)
     return f"the Spark Connect server does not answer: {details[1][:300] if details else 'its connection broke'}; see whether it runs"
+
+
+def was_interrupted(error: Exception, session: Any) -> bool:
+    """Whether Spark work failed because it was cancelled or its session has ended, and not for a reason of its own.
+
+    Args:
+        error: why it failed.
+        session: its Spark session; it is asked whether it still works.
+    """
+    try:
+        text = str(error)  # of an error in the JVM only the JVM knows it
+        if "OutOfMemoryError" in text:  # a reason of its own, even if it has taken the session with it
+            return False
+        session.range(1).collect()
+    except Exception:
+        return True
+    return any(sign in text for sign in CANCELLED)
 
 
 def full_disks(places: Sequence[Path]) -> Sequence[Path]:

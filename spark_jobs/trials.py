@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spark_jobs.arguments import flag
-from spark_jobs.contract import LOWER_IS_BETTER, MULTICLASS_OBJECTIVES, NO_SECOND, TuneArgs
+from spark_jobs.contract import (
+    LOWER_IS_BETTER,
+    MULTICLASS_OBJECTIVES,
+    NO_SECOND,
+    OBJECTIVE_OF_TWO_CLASSES,
+    TuneArgs,
+)
 from spark_jobs.errors import InputError
 
 CLOSE = 0.01
@@ -29,11 +35,12 @@ class Trial:
         estimator: the kind of model.
         settings: the settings that were chosen; those that were not searched have their defaults.
         metrics: metrics of the rows that it was judged on; empty if the fit failed.
-        seconds: for fit and judgement.
+        seconds: for fit and judgement; none for one that was taken over.
         error: why the fit failed; empty if it did not.
         algorithm: what chose the settings; empty for the defaults.
         reports: the objective that it had reached, by the number of folds, or of ninths of the train rows, that it had by then.
         stopped: where it was stopped early, such as "fold 2 of 5"; its metrics are those it had reached. Empty if it was not.
+        taken_over: whether it is an earlier trial of the same settings, by another algorithm perhaps, that was not fitted again.
     """
 
     estimator: str
@@ -44,6 +51,7 @@ class Trial:
     algorithm: str = ""
     reports: Sequence[tuple[int, float]] = ()
     stopped: str = ""
+    taken_over: bool = False
 
     @property
     def finished(self) -> bool:
@@ -80,14 +88,16 @@ class AlgorithmSummary:
         algorithm: its name.
         trials: the number of its trials.
         stopped: how many of them were stopped early.
+        taken_over: how many of them were not fitted again, as the same one had run already.
         best: its best trial; None if none is finished.
         trials_to_close: the number of trials after which one was close to the best of all algorithms; None if none was.
-        seconds: of all its trials together.
+        seconds: of all its trials, added up, though some may have run side by side.
     """
 
     algorithm: str
     trials: int
     stopped: int
+    taken_over: int
     best: Trial | None
     trials_to_close: int | None
     seconds: float
@@ -105,6 +115,7 @@ def summarise(trials: Sequence[Trial], objective: str) -> list[AlgorithmSummary]
                 algorithm=algorithm,
                 trials=len(own),
                 stopped=sum(bool(trial.stopped) for trial in own),
+                taken_over=sum(trial.taken_over for trial in own),
                 best=best_of(own, objective),
                 trials_to_close=close[0] if close else None,
                 seconds=sum(trial.seconds for trial in own),
@@ -153,20 +164,45 @@ def document_of(trials: Sequence[Trial], objective: str, untuned: Trial, second:
     }
 
 
-def best_document(best: Trial, objective: str, untuned: Trial) -> dict[str, Any]:
-    """Returns the content of `best.json`: what train needs to fit the best trial's model, and the one with the defaults beside it."""
+def winner_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> Trial:
+    """Returns what the model is trained with: the best trial, or the defaults if no trial is better.
+
+    Raises:
+        RuntimeError: no trial is finished.
+    """
+    if not best_of(trials, objective):
+        raise RuntimeError(f"none of {len(trials)} trials has finished; the last one: {trials[-1].error}")
+    return min((untuned, *trials), key=lambda trial: loss(trial, objective))
+
+
+def best_document(winner: Trial, objective: str, untuned: Trial) -> dict[str, Any]:
+    """Returns the content of `best.json`: what train needs to fit the winner's model, and the one with the defaults beside it."""
     return {
-        "estimator": best.estimator,
-        "settings": dict(best.settings),
-        "metrics": dict(best.metrics),
+        "estimator": winner.estimator,
+        "settings": dict(winner.settings),
+        "metrics": dict(winner.metrics),
         "objective": objective,
         "untuned": {"estimator": untuned.estimator, "settings": {}},
     }
 
 
-def gain_of(best: Trial, objective: str, untuned: Trial) -> float:
-    """Returns by how much the best trial is better than the defaults; infinity if those could not be judged."""
-    return loss(untuned, objective) - loss(best, objective)
+def gain_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> float:
+    """Returns by how much the best trial is better than the defaults, negative if it is worse; infinity if those could not be judged."""
+    return loss(untuned, objective) - min(loss(trial, objective) for trial in trials)
+
+
+def no_gain(trials: Sequence[Trial], objective: str, untuned: Trial) -> str:
+    """Returns a sentence about a search that has gained nothing; empty if it has, or the defaults could not be judged."""
+    gain = gain_of(trials, objective, untuned)
+    if gain >= WORTH:
+        return ""
+    told = (
+        f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
+        f"{untuned.estimator}, and the best trial is"
+    )
+    if gain > 0:
+        return f"{told} better by {gain:.4f}"
+    return f"{told} {f'worse by {-gain:.4f}' if gain < 0 else 'no better'}; so the model is trained with the defaults"
 
 
 def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
@@ -176,7 +212,7 @@ def objective_of(args: TuneArgs, labels: Sequence[str]) -> str:
         InputError: it is for two classes, and the label has more.
     """
     if args.objective == "auto":
-        return "areaUnderROC" if len(labels) == 2 else "logLoss"
+        return OBJECTIVE_OF_TWO_CLASSES if len(labels) == 2 else "logLoss"
     return checked(args, "objective", labels)
 
 
@@ -212,15 +248,9 @@ def checked(args: TuneArgs, name: str, labels: Sequence[str]) -> str:
 def warnings_of(trials: Sequence[Trial], objective: str, untuned: Trial) -> tuple[str, ...]:
     """Returns warnings about failed trials, and about a search that has gained nothing."""
     failed = [trial for trial in trials if trial.error]
-    best = best_of(trials, objective)
     found = []
     if failed:
         found.append(
             f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].estimator}: {failed[0].error}"
         )
-    if best and untuned.finished and (gain := gain_of(best, objective, untuned)) < WORTH:
-        found.append(
-            f"tuning gains nothing here: {objective} of the validation rows is {untuned.metrics[objective]:.4f} with the defaults of "
-            f"{untuned.estimator}, and the best trial is better by {max(gain, 0.0):.4f}"
-        )
-    return tuple(found)
+    return (*found, *filter(None, [no_gain(trials, objective, untuned)]))

@@ -166,10 +166,11 @@ def trials_table(document: Mapping[str, Any], most: int = 10) -> Table:
         most: the number of trials to show.
     """
     objective = document["objective"]
-    # Algorithms with one seed often try the same settings.
-    different = {
-        settings_text(trial) + trial["estimator"] + trial["stopped"]: trial for trial in document["trials"]
-    }.values()
+    # Algorithms with one seed often try the same settings; the first of them was fitted.
+    first = {
+        settings_text(trial) + trial["estimator"] + trial["stopped"]: trial for trial in reversed(document["trials"])
+    }
+    different = list(reversed(first.values()))
     done = [trial for trial in different if trial["metrics"] and not trial["stopped"]]
     done.sort(key=lambda trial: trial["metrics"][objective], reverse=objective not in LOWER_IS_BETTER)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -197,7 +198,15 @@ def algorithms_table(document: Mapping[str, Any]) -> Table:
     """
     objective = document["objective"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("algorithm", f"best {objective}", "trials", "stopped", "to within 1 %", "seconds", "best settings"):
+    for name in (
+        "algorithm",
+        f"best {objective}",
+        "trials",
+        "stopped",
+        "to within 1 %",
+        "seconds, added up",
+        "best settings",
+    ):
         left = name in ("algorithm", "best settings")
         table.add_column(name, justify="left" if left else "right", overflow="fold")
     for item in document["algorithms"]:
@@ -205,7 +214,7 @@ def algorithms_table(document: Mapping[str, Any]) -> Table:
         table.add_row(
             item["algorithm"],
             number(best["metrics"][objective] if best else None),
-            str(item["trials"]),
+            f"{item['trials']} ({item['taken_over']} taken over)" if item["taken_over"] else str(item["trials"]),
             str(item["stopped"]),
             str(item["trials_to_close"] or "-"),
             f"{item['seconds']:.1f}",

@@ -75,7 +75,7 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     console.print(f"\n{run.seconds:.0f} s, run {run.id}", highlight=False)
     where = f"report: {run.report}" if run.report else f"output: {run.steps[arguments.pipeline.steps[-1]]['uri']}"
     console.print(Text(where), soft_wrap=True)
-    if (search := settings.runs / run.id / f"{Step.TUNE}.html").exists():
+    if (search := settings.runs.absolute() / run.id / f"{Step.TUNE}.html").exists():
         console.print(Text(f"report of the search: {search}"), soft_wrap=True)
     if Step.PROMOTE in run.steps:
         models_commands.print_verdict(gate_commands.read_json(Path(run.steps[Step.PROMOTE]["uri"]) / VERDICT_NAME))

@@ -12,8 +12,8 @@ from rich.console import Console
 from kfp_pipeline.commands import local_runs
 from kfp_pipeline.commands.parser import add_external_inputs
 from kfp_pipeline.settings import Settings
-from spark_jobs.arguments import Argument, Role, add_arguments, flag
-from spark_jobs.contract import ALGORITHMS, KATIB, TRAINING, TUNE_FIRST, Step
+from spark_jobs.arguments import Role, add_arguments, flag
+from spark_jobs.contract import KATIB, TRAINING, TUNE_FIRST, Step
 from spark_jobs.errors import InputError
 
 TUNED_TRAINING = TRAINING.for_run({TUNE_FIRST.name: True})
@@ -30,15 +30,10 @@ def add_commands(commands: Any) -> None:
         f"Several algorithms get the same number of trials and the same seed, in one Spark session. It is `run {flag(TUNE_FIRST.name)}`.",
     )
     add_external_inputs(parser, TUNED_TRAINING, data=local_runs.ABOUT_DATA, sample=True)
-    parser.add_argument(
-        "--algorithms",
-        dest="algorithm",
-        default=TUNED_TRAINING.inputs()["algorithm"].default,
-        help=f"how the next trial is chosen: one or more of {', '.join(ALGORITHMS)}, separated by commas (default %(default)s)",
-    )
     known: set[str] = set()
     for step in TUNED_TRAINING.steps:
-        settings = [item for item in settings_of(step) if item.name not in known]  # two steps may share one
+        settings = TUNED_TRAINING.arguments_of(step, Role.SETTING)
+        settings = [item for item in settings if item.name not in known]  # two steps may share one
         add_arguments(parser.add_argument_group(f"settings of {step}"), settings)
         known |= {item.name for item in settings}
     parser.add_argument(
@@ -86,8 +81,3 @@ def tune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     local_runs.print_warnings(console, [warning for result in results.values() for warning in result.warnings])
     print(f"report: {results[Step.EVALUATE].arguments['report_uri']}")
     return 0
-
-
-def settings_of(step: Step) -> list[Argument]:
-    """Returns the settings of a step that have a flag of their own name: all but the algorithm."""
-    return [item for item in TUNED_TRAINING.arguments_of(step, Role.SETTING) if item.name != "algorithm"]

@@ -57,7 +57,7 @@ def make_pipeline(platform: Platform) -> Any:
         estimators: str = "logistic_regression",
         search: str = "",
         class_weights: str = "none",
-        algorithm: str = "tpe",
+        algorithms: str = "tpe",
         trials: int = 20,
         patience: int = 0,
         folds: int = 1,
@@ -137,15 +137,15 @@ def make_pipeline(platform: Platform) -> Any:
             retain_trials: keep the Jobs of ended trials (katib).
             resume_policy: whether the Experiment may be given more trials after its end (katib): Never; LongRunning, its Suggestion runs on; FromVolume.
             estimators: kinds of model to try, separated by commas, out of logistic_regression, decision_tree, random_forest, gbt, mlp.
-            search: ranges that replace the settings' own, separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log; a setting without a range keeps its default; a NAME alone keeps its range, and then no other settings are searched.
+            search: separated by commas: NAME=LOW:HIGH or NAME=LOW:HIGH:log replaces a setting's own range and leaves all others in the search; a NAME alone keeps its range, and then only the settings that are named are searched.
             class_weights: balanced: rows are weighted so that all classes count the same in the fits.
-            algorithm: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
+            algorithms: how the next trial is chosen: random, grid, tpe (tree of Parzen estimators), cmaes, bayesianoptimization (Gaussian process) or hyperband (on growing samples of the train rows); several, separated by commas, are compared.
             trials: number of trials of each algorithm, 1 to 10000.
             patience: the search of an algorithm ends after so many trials without a better one, 0 to 10000; 0: after all trials.
             folds: 1: a trial is fitted on the train rows and judged on the validation rows; 2 to 20: on so many parts of both together, each judged by a fit on the others.
             early_stopping: medianstop: a trial that after a fold, or with one fold on a sample of the train rows, is worse than the median of the earlier trials there, ends.
             objective: metric of the validation rows by which trials are compared; auto: areaUnderROC for two classes, logLoss for more.
-            second_objective: another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto front; the model is trained with the one that is best in the first.
+            second_objective: another metric of the validation rows to search by (random, grid, tpe): the trials that no other one beats in both are the Pareto front; the one that is best in the first competes with the defaults.
             search_seed: seed of the search, 0 to 2^32 - 1.
             step_size: factor by which each further tree counts, and of each step of solver gd (learning rate), above 0 and at most 1 (gbt, mlp).
             fit_seed: seed of what the fit itself draws at random, such as the rows and features of each tree or the first weights, -2^53 to 2^53; it does not change the split of the rows (decision_tree, random_forest, gbt, mlp).
@@ -326,7 +326,7 @@ def make_pipeline(platform: Platform) -> Any:
                             estimators=estimators,
                             search=search,
                             class_weights=class_weights,
-                            algorithm=algorithm,
+                            algorithms=algorithms,
                             trials=trials,
                             patience=patience,
                             folds=folds,

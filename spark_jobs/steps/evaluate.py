@@ -124,15 +124,17 @@ def compare_with_untuned(
         return None
     changes = differences(untuned, judged)
     objective = fitted.facts["objective"] or "areaUnderROC"
+    chosen, defaults = fitted.facts["chosen"], fitted.facts["untuned"]
+    change = next(change for change in changes if change.metric == objective)
     return {
         "objective": objective,
-        "chosen": fitted.facts["chosen"],
-        "untuned": fitted.facts["untuned"],
+        "chosen": chosen,
+        "untuned": defaults,
         "metrics": untuned["metrics"],
         "differences": [asdict(change) for change in changes],
-        "verdict": tuning_verdict(
-            next(change for change in changes if change.metric == objective), fitted.facts["untuned"]["estimator"]
-        ),
+        "verdict": f"Tuning chose the defaults of {defaults['estimator']}: no trial was better on the validation rows."
+        if chosen == defaults
+        else tuning_verdict(change, defaults["estimator"]),
     }
 
 

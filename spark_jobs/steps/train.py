@@ -65,11 +65,13 @@ class FittedModel:
 
     Attributes:
         model: the classifier, with its threshold set.
+        first: that of the fit on the train rows alone, which has not seen the validation rows; often the same.
         threshold: the decision threshold; None for more than two classes.
         convergence: whether the fit has converged; None for a model that is not fitted by iterations.
     """
 
     model: ProbabilisticClassificationModel
+    first: ProbabilisticClassificationModel
     threshold: float | None
     convergence: Convergence | None
 
@@ -98,7 +100,7 @@ def fit(
     kind = find_estimator(args.estimator)
     estimator = kind.build(args, shape).setFeaturesCol(features).setLabelCol(LABEL)
     estimator = with_class_weights(estimator, args.class_weights, args.estimator)
-    model = estimator.fit(train)
+    model = first = estimator.fit(train)
     threshold = None
     if shape.classes == 2:
         threshold = choose_threshold(count_probabilities(model.transform(validation)), args.threshold_rule)
@@ -107,7 +109,7 @@ def fit(
     convergence = kind.convergence(
         model, args
     )  # before the threshold is set, as that returns a model without a summary
-    return FittedModel(model if threshold is None else set_threshold(model, threshold), threshold, convergence)
+    return FittedModel(model if threshold is None else set_threshold(model, threshold), first, threshold, convergence)
 
 
 def set_threshold(model: Any, threshold: float) -> Any:
@@ -313,12 +315,12 @@ def run(session: SparkSession, args: TrainArgs) -> Result:
         small=is_small(preprocessed.rows_in),
     )
     fitted = fit(rows.train, rows.validation, args, rows.shape, both=rows.both)
-    predicted = fitted.model.transform(rows.validation)  # before the columns of the model get their final names
+    predicted = fitted.first.transform(rows.validation)  # before the columns of the model get their final names
     # Counted and judged while the model is saved, which is mostly waiting.
     count = partial(reference_scores, predicted, {name: name for name in PREDICTIONS}, labels)
     score = BackgroundWork(count, small=is_small(preprocessed.rows_in))
     judge = None
-    if rows.both is None:  # else the model has seen the validation rows
+    if rows.both is None:  # else the model is another one
         work = partial(estimates, predicted, rows.shape.classes)
         judge = BackgroundWork(work, small=is_small(preprocessed.rows_in))
     encoder = read_encoder.value()

@@ -1,4 +1,4 @@
-"""The step tune: searches the settings with which a model does best on the validation rows.
+"""The step tune: searches the settings with which a model does best on the validation rows; the defaults take part.
 
     spark-submit spark_jobs/__main__.py tune --preprocess-uri=out/preprocess --output-uri=out/tune --report-uri=out/tuning.html
 
@@ -39,6 +39,7 @@ from spark_jobs.trials import (
     read_trials,
     second_objective_of,
     warnings_of,
+    winner_of,
 )
 from spark_jobs.tuning.fitting import Rows, folds, growing, run_trial, whole
 from spark_jobs.tuning.report import render_report
@@ -65,6 +66,7 @@ class Journal:
         second_objective: another one; empty: there is none.
         wanted: number of trials of all algorithms.
         trials: the trials.
+        spent_seconds: what earlier attempts have taken.
     """
 
     uri: str
@@ -73,9 +75,15 @@ class Journal:
     second_objective: str
     wanted: int
     trials: list[Trial]
+    spent_seconds: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _began: float = field(default_factory=time.perf_counter)
     _new: list[Trial] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """What the search has taken so far, all attempts together."""
+        return self.spent_seconds + time.perf_counter() - self._began
 
     def add(self, trial: Trial) -> None:
         """Adds a trial and writes the file; also from several threads."""
@@ -86,6 +94,7 @@ class Journal:
                 "key": self.key,
                 "objective": self.objective,
                 "wanted": self.wanted,
+                "seconds": self.seconds,
                 "seconds_per_trial": (time.perf_counter() - self._began) / len(self._new),
                 "trials": [vars(each) for each in self.trials],
             }
@@ -110,21 +119,19 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
     all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
     journal = open_journal(args, objective, second, preprocessed.digest)
-    for algorithm in args.algorithms():
+    for algorithm in args.algorithm_names():
         stops = may_stop(args, algorithm)
         rows = growing(*common) if stops and args.folds == 1 else all_rows
         # A trial is stopped by the trials so far, and which ones those are must not depend on the machine.
         search(args, algorithm, replace(rows, side_by_side=not stops and threads_help), journal)
     trials = journal.trials
     untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
-    best = best_of(trials, objective)
-    assert best, "a search fails when no trial is finished"
-    gain = gain_of(best, objective, untuned)
+    winner, gain = winner_of(trials, objective, untuned), gain_of(trials, objective, untuned)
     warnings = warnings_of(trials, objective, untuned)
     table = full_document(args, journal, untuned)
     storage.write_text(storage.join(args.output_uri, TRIALS), json.dumps(table, indent=1))
     storage.write_text(args.report_uri, render_report(table))
-    chosen = best_document(best, objective, untuned)
+    chosen = best_document(winner, objective, untuned)
     storage.write_text(storage.join(args.output_uri, BEST), json.dumps(chosen, indent=1))
     storage.remove(journal.uri)
     counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
@@ -133,7 +140,7 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
         status="succeeded",
         rows_in=sum(counts.values()),
         rows_out=counts,
-        metrics={objective: best.metrics[objective], "trials": float(len(trials))}
+        metrics={objective: winner.metrics[objective], "trials": float(len(trials))}
         | ({"gain": gain} if math.isfinite(gain) else {}),
         inputs={"preprocess_uri": preprocessed.digest},
         digest=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
@@ -150,6 +157,7 @@ def full_document(args: TuneArgs, journal: Journal, untuned: Trial) -> dict[str,
         "space": {
             estimator: {name: asdict(wanted) for name, (_, wanted) in each.items()} for estimator, each in space.items()
         },
+        "seconds": journal.seconds,
         "importances": importances_of(journal.trials, space, journal.objective),
     }
 
@@ -181,10 +189,10 @@ def open_journal(args: TuneArgs, objective: str, second: str, data_digest: str) 
     uri = storage.join(args.output_uri, JOURNAL)
     try:
         found = json.loads(storage.read_text(uri))
-        trials = read_trials(found["trials"]) if found["key"] == key else []
+        trials, spent = (read_trials(found["trials"]), float(found["seconds"])) if found["key"] == key else ([], 0.0)
     except (InputError, ValueError, KeyError, TypeError):
-        trials = []
-    return Journal(uri, key, objective, second, args.trials * len(args.algorithms()), trials)
+        trials, spent = [], 0.0
+    return Journal(uri, key, objective, second, args.trials * len(args.algorithm_names()), trials, spent)
 
 
 def search(args: TuneArgs, algorithm: str, rows: Rows, journal: Journal) -> None:
@@ -241,7 +249,7 @@ def next_trial(args: TuneArgs, rows: Rows, proposals: Proposals, proposal: Propo
     if not may_stop(args, proposals.algorithm):  # else the earlier trial may have ended before it had all rows
         known = same_trial(journal.trials, proposal.estimator, proposal.settings)
         if known:
-            return known
+            return replace(known, seconds=0.0, taken_over=True)
 
     def should_stop(budget: int, value: float) -> bool:
         return proposals.should_stop(proposal, budget, value)
@@ -281,6 +289,7 @@ def progress_line(algorithm: str, own: Sequence[Trial], left: int, objective: st
         value += f", stopped after {trial.stopped}"
     so_far = f"best {best.metrics[objective]:.4f}, " if best else ""
     return (
-        f"{algorithm}, trial {len(own)} of {len(own) + left}: {trial.estimator} {dict(trial.settings)}: {value}, {trial.seconds:.1f} s; "
+        f"{algorithm}, trial {len(own)} of {len(own) + left}: {trial.estimator} {dict(trial.settings)}: {value}, "
+        f"{'taken over' if trial.taken_over else f'{trial.seconds:.1f} s'}; "
         f"{so_far}about {seconds:.0f} s left"
     )

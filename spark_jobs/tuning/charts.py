@@ -18,7 +18,7 @@ COLOURS = (BLUE, ORANGE, "#1b8a5a", "#8a4fae", "#a08a00", INK)
 """One for each algorithm; the dashes differ, too."""
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (8, 2)))
 SHOWN_BELOW = 2.0
-"""A value is drawn if it is at most so many times as far from the best one as the median value is; the others would hide it."""
+"""A value is drawn if it is at most so many times as far from the best one as the median of the worse ones; the others would hide it."""
 
 
 def convergence_chart(best_so_far: Mapping[str, Sequence[float | None]], objective: str, untuned: float | None) -> str:
@@ -98,8 +98,9 @@ def parallel_chart(
 def drawn_range(values: Sequence[float]) -> tuple[float, float]:
     """Returns the ends of an axis of objectives, the worst first value given first: outliers among the worse ones lie beyond it."""
     ordered = list(values)
-    best, middle = ordered[-1], ordered[len(ordered) // 2]
-    reach = SHOWN_BELOW * abs(best - middle)
+    best = ordered[-1]
+    worse = [value for value in ordered if value != best] or ordered
+    reach = SHOWN_BELOW * abs(best - worse[len(worse) // 2])
     inside = [value for value in ordered if abs(best - value) <= reach] or ordered
     return min(inside), max(inside)
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from spark_jobs.contract import GROWTH, TRAIN_PARTS, TrainArgs
 from spark_jobs.estimator import Shape, find_estimator, with_class_weights
 from spark_jobs.evaluation.judging import estimates
+from spark_jobs.failure_reasons import java_cause, was_interrupted
 from spark_jobs.features import FEATURES
 from spark_jobs.split import LABEL, ROW_HASH
 from spark_jobs.trials import Trial
@@ -97,6 +98,8 @@ def run_trial(
 ) -> Trial:
     """Fits and judges an estimator on one portion of the rows after another; a fit that fails is a trial without metrics.
 
+    A fit that was interrupted is no trial, and its error is raised: it says nothing of these settings.
+
     Args:
         rows: the rows.
         estimator: the kind of model.
@@ -118,7 +121,10 @@ def run_trial(
                 stopped = portion.name
                 break
     except Exception as failure:  # whatever Spark raises for these settings
-        metrics, error = {}, str(failure).split("\n")[0][:300]
+        if was_interrupted(failure, rows.portions[0].train.sparkSession):
+            raise
+        text = str(failure)
+        metrics, error = {}, (java_cause(text) or text).split("\n")[0][:300]
     seconds = time.perf_counter() - began
     return Trial(
         estimator=estimator, settings=settings, metrics=metrics, seconds=seconds, error=error,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from spark_jobs.arguments import SearchRange
 from spark_jobs.evaluation.charts import importance_chart
 from spark_jobs.evaluation.report import MEANINGS, template_environment
-from spark_jobs.trials import WORTH, Trial, gain_of, loss, read_trials
+from spark_jobs.trials import Trial, gain_of, loss, no_gain, read_trials, winner_of
 from spark_jobs.tuning.charts import convergence_chart, front_chart, parallel_chart
 
 TEMPLATE = "tuning.html.j2"
@@ -39,8 +39,9 @@ def render_report(document: Mapping[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(
         d=document,
         best=done[0],
-        gain=gain_of(done[0], objective, untuned),
-        worth=WORTH,
+        winner=winner_of(trials, objective, untuned),
+        gain=gain_of(trials, objective, untuned),
+        no_gain=no_gain(trials, objective, untuned),
         untuned=untuned,
         shown=done[:MOST_ROWS],
         done=done,

@@ -251,7 +251,7 @@ CASES: dict[Step, dict[str, Case]] = {
         "tuner": Case("katib", is_refused, is_now(True)),  # another program carries it out
         "estimators": Case("decision_tree", tried("estimator"), is_now(["decision_tree"] * 3), FEW),
         "search": Case("reg_param=1:2", smallest_penalty, lambda before, after: before < 1 <= after, FEW),
-        "algorithm": Case("random", tried("settings"), other, {"trials": 7}),  # tpe's first five are random as well
+        "algorithms": Case("random", tried("settings"), other, {"trials": 7}),  # tpe's first five are random as well
         "trials": Case(2, lambda ended: len(tried("estimator")(ended)), is_now(2), {"search": "reg_param=0:1"}),
         "class_weights": Case("balanced", tried("metrics"), other, FEW),
         "patience": Case(1, lambda ended: len(tried("estimator")(ended)), fewer, {"trials": 4, "search": "reg_param=0:1e-12"}),

@@ -14,8 +14,9 @@ from spark_jobs.arguments import Role, flag
 from spark_jobs.contract import ARGUMENTS, RETRAINING, TRAINING, TUNING, Pipeline, Step, TrainArgs
 from spark_jobs.errors import InputError
 from spark_jobs.paired import Difference, differences
+from spark_jobs.result import Result
 from spark_jobs.steps import train
-from spark_jobs.steps.evaluate import tuning_verdict
+from spark_jobs.steps.evaluate import compare_with_untuned, tuning_verdict
 
 Run = Callable[..., Any]
 CHOICE = {"estimator": "decision_tree", "settings": {"max_depth": 3, "max_bins": 16, "min_instances_per_node": 5}}
@@ -103,6 +104,16 @@ def test_one_sentence_says_whether_tuning_paid(
     assert tuning_verdict(Difference(metric=metric, value=value, interval=interval), "gbt").startswith(told)
 
 
+def test_a_search_that_the_defaults_won_is_told_as_that() -> None:
+    defaults = {"estimator": "gbt", "settings": {}}
+    facts = {"chosen": defaults, "untuned": {**defaults}, "objective": "f1"}
+    judged = {"metrics": [{"name": "f1", "value": 0.5}], "left_out": {"f1": [0.40, 0.50, 0.60]}}
+    fitted = Result(step=Step.TRAIN, status="succeeded", facts=facts)
+    told = compare_with_untuned(judged, judged, fitted)
+    assert told is not None
+    assert told["verdict"] == "Tuning chose the defaults of gbt: no trial was better on the validation rows."
+
+
 def test_the_interval_of_a_difference_is_narrower_than_those_of_the_models() -> None:
     one = {"metrics": [{"name": "f1", "value": 0.5}], "left_out": {"f1": [0.40, 0.50, 0.60]}}
     other = {"metrics": [{"name": "f1", "value": 0.6}], "left_out": {"f1": [0.51, 0.60, 0.69]}}
@@ -148,7 +159,7 @@ def test_both_models_are_fitted_on_the_train_and_the_validation_rows(tuned: dict
 
 
 @pytest.mark.slow
-def test_the_threshold_is_that_of_a_fit_that_has_not_seen_the_validation_rows(
+def test_the_threshold_and_the_scores_for_drift_are_those_of_a_fit_that_has_not_seen_the_validation_rows(
     tuned: dict[str, Any], run_step: Run
 ) -> None:
     directory = tuned["directory"]
@@ -157,6 +168,8 @@ def test_the_threshold_is_that_of_a_fit_that_has_not_seen_the_validation_rows(
         estimator="decision_tree", **CHOICE["settings"],
     )  # fmt: skip
     assert tuned["train"].metrics["threshold"] == plain.metrics["threshold"]
+    references = [json.loads((directory / name / "reference.json").read_text()) for name in ("train", "plain")]
+    assert references[0]["score"] == references[1]["score"]
     assert tuned["train"].digest != plain.digest  # fitted on more rows
 
 

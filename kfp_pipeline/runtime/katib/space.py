@@ -151,6 +151,6 @@ def range_warnings(args: TuneArgs) -> list[str]:
     return [
         f"Katib's {algorithm} knows no logarithmic ranges: it searches {', '.join(names)} on an even scale; give narrower ranges, or take "
         "another algorithm"
-        for algorithm in args.algorithms()
+        for algorithm in args.algorithm_names()
         if names and algorithm in (CMAES, HYPERBAND)
     ]

@@ -47,7 +47,7 @@ from spark_jobs.arguments import StepArgs, flag
 from spark_jobs.contract import GROWTH, HYPERBAND, NO_STOP, REPORT_URI, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.result import RESULT_NAME, Failure, Result
-from spark_jobs.trials import Trial, best_document, best_of, document_of, gain_of, objective_of, warnings_of
+from spark_jobs.trials import Trial, best_document, best_of, document_of, gain_of, objective_of, warnings_of, winner_of
 
 Document = dict[str, Any]
 INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
@@ -105,7 +105,7 @@ class KatibTuner:
         trials: list[Trial] = []
         began = time.perf_counter()
         try:
-            for algorithm in args.algorithms():
+            for algorithm in args.algorithm_names():
                 parts = [*GROWTH] if args.early_stopping != NO_STOP and algorithm != HYPERBAND else []
                 plan = plan_of(args, algorithm, objective, metrics, parts, **self._of_run)
                 experiment = build_experiment(config[TEMPLATE_KEY], args, algorithm, plan, image=self._own_image())
@@ -263,9 +263,8 @@ class KatibTuner:
         seconds: float,
     ) -> Result:
         """Writes the table of trials, the best settings and, last, the result document, as the step tune does."""
-        best = best_of(trials, objective)
-        assert best, "a search without a finished trial has failed"
-        gain, chosen = gain_of(best, objective, untuned), best_document(best, objective, untuned)
+        winner, gain = winner_of(trials, objective, untuned), gain_of(trials, objective, untuned)
+        chosen = best_document(winner, objective, untuned)
         counts = {name: preprocessed.rows_out[name] for name in ("train", "validation")}
         result = Result(
             step=Step.TUNE,
@@ -273,7 +272,7 @@ class KatibTuner:
             arguments={**asdict(args), REPORT_URI: ""},  # nothing here draws
             rows_in=sum(counts.values()),
             rows_out=counts,
-            metrics={objective: best.metrics[objective], "trials": float(len(trials)), "gain": gain},
+            metrics={objective: winner.metrics[objective], "trials": float(len(trials)), "gain": gain},
             seconds={"startup": 0.0, "work": seconds, "total": seconds},
             inputs={"preprocess_uri": preprocessed.digest},
             digest=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),

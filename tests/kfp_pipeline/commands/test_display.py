@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +25,20 @@ def test_the_table_of_algorithms_shows_the_best_of_each_and_how_soon_it_came_clo
     assert lines[1] == ["random", "0.5000", "1", "0", "-", "1.0", "gbt:", "max_depth", "3"]
     assert lines[2] == ["tpe", "0.9000", "1", "0", "1", "2.0", "gbt:", "max_depth", "4"]
     assert lines[3] == ["cmaes", "-", "1", "0", "-", "0.0", "-"]
+
+
+def test_a_trial_that_was_taken_over_is_counted_but_shown_once_with_its_time() -> None:
+    fitted = Trial(estimator="gbt", settings={"max_depth": 3}, metrics={"f1": 0.5}, seconds=1.5, algorithm="random")
+    taken = replace(fitted, algorithm="tpe", seconds=0.0, taken_over=True)
+    document = document_of([fitted, taken], "f1", Trial(estimator="gbt", settings={}))
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(algorithms_table(document))
+        console.print(trials_table(document))
+    lines = [" ".join(line.split()) for line in shown.get().splitlines()]
+    assert lines[1].startswith("random 0.5000 1 0 1 1.5 ")
+    assert lines[2].startswith("tpe 0.5000 1 (1 taken over) 0 1 0.0 ")
+    assert lines[4:] == ["0.5000 1.5 gbt max_depth 3"]
 
 
 def test_a_stopped_trial_is_shown_with_what_it_had_reached() -> None:

@@ -67,8 +67,8 @@ def test_no_flag_of_run_is_unknown_to_the_contract_but_those_of_the_command() ->
 
 def test_every_setting_of_a_training_that_tunes_first_is_a_flag_of_tune() -> None:
     tuned = TRAINING.for_run({"tune_first": True})
-    expected = {flag(name) for name in tuned.inputs(Role.SETTING)} - {flag("algorithm")}
-    assert expected | {"--algorithms", "--spec", "--spark", "--runs"} <= set(flags("tune"))
+    expected = {flag(name) for name in tuned.inputs(Role.SETTING)}
+    assert expected | {"--spec", "--spark", "--runs"} <= set(flags("tune"))
     assert "--reg-param" not in flags("tune")  # the search chooses it
 
 
@@ -76,9 +76,9 @@ def test_every_setting_of_a_training_that_tunes_first_is_a_flag_of_tune() -> Non
 def test_tune_runs_a_training_that_tunes_first_with_all_algorithms(given: Callable[..., dict[str, Any]]) -> None:
     Path("data.csv").write_text("x,label\n1,yes\n")
     inputs = given("data.csv", "--label=label", "--algorithms=random,tpe", "--trials=3", command="tune")
-    words = ("data.csv", "--label=label", "--tune-first", "--algorithm=random,tpe", "--trials=3")
+    words = ("data.csv", "--label=label", "--tune-first", "--algorithms=random,tpe", "--trials=3")
     assert inputs == given(*words)
-    assert (inputs["tune_first"], inputs["algorithm"], inputs["trials"]) == (True, "random,tpe", 3)
+    assert (inputs["tune_first"], inputs["algorithms"], inputs["trials"]) == (True, "random,tpe", 3)
 
 
 def test_every_setting_of_load_is_a_flag_of_data_check() -> None:

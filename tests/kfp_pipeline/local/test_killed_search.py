@@ -15,7 +15,7 @@ from machine import Machine, until
 from spark_jobs.errors import EXIT_INTERRUPTED
 
 SEARCH = ("data.csv", "--label=label", "--trials=6")
-COMMAND = ("run", *SEARCH, "--pipeline=tuning", "--algorithm=random,grid")
+COMMAND = ("run", *SEARCH, "--pipeline=tuning", "--algorithms=random,grid")
 needs_java = pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which("java")), reason="needs Java")
 
 
@@ -68,5 +68,6 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_go_on(tmp_path: Path) 
     assert until(lambda: not machine.processes(), 10)
     (kept,) = journals(tmp_path)
     assert 2 <= len(kept) < 12
+    assert not [trial["error"] for trial in kept if trial["error"]], "a trial that was interrupted is none"
     (run,) = (tmp_path / "runs").glob("*/run.json")
     assert json.loads(run.read_text())["status"] == "cancelled"

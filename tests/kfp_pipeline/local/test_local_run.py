@@ -129,6 +129,7 @@ def test_it_shows_the_trials_and_keeps_both_reports(tuned: Ended) -> None:
     assert "reg_param 0.25" in tuned.out
     folder = tuned.machine.folder / "runs/tuned"
     assert f"report: {folder / 'report.html'}" in tuned.out
+    assert f"report of the search: {folder / 'tune.html'}" in tuned.out
     assert (folder / "report.html").read_text() == "<html>a report</html>"
     assert (folder / "tune.html").read_text() == "<html>trials</html>"
 

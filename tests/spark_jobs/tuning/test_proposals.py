@@ -24,7 +24,7 @@ def bowl(settings: dict[str, Any]) -> float:
 def searched(
     algorithm: str, trials: int, finished: list[Trial] | None = None, seed: int = 1, **more: Any
 ) -> list[Trial]:
-    args = arguments(trials=trials, algorithm=algorithm, search_seed=seed, **more)
+    args = arguments(trials=trials, algorithms=algorithm, search_seed=seed, **more)
     found = list(finished or [])
     proposals = Proposals(args, algorithm, "logLoss", found, 1)
     while proposals.left:
@@ -93,7 +93,7 @@ def test_the_points_of_a_grid_that_are_done_are_not_repeated_whatever_their_orde
     [("random", 20, 13), ("grid", 20, 13), ("tpe", 5, 2), ("bayesianoptimization", 5, 1), ("cmaes", 1, 1)],
 )
 def test_trials_that_an_algorithm_learns_from_are_waited_for(algorithm: str, at_first: int, later: int) -> None:
-    args = arguments(trials=20, algorithm=algorithm)
+    args = arguments(trials=20, algorithms=algorithm)
     assert Proposals(args, algorithm, "logLoss", [], 1).independent == at_first
     assert Proposals(args, algorithm, "logLoss", searched(algorithm, 20)[:7], 1).independent == later
 
@@ -127,7 +127,7 @@ def test_without_early_stopping_no_trial_is_stopped() -> None:
 
 
 def test_hyperband_stops_most_of_the_worse_trials_and_never_the_best() -> None:
-    proposals = Proposals(arguments(algorithm="hyperband", trials=60), "hyperband", "areaUnderROC", [], 9)
+    proposals = Proposals(arguments(algorithms="hyperband", trials=60), "hyperband", "areaUnderROC", [], 9)
     values = [0.5 + (number * 37 % 60) / 120 for number in range(60)]
     stopped = {}
     for value in values:
@@ -153,7 +153,7 @@ def test_the_reports_of_an_earlier_attempt_count_for_the_median() -> None:
 
 @pytest.mark.parametrize("algorithm", ["random", "grid", "tpe"])
 def test_two_objectives_are_searched_and_taken_up_again(algorithm: str) -> None:
-    args = arguments(trials=16, algorithm=algorithm, second_objective="logLoss")
+    args = arguments(trials=16, algorithms=algorithm, second_objective="logLoss")
     found: list[Trial] = []
     for _ in range(2):  # the second time after eight trials
         proposals = Proposals(args, algorithm, "accuracy", found, 1, "logLoss")

@@ -23,14 +23,14 @@ def tune(**settings: Any) -> TuneArgs:
         "preprocess_uri": PREPROCESS,
         "output_uri": OUTPUT,
         "report_uri": "s3://kfp/run/report",
-        "algorithm": "random",
+        "algorithms": "random",
         "trials": 4,
     }
     return TuneArgs(**{**given, **settings})
 
 
 def experiment_of(args: TuneArgs, algorithm: str = "", **run: Any) -> Document:
-    name = algorithm or args.algorithms()[0]
+    name = algorithm or args.algorithm_names()[0]
     return build_experiment(
         TEMPLATE, args, name, plan_of(args, name, "areaUnderROC", metrics_for("areaUnderROC", 2), [], **run)
     )

@@ -27,7 +27,7 @@ def container_of(experiment: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_it_passes_the_rules_of_katibs_webhook(algorithm: str) -> None:
     """pkg/webhook/v1beta1/experiment/validator/validator.go of Katib 0.19.0."""
-    experiment = experiment_of(tune(algorithm=algorithm, trials=12, parallel_trials=9, early_stopping="medianstop"))
+    experiment = experiment_of(tune(algorithms=algorithm, trials=12, parallel_trials=9, early_stopping="medianstop"))
     assert V1beta1Experiment.from_dict(experiment).to_dict()["spec"]["trialTemplate"]["trialSpec"]["kind"] == "Job"
     spec, template = experiment["spec"], experiment["spec"]["trialTemplate"]
     assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", experiment["metadata"]["name"])

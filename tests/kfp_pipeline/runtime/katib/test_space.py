@@ -26,7 +26,7 @@ def tune(**settings: Any) -> TuneArgs:
 
 
 def parameters(algorithm: str = "random", **settings: Any) -> dict[str, dict[str, Any]]:
-    found = space.parameters_of(tune(algorithm=algorithm, **settings), algorithm)
+    found = space.parameters_of(tune(algorithms=algorithm, **settings), algorithm)
     return {item["name"]: item for item in found}
 
 
@@ -64,7 +64,7 @@ def test_several_estimators_are_one_more_parameter() -> None:
 
 def test_a_grid_has_at_least_as_many_combinations_as_trials_and_ends_at_the_ends_of_the_ranges() -> None:
     for trials, estimators in itertools.product((1, 2, 5, 20, 100), ("logistic_regression", "logistic_regression,gbt")):
-        args = tune(algorithm="grid", trials=trials, estimators=estimators)
+        args = tune(algorithms="grid", trials=trials, estimators=estimators)
         found = parameters("grid", trials=trials, estimators=estimators)
         combinations = math.prod(len(item["feasibleSpace"]["list"]) for item in found.values())
         assert trials == space.combinations(args) <= combinations
@@ -75,7 +75,7 @@ def test_a_grid_has_at_least_as_many_combinations_as_trials_and_ends_at_the_ends
 
 def test_a_grid_of_few_whole_numbers_has_fewer_trials() -> None:
     args = tune(
-        algorithm="grid",
+        algorithms="grid",
         trials=100,
         estimators="decision_tree",
         search="max_depth=2:3,max_bins=2:3,min_instances_per_node=1:2",
@@ -94,7 +94,7 @@ def test_bayesian_optimization_gets_no_range_that_begins_at_zero() -> None:
 
 
 def test_hyperband_searches_the_share_of_the_train_rows_and_needs_nine_trials_at_one_time() -> None:
-    args = tune(algorithm="hyperband", parallel_trials=9)
+    args = tune(algorithms="hyperband", parallel_trials=9)
     assert parameters("hyperband", parallel_trials=9)["train_parts"]["feasibleSpace"]["max"] == "9"
     settings = {item["name"]: item["value"] for item in space.algorithm_of(args, "hyperband")["algorithmSettings"]}
     assert settings == {"r_l": "9", "resource_name": "train_parts", "eta": "3"}
@@ -102,12 +102,12 @@ def test_hyperband_searches_the_share_of_the_train_rows_and_needs_nine_trials_at
     with pytest.raises(
         InputError, match="--parallel-trials=3 --trials=20: Katib's hyperband compares 9 trials at one time"
     ):
-        tune(algorithm="hyperband")
+        tune(algorithms="hyperband")
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "grid", "cmaes"])
 def test_the_seed_is_passed_on(algorithm: str) -> None:
-    found = space.algorithm_of(tune(algorithm=algorithm, search_seed=7), algorithm)
+    found = space.algorithm_of(tune(algorithms=algorithm, search_seed=7), algorithm)
     assert found == {"algorithmName": algorithm, "algorithmSettings": [{"name": "random_state", "value": "7"}]}
 
 
@@ -123,10 +123,10 @@ def test_objective_goal_and_direction() -> None:
 
 
 def test_algorithms_that_know_no_logarithmic_ranges_are_named() -> None:
-    (warning,) = space.range_warnings(tune(algorithm="cmaes"))
+    (warning,) = space.range_warnings(tune(algorithms="cmaes"))
     assert warning.startswith("Katib's cmaes knows no logarithmic ranges: it searches reg_param on an even scale")
-    assert not space.range_warnings(tune(algorithm="cmaes", search="reg_param=0:1"))
-    assert not space.range_warnings(tune(algorithm="random,tpe,grid,bayesianoptimization"))
+    assert not space.range_warnings(tune(algorithms="cmaes", search="reg_param=0:1"))
+    assert not space.range_warnings(tune(algorithms="random,tpe,grid,bayesianoptimization"))
 
 
 @pytest.mark.parametrize(

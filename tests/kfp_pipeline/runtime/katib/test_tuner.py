@@ -98,11 +98,11 @@ def place(server: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Place(server, tmp_path, monkeypatch)
 
 
-def good_end(place: Place, name: str = NAME) -> None:
+def good_end(place: Place, name: str = NAME, values: tuple[float, ...] = (0.90, 0.91)) -> None:
     """Two trials of different quality, and the end."""
     place.experiment(name)
     times = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:00:30Z"}
-    for number, value in enumerate((0.90, 0.91)):
+    for number, value in enumerate(values):
         made = trial(f"{name}-aaaaaaa{number}", name, {**GOOD, "reg_param": f"0.0{number + 1}"})
         made["status"] = {
             "conditions": [condition("Succeeded")],
@@ -137,8 +137,19 @@ def test_what_the_trials_found_is_written_as_the_step_tune_writes_it(place: Plac
     assert place.trained[0].output_uri == f"{OUTPUT}/trials/untuned"
 
 
+def test_the_defaults_win_if_no_trial_is_better(place: Place) -> None:
+    thread = place.start()
+    good_end(place, values=(0.86, 0.87))
+    result = place.end(thread)
+    assert isinstance(result, Result), result
+    best = json.loads(place.store.kept["kfp/run/tune/best.json"])
+    assert (best["settings"], best["metrics"]["areaUnderROC"]) == ({}, 0.88)
+    assert result.metrics["areaUnderROC"] == 0.88
+    assert any("worse by 0.0100; so the model is trained with the defaults" in line for line in result.warnings)
+
+
 def test_several_algorithms_are_searched_one_after_another(place: Place) -> None:
-    thread = place.start(tune(algorithm="random,tpe"))
+    thread = place.start(tune(algorithms="random,tpe"))
     for algorithm in ("random", "tpe"):
         good_end(place, experiment_name(algorithm, OUTPUT))
     result = place.end(thread)
