@@ -159,15 +159,17 @@ def rollback(registry: Place, name: str, *, to: str = "", why: str = "") -> Cham
 
 
 def champions_before(history: Sequence[Move]) -> list[str]:
-    """Returns the champions to which one can go back, the nearest last: each rollback takes off one or more."""
+    """Returns the champions to which one can go back, the nearest last.
+
+    A rollback to one of them takes off those after it; one to a version that was none of them goes on top, as a promotion does.
+    """
     stack: list[str] = []
     for move in history:
-        if move.kind == PROMOTE and (not stack or stack[-1] != move.version):
-            stack.append(move.version)
-        elif move.kind == ROLLBACK:
-            while stack and stack[-1] != move.version:
+        if move.kind == ROLLBACK and move.version in stack:
+            while stack[-1] != move.version:
                 stack.pop()
-            stack = stack or [move.version]
+        elif move.kind in (PROMOTE, ROLLBACK) and stack[-1:] != [move.version]:
+            stack.append(move.version)
     return stack[:-1]
 
 

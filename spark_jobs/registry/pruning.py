@@ -1,4 +1,7 @@
-"""Removes old versions of a model: never the champion, the canary, or a version to which a rollback may go."""
+"""Removes old versions of a model: never the champion, the canary, or the champion before.
+
+That is the version to which `rollback` would go, and the one that was champion just before: after a rollback these are two.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ def prunable(registry: Place, name: str, keep: int) -> list[str]:
 
 
 def _prunable(known: list[str], champion: pointer.Champion, keep: int) -> list[str]:
-    needed = {*pointer.served(champion), *pointer.champions_before(champion.history)[-ROLLBACKS_KEPT:]}
+    replaced = [move.previous for move in champion.history if move.previous != move.version]
+    needed = {*pointer.served(champion), *pointer.champions_before(champion.history)[-ROLLBACKS_KEPT:], *replaced[-1:]}
     newest = known[-keep:] if keep else []
     return [version for version in known if version not in needed and version not in newest]
 

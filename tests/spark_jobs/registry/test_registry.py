@@ -184,6 +184,28 @@ def test_pruning_keeps_what_serves_or_may_serve_again(registry: Place, tmp_path:
     assert pointer.rollback(registry, "bank").version == made[1]
 
 
+def test_after_a_rollback_to_a_version_that_never_was_champion_the_champion_before_stays(
+    registry: Place, tmp_path: Path
+) -> None:
+    made = [register(registry, tmp_path, seed, day=seed + 1) for seed in range(3)]
+    for version in made[:2]:
+        pointer.promote(registry, "bank", version)
+    pointer.rollback(registry, "bank", to=made[2])
+    assert pruning.prune(registry, "bank", 0) == [made[0]]
+    assert pointer.rollback(registry, "bank").version == made[1]
+
+
+def test_after_a_rollback_pruning_keeps_the_champion_that_was_taken_back(registry: Place, tmp_path: Path) -> None:
+    made = [register(registry, tmp_path, seed, day=seed + 1) for seed in range(3)]
+    for version in made:
+        pointer.promote(registry, "bank", version)
+    pointer.rollback(registry, "bank")
+    pointer.set_canary(registry, "bank", Canary(version=made[0], share=0.5))
+    pointer.set_canary(registry, "bank", None)
+    assert pruning.prune(registry, "bank", 0) == [], "of the moves only those that change the champion count"
+    assert pointer.promote(registry, "bank", made[2]).version == made[2]
+
+
 def test_a_promotion_that_was_decided_before_a_pruning_is_refused(registry: Place, tmp_path: Path) -> None:
     made = [register(registry, tmp_path, seed, day=seed + 1) for seed in range(3)]
     pointer.promote(registry, "bank", made[1])
