@@ -155,19 +155,30 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
             display.show_table(("model", "champion", "versions"), rows)
         return 0
     champion = pointer.read(registry, arguments.name)
-    documents = [
-        versions.read(registry, arguments.name, each) for each in versions.versions_of(registry, arguments.name)
-    ]
-    if not documents:
+    documents, damaged = _read_versions(registry, arguments.name)
+    if not documents and not damaged:
         versions.find(registry, arguments.name, "latest")  # says which models there are
     if arguments.json:
-        return display.show_json({**_about(champion), "versions": documents})
+        return display.show_json({**_about(champion), "versions": documents, "damaged": damaged})
     rows = [
         [each["version"], _mark(champion, each["version"]), each["model"]["kind"], *_first_metric(each)]
         for each in reversed(documents)
     ]
     display.show_table(("version", "", "model", "metric", "value", "95 % interval"), rows)
+    for each in damaged:
+        print(each["why"])
     return 0
+
+
+def _read_versions(registry: Place, name: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Returns the documents of the versions of a model, and which of them are damaged and why."""
+    documents, damaged = [], []
+    for version in versions.versions_of(registry, name):
+        try:
+            documents.append(versions.read(registry, name, version))
+        except InputError as error:
+            damaged.append({"version": version, "why": str(error)})
+    return documents, damaged
 
 
 def _about(champion: Champion) -> dict[str, Any]:
@@ -261,8 +272,13 @@ def compare_command(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def read_evaluation(registry: Place, name: str, version: str) -> dict[str, Any]:
-    """Reads the evaluation.json of a version."""
-    document: dict[str, Any] = json.loads(registry.read(f"{versions.folder_of(name, version)}/evaluation.json"))
+    """Reads the evaluation.json of a version.
+
+    Raises:
+        InputError: there is no such version, or it is damaged.
+    """
+    content = versions.read_file(registry, versions.read(registry, name, version), "evaluation.json")
+    document: dict[str, Any] = json.loads(content)
     return document
 
 

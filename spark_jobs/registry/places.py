@@ -30,8 +30,13 @@ class Place(Protocol):
 
     uri: str
 
-    def read(self, name: str) -> bytes:
-        """Reads a file; raises FileNotFoundError if it does not exist."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Reads a file.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+            InputError: it has more than `most` bytes; an object store may send it nevertheless.
+        """
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file completely or not at all."""
@@ -62,6 +67,12 @@ def place_of(uri: str) -> Place:
     return DirectoryPlace(local_path(uri))
 
 
+def check_size(where: str, size: int, most: int | None) -> None:
+    """Raises InputError if a file has more bytes than were announced."""
+    if most is not None and size > most:
+        raise InputError(f"{where} has {size:,} bytes and not {most:,}; take another copy")
+
+
 def attempts(place: Place, name: str) -> Iterator[tuple[bytes, str]]:
     """Yields the content and the tag of a file again and again, to a caller that replaces it until its own content is there.
 
@@ -79,8 +90,10 @@ class DirectoryPlace:
     def __init__(self, root: Path) -> None:
         self.root, self.uri = root, str(root)
 
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+    def read(self, name: str, most: int | None = None) -> bytes:
+        with (self.root / name).open("rb") as file:
+            check_size(f"{self.uri}/{name}", os.fstat(file.fileno()).st_size, most)
+            return file.read()
 
     def write(self, name: str, content: bytes) -> None:
         path = self.root / name
@@ -137,7 +150,7 @@ class StorePlace:
     def __init__(self, uri: str, store: ObjectStore) -> None:
         self.uri, self._store, self._checked = uri.rstrip("/"), store, False
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:  # noqa: ARG002 - one request, which can be repeated
         return self._store.read(self._of(name))
 
     def write(self, name: str, content: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.registry import versions
 from spark_jobs.registry.places import Place
-from spark_jobs.registry.versions import REGISTRY_VERSION
+from spark_jobs.registry.version_document import REGISTRY_VERSION
 
 POINTER_NAME = "champion.json"
 PROMOTE, ROLLBACK, CANARY, PRUNE = MOVES = ("promote", "rollback", "canary", "prune")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.places import Place
-from spark_jobs.registry.versions import VERSION_NAME, folder_of
+from spark_jobs.registry.version_document import VERSION_NAME
+from spark_jobs.registry.versions import folder_of
 
 ROLLBACKS_KEPT = 1
 """How many of the champions before this one are kept."""

@@ -235,7 +235,8 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     versions.write(registry, candidate)
     registered, before, why_not = None, None, ""
     if champion.version:
-        registered = json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
+        described = versions.read(registry, champion.name, champion.version)
+        registered = json.loads(versions.read_file(registry, described, "evaluation.json"))
         before, why_not = judge_champion(registry, champion, registered, evaluation, rows, prefix, training)
     verdicts = [
         promotion.floors(evaluation, rules, args.rules_uri),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,43 @@ def test_a_version_can_be_registered_alone_and_compared(tmp_path: Path, capsys: 
     for words in (["show", "bank"], ["list"], ["list", "bank"], ["compare", "bank", one, other]):
         assert main(["models", *words]) == 0
         assert other in capsys.readouterr().out or words == ["list"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda document: document.pop("metrics"), "it has no metrics"),
+        (lambda document: document.pop("model"), "it has no model.kind"),
+        (lambda document: document["metrics"][0].update(value="high"), "value of areaUnderROC is 'high'"),
+        (lambda document: document["metrics"][0].update(value=0.9999), "it was changed"),
+    ],
+)
+def test_of_a_damaged_version_one_line_says_so_and_the_others_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    for seed in range(2):
+        make_run(tmp_path, seed)
+    whole, damaged = (printed(capsys, "promote", "bank", f"run{n}", "--no-promote")["version"] for n in range(2))
+    path = tmp_path / "models" / "bank" / "versions" / damaged / "version.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    assert main(["models", "list", "bank"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert whole in lines[1]
+    assert damaged in lines[2]
+    assert said in lines[2]
+    listed = printed(capsys, "list", "bank")
+    assert ([each["version"] for each in listed["versions"]], listed["damaged"][0]["version"]) == ([whole], damaged)
+    assert main(["models", "show", "bank", whole]) == 0
+    assert damaged not in capsys.readouterr().out
+    for words in (["show", "bank", damaged], ["promote", "bank", damaged, "--force"], ["promote", "bank", "latest"]):
+        assert main(["models", *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert printed(capsys, "list")[0]["version"] == ""
 
 
 def test_a_canary_gets_a_share_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

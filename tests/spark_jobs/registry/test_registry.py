@@ -248,7 +248,7 @@ def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
     (tmp_path / "evil").write_text("x")
     with tarfile.open(tmp_path / "evil.tar", "w") as made:
         made.add(tmp_path / "evil", "../../evil")
-    for name, text in (("evil.tar", "no archive"), ("none.tar", "no such file")):
+    for name, text in (("evil.tar", "holds no version"), ("none.tar", "no such file")):
         with pytest.raises(InputError, match=text):
             archive.import_versions(str(tmp_path / name), DirectoryPlace(tmp_path / "other"))
     (tmp_path / "text.tar").write_text("hello")
