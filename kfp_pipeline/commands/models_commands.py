@@ -428,12 +428,17 @@ def prune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     registry = registry_of(arguments, settings)
     if arguments.keep < 0:
         raise InputError(f"--keep is {arguments.keep}; give a number of versions, 0 or more")
-    versions.find(registry, arguments.name, "latest")  # says which models there are
+    unfinished = pruning.leftovers(registry, arguments.name)
+    if not unfinished:
+        versions.find(registry, arguments.name, "latest")  # says which models there are
     act = pruning.prunable if arguments.dry_run else pruning.prune
     gone = act(registry, arguments.name, arguments.keep)
     if arguments.json:
-        return display.show_json({"removed": [] if arguments.dry_run else gone, "prunable": gone})
+        removed = [] if arguments.dry_run else gone
+        return display.show_json({"removed": removed, "prunable": gone, "unfinished": unfinished})
     print(f"{'would remove' if arguments.dry_run else 'removed'} {', '.join(gone) or 'nothing'}")
+    if unfinished:
+        print(f"and what was left of {', '.join(unfinished)}, which was not written or removed whole")
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,9 @@ class Place(Protocol):
 
     def names(self, below: str = "") -> list[str]:
         """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`."""
+
+    def times(self, below: str) -> dict[str, float]:
+        """Returns when each file below a folder was written, in seconds since 1970; hidden files and empty folders count, too."""
 
     def remove(self, name: str) -> None:
         """Removes a file, or a folder with all that is in it, if it exists."""
@@ -119,6 +123,11 @@ class DirectoryPlace:
         start = len(Path(below).parts)
         return sorted(name.as_posix() for name in found if not is_hidden("/".join(name.parts[start:])))
 
+    def times(self, below: str) -> dict[str, float]:
+        paths = list((self.root / below).rglob("*"))
+        counted = set(paths) - {path.parent for path in paths}
+        return {path.relative_to(self.root).as_posix(): _written_at(path) for path in counted}
+
     def remove(self, name: str) -> None:
         remove_path(self.root / name)
 
@@ -133,6 +142,14 @@ class DirectoryPlace:
             yield
         finally:
             os.close(lock)
+
+
+def _written_at(path: Path) -> float:
+    """Returns the time of a file's inode, as a copy may keep that of the content; infinite if the file is gone meanwhile."""
+    try:
+        return path.lstat().st_ctime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _sync_folder(folder: Path) -> None:
@@ -170,6 +187,10 @@ class StorePlace:
         inner = [name.removeprefix(start) for name in listed if not name.endswith("/")]
         prefix = f"{below}/" if below else ""
         return sorted(f"{prefix}{name}" for name in inner if not is_hidden(name))
+
+    def times(self, below: str) -> dict[str, float]:
+        start = bucket_and_key(f"{self.uri}/")[1]
+        return {name.removeprefix(start): time for name, time in self._store.times(self._of(below)).items()}
 
     def remove(self, name: str) -> None:
         self._store.remove(self._of(name))

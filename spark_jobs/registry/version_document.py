@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,6 +26,7 @@ EXAMPLES_NAME = "examples.json"
 version that is registered without Spark has none."""
 SHA256 = "sha256"
 HASH_DIGITS = 8
+VERSION_ID = re.compile(rf"\d{{8}}-\d{{6}}-[0-9a-f]{{{HASH_DIGITS}}}")
 LONGEST_PART = 255
 """Bytes of a name that file systems allow."""
 KINDS: Mapping[str, Any] = {

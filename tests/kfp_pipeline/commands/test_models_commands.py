@@ -13,7 +13,7 @@ import pytest
 
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.local import runs
-from spark_jobs.registry import pointer
+from spark_jobs.registry import pointer, pruning
 from spark_jobs.registry.places import place_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "spark_jobs" / "registry"))
@@ -183,6 +183,20 @@ def test_versions_go_out_and_come_back_and_old_ones_go(tmp_path: Path, capsys: p
     assert len(printed(capsys, "import", "backup.tar.gz")) == 4
     assert len(printed(capsys, "list", "bank")["versions"]) == 4
     assert len(printed(capsys, "import", "backup.tar.gz", "--registry", "other", "--name", "copy")) == 4
+
+
+def test_what_a_killed_import_has_left_goes_though_there_is_no_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = "20261103-120000-0123abcd"
+    place_of("models").write(f"bank/versions/{version}/scorecard.json", b"{}")
+    assert main(["models", "prune", "bank"]) == 2
+    assert "has no model" in capsys.readouterr().err
+    monkeypatch.setattr(pruning, "LEFTOVER_SECONDS", -1.0)
+    assert printed(capsys, "prune", "bank", "--dry-run") == {"removed": [], "prunable": [], "unfinished": [version]}
+    assert main(["models", "prune", "bank"]) == 0
+    assert f"removed nothing\nand what was left of {version}" in capsys.readouterr().out
+    assert list((tmp_path / "models" / "bank" / "versions").iterdir()) == []
 
 
 def make_scorecard(tmp_path: Path, run_id: str) -> None:
