@@ -49,7 +49,11 @@ class Place(Protocol):
         """Writes a file if it still has this tag (empty: if it does not exist); returns whether it did."""
 
     def names(self, below: str = "") -> list[str]:
-        """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`."""
+        """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`.
+
+        Raises:
+            FileNotFoundError: the place itself is a directory that does not exist; a folder in it that does not exist has no files.
+        """
 
     def times(self, below: str) -> dict[str, float]:
         """Returns when each file below a folder was written, in seconds since 1970; hidden files and empty folders count, too."""
@@ -119,9 +123,15 @@ class DirectoryPlace:
             return True
 
     def names(self, below: str = "") -> list[str]:
-        found = (path.relative_to(self.root) for path in (self.root / below).rglob("*") if path.is_file())
-        start = len(Path(below).parts)
-        return sorted(name.as_posix() for name in found if not is_hidden("/".join(name.parts[start:])))
+        def refuse(error: OSError) -> None:
+            if error.filename == str(self.root) or not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise error
+
+        found = []
+        for folder, folders, files in os.walk(self.root / below, onerror=refuse):
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            found += [Path(folder, name) for name in files if not is_hidden(name)]
+        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
 
     def times(self, below: str) -> dict[str, float]:
         paths = list((self.root / below).rglob("*"))

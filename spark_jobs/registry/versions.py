@@ -226,10 +226,18 @@ def folder_of(name: str, version: str) -> str:
 
 
 def names(registry: Place) -> list[str]:
-    """Lists the models of a registry that have a version."""
-    return sorted(
-        {path.split("/")[0] for path in registry.names() if re.fullmatch(r"[^/]+/versions/[^/]+/version\.json", path)}
-    )
+    """Lists the models of a registry that have a version.
+
+    Raises:
+        InputError: there is no such registry.
+    """
+    try:
+        paths = registry.names()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"{registry.uri}: there is no such directory; check the path, or let `spark-kfp models promote NAME last` make it"
+        ) from error
+    return sorted({path.split("/")[0] for path in paths if re.fullmatch(r"[^/]+/versions/[^/]+/version\.json", path)})
 
 
 def versions_of(registry: Place, name: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -249,14 +251,19 @@ def test_what_cannot_go_out_as_onnx_is_told(
     [
         (["promote", "bank", "last"], "there are no runs"),
         (["promote", "../bank", "last"], "no name of a model"),
-        (["show", "bank"], "has no model 'bank'"),
-        (["list", "bank"], "has no model 'bank'"),
+        (["list"], "models: there is no such directory"),
+        (["list", "--registry", "/nosuch/typo"], "/nosuch/typo: there is no such directory"),
+        (["list", "--registry", "/dev/null"], "/dev/null: there is no such directory"),
+        (["show", "bank"], "models: there is no such directory"),
+        (["show", "bank", "--registry", "."], "has no model 'bank'"),
+        (["list", "bank", "--registry", "."], "has no model 'bank'"),
         (["rollback", "bank"], "has had no champion before"),
         (["canary", "bank"], "either a VERSION"),
         (["canary", "bank", "x", "--end"], "either a VERSION"),
         (["prune", "bank", "--keep", "-1"], "--keep is -1"),
         (["import", "none.tar"], "no such file"),
-        (["import", "none"], "holds no version"),
+        (["import", "none"], "none: there is no such directory"),
+        (["import", "."], "holds no version"),
         (["list", "--registry", "ftp://x/y"], "ftp:// is not supported"),
     ],
 )
@@ -265,6 +272,30 @@ def test_a_mistake_is_told_in_one_sentence(words: list[str], said: str, capsys: 
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_registry_without_a_model_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--registry", "."]) == 0
+    assert "there is no model in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("closed", ["models", "models/bank/versions"])
+def test_a_registry_that_may_not_be_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    make_run(tmp_path, 0)
+    printed(capsys, "promote", "bank", "last")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path) == str(tmp_path / closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # the tests may run as root, who may read all
+    for words in (["list"], ["list", "bank"] if "bank" in closed else ["list"]):
+        assert main(["models", *words]) == 2
+        assert f"{tmp_path / closed}: Permission denied" in capsys.readouterr().err
 
 
 def test_the_registry_is_a_setting(
