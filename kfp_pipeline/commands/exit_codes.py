@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 
+from kfp_pipeline.commands.display import printable
 from kfp_pipeline.runtime.errors import StepError
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError, UnavailableError
 
@@ -62,5 +63,5 @@ def _report_user_error(error: BaseException) -> int:
         wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
         advice = "check the path" if wrong_path else "free some space or name another place"
         message = f"{where}: {error.strerror or error}; {advice}"
-    print(f"spark-kfp: error: {message}", file=sys.stderr)
+    print(f"spark-kfp: error: {printable(message, keep=chr(10))}", file=sys.stderr)
     return code

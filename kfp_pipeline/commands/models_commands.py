@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,8 @@ from spark_jobs.registry.pointer import Canary, Champion
 EXIT_REFUSED = 1
 """Exit code of a promotion that the gate refuses."""
 ONNX_SUFFIX = ".onnx"
+CONTROL = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of Unicode that a line of the history may not hold: control characters, bytes that are no text, separators of lines."""
 NAMES_OF_RUNS = "name of a run on this machine, its beginning, or `last`"
 NAMES_OF_VERSIONS = f"a version, its beginning, `latest` or `{CHAMPION}`"
 
@@ -95,7 +98,13 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_why(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--why", default="", help="reason, for the readers of the history")
+    parser.add_argument("--why", type=_one_line, default="", help="reason, for the readers of the history")
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(char) in CONTROL for char in text):
+        raise argparse.ArgumentTypeError("it holds a line break or another control character; give one line of text")
+    return text
 
 
 def _add_promote(actions: Any) -> None:
@@ -149,7 +158,9 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.json:
             return display.show_json([_about(champions[name]) | {"versions": found[name]} for name in names])
         if not names:
-            print(f"there is no model in {registry.uri}; register one with `spark-kfp models promote NAME last`")
+            display.show_text(
+                f"there is no model in {registry.uri}; register one with `spark-kfp models promote NAME last`"
+            )
         else:
             rows = [[name, champions[name].version or "-", str(len(found[name]))] for name in names]
             display.show_table(("model", "champion", "versions"), rows)
@@ -166,7 +177,7 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
     ]
     display.show_table(("version", "", "model", "metric", "value", "95 % interval"), rows)
     for each in damaged:
-        print(each["why"])
+        display.show_text(each["why"])
     return 0
 
 
@@ -267,7 +278,8 @@ def compare_command(arguments: argparse.Namespace, settings: Settings) -> int:
         shown = [f"{change.value:+.4f}" if change else "", f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else ""]
         rows.append([item["name"], display.number(item["value"]), display.number(value), *shown])
     display.show_table(("metric", *chosen, "difference", "95 % interval"), rows)
-    print(f"\n{compared.note}")
+    print()
+    display.show_text(compared.note)
     return 0
 
 
@@ -313,7 +325,8 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
     """Prints what each rule of the gate said, and what became of the candidate."""
     rows = [[each["rule"], "yes" if each["passed"] else "no", each["sentence"]] for each in verdict["verdicts"]]
     display.show_table(("rule", "", "numbers"), rows)
-    print(f"\n{verdict['outcome']}")
+    print()
+    display.show_text(verdict["outcome"])
 
 
 def promotion_inputs(inputs: Mapping[str, Any], settings: Settings) -> dict[str, str]:
@@ -399,7 +412,7 @@ def _show_move(champion: Champion, arguments: argparse.Namespace) -> None:
         display.show_json(_about(champion))
         return
     shares = ", ".join(f"{version} {share:.0%}" for version, share in pointer.served(champion).items())
-    print(f"{champion.name}: {shares} of the requests, move {champion.move}")
+    display.show_text(f"{champion.name}: {shares} of the requests, move {champion.move}")
 
 
 def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -419,7 +432,9 @@ def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return display.show_json(found)
     for alias, there in found.items():
         for mirror in mirrors:
-            print(f"{arguments.name}@{alias} is version {there[mirror.key]} in {mirror.title}: {there['version']}")
+            display.show_text(
+                f"{arguments.name}@{alias} is version {there[mirror.key]} in {mirror.title}: {there['version']}"
+            )
     return 0
 
 
@@ -436,9 +451,9 @@ def prune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         removed = [] if arguments.dry_run else gone
         return display.show_json({"removed": removed, "prunable": gone, "unfinished": unfinished})
-    print(f"{'would remove' if arguments.dry_run else 'removed'} {', '.join(gone) or 'nothing'}")
+    display.show_text(f"{'would remove' if arguments.dry_run else 'removed'} {', '.join(gone) or 'nothing'}")
     if unfinished:
-        print(f"and what was left of {', '.join(unfinished)}, which was not written or removed whole")
+        display.show_text(f"and what was left of {', '.join(unfinished)}, which was not written or removed whole")
     return 0
 
 
@@ -472,7 +487,7 @@ def _export_onnx(registry: Place, name: str, chosen: Sequence[str], arguments: a
     write_whole(local_path(arguments.target), content)
     if arguments.json:
         return display.show_json([{"name": name, "version": chosen[0]}])
-    print(f"{name} {chosen[0]}: {len(content):,} bytes of ONNX in {arguments.target}")
+    display.show_text(f"{name} {chosen[0]}: {len(content):,} bytes of ONNX in {arguments.target}")
     return 0
 
 
@@ -488,5 +503,5 @@ def _copied(documents: Sequence[Mapping[str, Any]], where: str, arguments: argpa
     if arguments.json:
         return display.show_json([{"name": each["name"], "version": each["version"]} for each in documents])
     for each in documents:
-        print(f"{each['name']} {each['version']}: {len(each['files'])} files, checked, in {where}")
+        display.show_text(f"{each['name']} {each['version']}: {len(each['files'])} files, checked, in {where}")
     return 0

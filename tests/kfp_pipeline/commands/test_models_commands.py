@@ -15,8 +15,9 @@ import pytest
 
 from kfp_pipeline.commands.main import main
 from kfp_pipeline.local import runs
-from spark_jobs.registry import pointer, pruning
+from spark_jobs.registry import pointer, pruning, versions
 from spark_jobs.registry.places import place_of
+from spark_jobs.registry.version_document import to_json
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "spark_jobs" / "registry"))
 
@@ -199,6 +200,35 @@ def test_what_a_killed_import_has_left_goes_though_there_is_no_version(
     assert main(["models", "prune", "bank"]) == 0
     assert f"removed nothing\nand what was left of {version}" in capsys.readouterr().out
     assert list((tmp_path / "models" / "bank" / "versions").iterdir()) == []
+
+
+def test_text_from_outside_cannot_steer_the_terminal_or_fake_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, 0)
+    version = printed(capsys, "promote", "bank", "last")["version"]
+    registry, evil = place_of("models"), "\x1b[2J\u009b2J\u202e\u2028\nfake"
+    document = versions.read(registry, "bank", version)
+    registry.write(f"bank/versions/{version}/version.json", to_json({**document, "run": evil, "label": "f\xfcr"}))
+    pointer.move_pointer(registry, pointer.read(registry, "bank"), pointer.PROMOTE, evil, version=version)
+    assert main(["models", "show", "bank"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\\u001b[2J\\u009b2J\\u202e\\u2028\\nfake") == 2
+    assert "f\xfcr" in out
+    assert main(["models", "show", "bank", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["version"]["run"] == evil
+    assert main(["models", "show", "bank", evil]) == 2
+    for text in (out, shown, capsys.readouterr().err):
+        assert all(char.isprintable() or char == "\n" for char in text)
+
+
+@pytest.mark.parametrize("why", ["a\nb", "\x1b[2J", "a\u2028b", "\udce4"])
+def test_a_reason_is_one_line_of_text(capsys: pytest.CaptureFixture[str], why: str) -> None:
+    for words in (["promote", "bank", "last"], ["rollback", "bank"], ["canary", "bank", "--end"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["models", *words, "--why", why])
+        assert "argument --why: it holds a line break or another control character" in capsys.readouterr().err
 
 
 def make_scorecard(tmp_path: Path, run_id: str) -> None:
