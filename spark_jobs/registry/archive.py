@@ -48,7 +48,8 @@ def export(registry: Place, name: str, chosen: Sequence[str], target: str) -> li
     """Copies versions into an archive, or into the registry at another path or URI; returns their documents.
 
     Raises:
-        InputError: a version is not there or damaged, or the archive cannot be written.
+        InputError: a version is not there or damaged.
+        OSError: the archive cannot be written.
     """
     if not is_archive(target):
         return [copy(registry, versions.read(registry, name, version), place_of(target)) for version in chosen]
@@ -70,7 +71,8 @@ def export(registry: Place, name: str, chosen: Sequence[str], target: str) -> li
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{target}: {error.strerror or error}") from error
+        error.filename = error.filename or target  # that of a full disk names no file
+        raise
     return documents
 
 

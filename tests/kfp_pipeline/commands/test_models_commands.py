@@ -328,6 +328,37 @@ def test_a_registry_that_may_not_be_read_is_told(
         assert f"{tmp_path / closed}: Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space or name another place"),
+        (errno.EACCES, "let its owner give you the right, or name another place"),
+    ],
+)
+@pytest.mark.parametrize("target", ["other", "backup.tar.gz", "models"])
+def test_a_place_that_cannot_be_written_is_named_with_what_helps(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    advice: str,
+    target: str,
+) -> None:
+    for seed in range(2):
+        make_run(tmp_path, seed)
+    printed(capsys, "promote", "bank", "run0")
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))  # like that of a full disk it has no name of a file
+
+    monkeypatch.setattr(os, "fsync", fail)
+    words = ["promote", "bank", "run1"] if target == "models" else ["export", "bank", "champion", target]
+    assert main(["models", *words]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / target}" in error or f"error: {target}" in error
+    assert f": {os.strerror(number)}; {advice}\n" in error
+
+
 def test_the_registry_is_a_setting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
