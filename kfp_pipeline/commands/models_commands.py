@@ -200,7 +200,7 @@ def _about(champion: Champion) -> dict[str, Any]:
 def _mark(champion: Champion, version: str) -> str:
     share = pointer.served(champion).get(version)
     name = CHAMPION if version == champion.version else "canary"
-    return "" if share is None else name if share == 1.0 else f"{name} {share:.0%}"
+    return "" if share is None else name if share == 1.0 else f"{name} {promotion.percent(share)}"
 
 
 def _first_metric(document: Mapping[str, Any]) -> list[str]:
@@ -411,7 +411,7 @@ def _show_move(champion: Champion, arguments: argparse.Namespace) -> None:
     if arguments.json:
         display.show_json(_about(champion))
         return
-    shares = ", ".join(f"{version} {share:.0%}" for version, share in pointer.served(champion).items())
+    shares = ", ".join(f"{version} {promotion.percent(share)}" for version, share in pointer.served(champion).items())
     display.show_text(f"{champion.name}: {shares} of the requests, move {champion.move}")
 
 
@@ -466,7 +466,7 @@ def export_command(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.version == "all"
         else [find_version(registry, name, arguments.version)]
     )
-    if arguments.target.endswith(ONNX_SUFFIX):
+    if arguments.target.lower().endswith(ONNX_SUFFIX):
         return _export_onnx(registry, name, chosen, arguments)
     return _copied(archive.export(registry, name, chosen, arguments.target), arguments.target, arguments)
 

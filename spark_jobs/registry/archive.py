@@ -22,6 +22,8 @@ from spark_jobs.registry.version_document import VERSION_NAME, to_json
 from spark_jobs.registry.versions import Candidate, folder_of
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+OTHER_SUFFIXES = (".zip", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".tzst", ".7z", ".rar")
+"""Of archives that an export does not write; a folder may have any other name."""
 MOST_FILES = 100_000
 """An archive with more is none of ours: a megabyte of gzip could name millions."""
 MOST_HEADER_BYTES = 1 << 20
@@ -30,8 +32,17 @@ CLOCKS_DIFFER = timedelta(days=1)
 
 
 def is_archive(target: str) -> bool:
-    """Returns whether a path names an archive; every other path or URI is a registry."""
-    return target.endswith(ARCHIVE_SUFFIXES)
+    """Returns whether a path names an archive; every other path or URI is a registry.
+
+    Raises:
+        InputError: it names an archive of another kind.
+    """
+    name = target.lower()
+    if name.endswith(OTHER_SUFFIXES) and not name.endswith(ARCHIVE_SUFFIXES):
+        raise InputError(
+            f"{target}: an archive is {', '.join(ARCHIVE_SUFFIXES)}; give such a name, or that of a registry"
+        )
+    return name.endswith(ARCHIVE_SUFFIXES)
 
 
 def copy(source: Place, document: Mapping[str, Any], target: Place, *, new_name: str = "") -> dict[str, Any]:
@@ -63,7 +74,7 @@ def export(registry: Place, name: str, chosen: Sequence[str], target: str) -> li
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                documents = _write_archive(file, registry, name, chosen, packed=path.name.endswith("gz"))
+                documents = _write_archive(file, registry, name, chosen, packed=target.lower().endswith("gz"))
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
@@ -135,7 +146,7 @@ def _check_time(document: Mapping[str, Any], where: str) -> None:
 @contextmanager
 def _opened(source: str) -> Iterator[Place]:
     with _told(source):
-        mode = "r:gz" if source.endswith("gz") else "r:"
+        mode = "r:gz" if source.lower().endswith("gz") else "r:"
         archive = tarfile.open(local_path(source), mode=mode, tarinfo=_Member)  # noqa: SIM115
     with archive:
         with _told(source):

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spark_jobs.errors import InputError, UnavailableError
+from spark_jobs.promotion import percent
 from spark_jobs.registry import versions
 from spark_jobs.registry.places import Place
 from spark_jobs.registry.version_document import REGISTRY_VERSION
@@ -212,7 +213,7 @@ def set_canary(
     if canary.version == seen.version:
         raise InputError(f"version {canary.version} is the champion of {name!r} already, so it has all requests")
     versions.verify(registry, name, canary.version)
-    return move_pointer(registry, seen, CANARY, why or f"{canary.version} gets {canary.share:.0%}", canary=canary)
+    return move_pointer(registry, seen, CANARY, why or f"{canary.version} gets {percent(canary.share)}", canary=canary)
 
 
 def move_pointer(registry: Place, seen: Champion, kind: str, why: str, **changes: Any) -> Champion:

@@ -206,7 +206,7 @@ def take_up(registry: Place, seen: Champion, version: str, canary_share: float) 
     canary = Canary(version=version, share=canary_share, passed_beside=seen.version)
     if seen.canary == canary:  # of an attempt before this one
         return seen
-    why = f"the gate passed, {canary_share:.0%} of the requests"
+    why = f"the gate passed, {promotion.percent(canary_share)} of the requests"
     return pointer.set_canary(registry, seen.name, canary, why=why, seen=seen)
 
 

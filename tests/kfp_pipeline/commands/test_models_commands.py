@@ -161,6 +161,26 @@ def test_a_canary_gets_a_share_and_ends(tmp_path: Path, capsys: pytest.CaptureFi
     assert printed(capsys, "canary", "bank", "--end")["canary"] is None
 
 
+@pytest.mark.parametrize(
+    ("share", "shown"), [("0.9999", ("0.01%", "99.99%")), ("0.1", ("90%", "10%")), ("0.001", ("99.9%", "0.1%"))]
+)
+def test_a_share_is_not_rounded_to_none_or_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], share: str, shown: tuple[str, str]
+) -> None:
+    for seed in range(2):
+        make_run(tmp_path, seed)
+    champion = printed(capsys, "promote", "bank", "run0")["version"]
+    version = printed(capsys, "promote", "bank", "run1", "--no-promote")["version"]
+    assert main(["models", "canary", "bank", version, "--share", share]) == 0
+    assert f"{champion} {shown[0]}, {version} {shown[1]} of the requests" in capsys.readouterr().out
+    assert main(["models", "list", "bank"]) == 0
+    out = capsys.readouterr().out
+    assert f"champion {shown[0]} " in out
+    assert f"canary {shown[1]} " in out
+    assert main(["models", "show", "bank"]) == 0
+    assert f"{version} gets {shown[1]}" in capsys.readouterr().out
+
+
 def test_a_canary_that_has_passed_the_gate_beside_this_champion_is_not_compared_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +251,20 @@ def test_a_reason_is_one_line_of_text(capsys: pytest.CaptureFixture[str], why: s
         assert "argument --why: it holds a line break or another control character" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("target", ["o.zip", "o.tar.bz2", "O.ZIP", "o.gz", "s3://bucket/o.tar.xz"])
+def test_another_kind_of_archive_is_refused_and_no_folder_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    make_run(tmp_path, 0)
+    printed(capsys, "promote", "bank", "last")
+    assert main(["models", "export", "bank", "champion", target]) == 2
+    assert f"{target}: an archive is .tar, .tar.gz, .tgz" in capsys.readouterr().err
+    assert not (tmp_path / target).exists()
+    printed(capsys, "export", "bank", "champion", "O.TAR.GZ")
+    assert (tmp_path / "O.TAR.GZ").read_bytes()[:2] == b"\x1f\x8b"
+    printed(capsys, "import", "O.TAR.GZ", "--registry", "models.v2")
+
+
 def make_scorecard(tmp_path: Path, run_id: str) -> None:
     """Gives a run a scorecard: one number, of which the margin is half."""
     column = {"name": "x", "mean": 0.0, "indicator": False, "center": 0.0, "scale": 1.0, "splits": []}
@@ -294,6 +328,7 @@ def test_what_cannot_go_out_as_onnx_is_told(
         (["import", "none.tar"], "no such file"),
         (["import", "none"], "none: there is no such directory"),
         (["import", "."], "holds no version"),
+        (["import", "m.zip"], "m.zip: an archive is .tar, .tar.gz, .tgz"),
         (["list", "--registry", "ftp://x/y"], "ftp:// is not supported"),
     ],
 )
