@@ -27,8 +27,8 @@ version that is registered without Spark has none."""
 SHA256 = "sha256"
 HASH_DIGITS = 8
 VERSION_ID = re.compile(rf"\d{{8}}-\d{{6}}-[0-9a-f]{{{HASH_DIGITS}}}")
-LONGEST_PART = 255
-"""Bytes of a name that file systems allow."""
+LONGEST_PART, LONGEST_PATH = 255, 900
+"""Bytes of a name that file systems allow, and of a path below a version that object stores do: 1,024 for all of it."""
 KINDS: Mapping[str, Any] = {
     "name": str,
     "version": str,
@@ -150,8 +150,8 @@ def _check_files(files: Sequence[Any]) -> None:
         if not isinstance(item, dict) or [type(item.get(key)) for key in ("path", "size", SHA256)] != [str, int, str]:
             raise ValueError(f"a file is {reprlib.repr(item)}")
         parts = item["path"].split("/")
-        longest = max(len(part.encode()) for part in parts)
-        if any(part in ("", ".", "..") for part in parts) or not item["path"].isprintable() or longest > LONGEST_PART:
+        too_long = len(item["path"].encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_PART for part in parts)
+        if any(part in ("", ".", "..") for part in parts) or not item["path"].isprintable() or too_long:
             raise ValueError(f"{reprlib.repr(item['path'])} is no path of a file below the version")
     paths = {item["path"] for item in files}
     folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
