@@ -17,7 +17,7 @@ from spark_jobs.errors import InputError
 from spark_jobs.local_files import local_path
 from spark_jobs.object_names import is_object_store_uri
 from spark_jobs.registry import versions
-from spark_jobs.registry.places import Place, check_size, place_of
+from spark_jobs.registry.places import Place, Source, check_size, place_of
 from spark_jobs.registry.version_document import VERSION_NAME, to_json
 from spark_jobs.registry.versions import Candidate, folder_of
 
@@ -45,7 +45,7 @@ def is_archive(target: str) -> bool:
     return name.endswith(ARCHIVE_SUFFIXES)
 
 
-def copy(source: Place, document: Mapping[str, Any], target: Place, *, new_name: str = "") -> dict[str, Any]:
+def copy(source: Source, document: Mapping[str, Any], target: Place, *, new_name: str = "") -> dict[str, Any]:
     """Copies a version into another registry and checks its files on the way; returns its document there.
 
     Raises:
@@ -120,7 +120,7 @@ def import_versions(source: str, registry: Place, *, new_name: str = "") -> list
         return _import_from(place, registry, new_name)
 
 
-def _import_from(source: Place, registry: Place, new_name: str) -> list[dict[str, Any]]:
+def _import_from(source: Source, registry: Place, new_name: str) -> list[dict[str, Any]]:
     found = [(name, version) for name in versions.names(source) for version in versions.versions_of(source, name)]
     if not found:
         raise InputError(f"{source.uri} holds no version of a model")
@@ -144,13 +144,13 @@ def _check_time(document: Mapping[str, Any], where: str) -> None:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[Place]:
+def _opened(source: str) -> Iterator[Source]:
     with _told(source):
-        mode = "r:gz" if source.lower().endswith("gz") else "r:"
-        archive = tarfile.open(local_path(source), mode=mode, tarinfo=_Member)  # noqa: SIM115
+        packed = source.lower().endswith("gz")
+        archive = tarfile.open(local_path(source), "r:gz" if packed else "r:", tarinfo=_Member)  # noqa: SIM115
     with archive:
         with _told(source):
-            place = _ArchivePlace(archive, source)
+            place = _ArchiveSource(archive, source)
         yield place
 
 
@@ -177,8 +177,8 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-class _ArchivePlace:
-    """The regular files of an archive; implements what of `Place` an import needs. Nothing is unpacked but what is read."""
+class _ArchiveSource:
+    """The regular files of an archive; implements `Source`. Nothing is unpacked but what is read."""
 
     def __init__(self, archive: tarfile.TarFile, uri: str) -> None:
         self.uri, self._archive, self._members = uri, archive, dict[str, tarfile.TarInfo]()

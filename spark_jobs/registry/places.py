@@ -26,8 +26,8 @@ MOST_TRIES = 20
 """A file that others replace more often than this meanwhile is given up."""
 
 
-class Place(Protocol):
-    """A folder of files; names are relative to it, with slashes."""
+class Source(Protocol):
+    """A folder of files to read, such as an archive; names are relative to it, with slashes."""
 
     uri: str
 
@@ -39,6 +39,17 @@ class Place(Protocol):
             InputError: it has more than `most` bytes; an object store may send it nevertheless.
         """
 
+    def names(self, below: str = "") -> list[str]:
+        """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`.
+
+        Raises:
+            FileNotFoundError: the place itself is a directory that does not exist; a folder in it that does not exist has no files.
+        """
+
+
+class Place(Source, Protocol):
+    """A folder of files to read and write."""
+
     def write(self, name: str, content: bytes) -> None:
         """Writes a file completely or not at all."""
 
@@ -47,13 +58,6 @@ class Place(Protocol):
 
     def swap(self, name: str, content: bytes, tag: str) -> bool:
         """Writes a file if it still has this tag (empty: if it does not exist); returns whether it did."""
-
-    def names(self, below: str = "") -> list[str]:
-        """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`.
-
-        Raises:
-            FileNotFoundError: the place itself is a directory that does not exist; a folder in it that does not exist has no files.
-        """
 
     def times(self, below: str) -> dict[str, float]:
         """Returns when each file below a folder was written, in seconds since 1970; hidden files and empty folders count, too."""

@@ -17,7 +17,7 @@ from typing import Any
 from spark_jobs.arguments import Role
 from spark_jobs.contract import ARGUMENTS, MODEL_NAME, Step
 from spark_jobs.errors import InputError
-from spark_jobs.registry.places import Place, place_of
+from spark_jobs.registry.places import Place, Source, place_of
 from spark_jobs.registry.version_document import (
     EXAMPLES_NAME,
     REGISTRY_VERSION,
@@ -225,7 +225,7 @@ def folder_of(name: str, version: str) -> str:
     return f"{name}/versions/{version}"
 
 
-def names(registry: Place) -> list[str]:
+def names(registry: Source) -> list[str]:
     """Lists the models of a registry that have a version.
 
     Raises:
@@ -240,13 +240,13 @@ def names(registry: Place) -> list[str]:
     return sorted({path.split("/")[0] for path in paths if re.fullmatch(r"[^/]+/versions/[^/]+/version\.json", path)})
 
 
-def versions_of(registry: Place, name: str) -> list[str]:
+def versions_of(registry: Source, name: str) -> list[str]:
     """Lists the versions of a model, oldest first; a folder without version.json is none."""
     paths = [path.split("/") for path in registry.names(f"{name}/versions")]
     return sorted(parts[2] for parts in paths if len(parts) == 4 and parts[3] == VERSION_NAME)
 
 
-def read(registry: Place, name: str, version: str) -> dict[str, Any]:
+def read(registry: Source, name: str, version: str) -> dict[str, Any]:
     """Reads the document of a version.
 
     Raises:
@@ -264,7 +264,7 @@ def read(registry: Place, name: str, version: str) -> dict[str, Any]:
     return document
 
 
-def read_file(registry: Place, document: Mapping[str, Any], path: str) -> bytes:
+def read_file(registry: Source, document: Mapping[str, Any], path: str) -> bytes:
     """Reads a file of a version, and compares it with the version's document.
 
     Raises:
