@@ -1,5 +1,7 @@
 # Each target sets up what it needs first: see tools/with_setup.sh.
 IN_SETUP := bash tools/with_setup.sh
+# Which of benchmarks/ make bench runs.
+BENCH = run
 # What make image calls the tasks' image in the registry of PREFIX; without PREFIX spark-kfp names it itself.
 TASK_IMAGE = $(if $(PREFIX),--image=$(PREFIX)spark-kfp-task:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml))
 # Makes an archive of Spark's classes below .tools/ first, for all the Sparks of the tests.
@@ -68,9 +70,9 @@ tag: ## is TAG the package's version, as v1.2.3?
 deps: ## do the locked and the oldest allowed packages resolve and pass the quick tests?
 	@$(IN_SETUP) python tools/check_dependencies.py $(ARGS)
 
-bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows
+bench: ## a table of time and memory against a hand-written script and scikit-learn; ARGS=--large adds ten million rows; BENCH=tuning and others of benchmarks/
 	@$(IN_SETUP) sh -c 'UV_PROJECT_ENVIRONMENT=.tools/bench uv sync --frozen --quiet --only-group dev --only-group bench && \
-	    exec python -m benchmarks.run "$$@"' sh $(ARGS)
+	    exec python -m benchmarks.$(BENCH) "$$@"' sh $(ARGS)
 
 docs: ## this documentation as a site, in docs/_build/html
 	@$(IN_SETUP) $(WITH_SPHINX) sphinx-build -W --keep-going -q docs docs/_build/html
