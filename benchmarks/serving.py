@@ -40,6 +40,7 @@ import psutil
 from benchmarks.scoring import read_rows
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.places import Place, place_of
+from spark_jobs.registry.version_document import version_id
 from spark_jobs.registry.versions import RunOutputs
 
 PORT = 8099
@@ -181,7 +182,7 @@ def register_twice(registry: Place, evaluate_output: Path) -> list[str]:
     """Registers a run as two versions, the second as if it had been evaluated a second later, and promotes the first."""
     first = versions.collect(MODEL, RunOutputs.of_evaluation(str(evaluate_output)))
     later = (datetime.fromisoformat(first.document["created"]) + timedelta(seconds=1)).isoformat()
-    identity = versions.version_id(later, first.document["files"])
+    identity = version_id(later, first.document["files"])
     second = replace(first, document={**first.document, "created": later, "version": identity})
     for candidate in (first, second):
         versions.write(registry, candidate)

@@ -223,6 +223,7 @@ def load_version(place: Place, name: str, version: str) -> ServedModel:
         document = _document(place.read(f"{folder}/version.json"), "version.json")
         if document.get("version") != version or document.get("name") != name:
             raise RefusedError(f"version.json is that of {document.get('name')!r} {document.get('version')!r}")
+        _check_digest(document)
         files = {item["path"]: item for item in document["files"]}
         contents = {path: _checked(place, folder, files[path]) for path in SERVED_FILES if path in files}
     except FileNotFoundError as error:
@@ -239,6 +240,13 @@ def load_version(place: Place, name: str, version: str) -> ServedModel:
         reference=reference,
         created=_seconds(document.get("created")),
     )
+
+
+def _check_digest(document: Mapping[str, Any]) -> None:
+    """Compares a version.json with its own SHA-256; documents of earlier releases have none."""
+    counted = json.dumps({key: value for key, value in document.items() if key != "sha256"}, sort_keys=True)
+    if document.get("sha256", found := hashlib.sha256(counted.encode()).hexdigest()) != found:
+        raise RefusedError("version.json was changed: its SHA-256 is another one")
 
 
 def _seconds(time: Any) -> float:

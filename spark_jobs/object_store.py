@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import logging
+import math
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
@@ -310,6 +311,15 @@ class ObjectStore:
         """
         key = bucket_and_key(uri)[1]
         return at_or_below(self._list(uri, key), key, whole_names=whole_names)
+
+    def times(self, uri: str) -> dict[str, float]:
+        """Returns when each object in the folder of a URI was written, in seconds since 1970; infinite if the store does not say."""
+        bucket, key = bucket_and_key(uri)
+        start = f"{key.rstrip('/')}/"
+        listed = self._ask(uri, lambda store: list(store.list_objects(bucket, start, recursive=True)))
+        return {
+            str(item.object_name): item.last_modified.timestamp() if item.last_modified else math.inf for item in listed
+        }
 
     def version(self, uri: str) -> str:
         bucket, key = bucket_and_key(uri)

@@ -243,6 +243,11 @@ def passes(verdicts: Sequence[Verdict]) -> bool:
     return all(verdict.passed for verdict in verdicts)
 
 
+def percent(share: float) -> str:
+    """Formats a share of the requests so that only all of them are 100 %: 0.9999 is 99.99 %."""
+    return f"{round(100 * share, 10):.12g}%"
+
+
 def describe_outcome(
     name: str, version: str, champion: str, *, passed: bool, moved: bool, canary_share: float = 0.0
 ) -> str:
@@ -260,6 +265,6 @@ def describe_outcome(
         return f"{version} is the champion of {name!r}"
     stays = f"{champion} stays the champion" if champion else "there is still no champion"
     if canary_share:
-        return f"{version} of {name!r} is the canary and gets {canary_share:.0%} of the requests; {stays}"
+        return f"{version} of {name!r} is the canary and gets {percent(canary_share)} of the requests; {stays}"
     refused = "" if passed else " and does not pass the gate"
     return f"{version} of {name!r} is registered{refused}; {stays}"

@@ -50,6 +50,7 @@ GROUND = (
     "spark_jobs.registry.places",
     "spark_jobs.registry.pointer",
     "spark_jobs.registry.pruning",
+    "spark_jobs.registry.version_document",
     "spark_jobs.registry.versions",
     "spark_jobs.result",
     "spark_jobs.search",

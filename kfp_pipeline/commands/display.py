@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -311,9 +312,32 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
     return table
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Returns a text with its control characters escaped, as text from outside could move the cursor or hide a line.
+
+    Args:
+        text: the text.
+        keep: characters that stay as they are.
+    """
+    return "".join(
+        char if char.isprintable() or char in keep or unicodedata.category(char) == "Zs" else _escaped(char)
+        for char in text
+    )
+
+
+def _escaped(char: str) -> str:
+    """Returns the escape of a character, which is the same in Python and in JSON."""
+    return json.dumps(char)[1:-1]
+
+
+def show_text(text: str) -> None:
+    """Prints one line that may hold text from outside."""
+    print(printable(text))
+
+
 def show_json(document: Any) -> int:
     """Prints a document as JSON and returns the exit code 0."""
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    print(printable(json.dumps(document, indent=1, ensure_ascii=False), keep="\n"))
     return 0
 
 
@@ -321,5 +345,5 @@ def show_table(names: tuple[str, ...], rows: list[list[str]]) -> None:
     """Prints rows as a table; without column names there is no header."""
     table = Table(*names, box=None, pad_edge=False, show_header=bool(names), header_style="bold")
     for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
     (Console() if sys.stdout.isatty() else Console(width=200)).print(table)

@@ -6,10 +6,12 @@ error is a fault of this program and is printed with its stack trace.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 
+from kfp_pipeline.commands.display import printable
 from kfp_pipeline.runtime.errors import StepError
 from spark_jobs.errors import EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED, InputError, UnavailableError
 
@@ -19,6 +21,10 @@ REPORT = (
     "spark-kfp: this is a fault of spark-kfp and not of your input; please report it with the lines above, the command "
     "and `pip show spark-kfp`, as an issue of the repository that your copy came from"
 )
+ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or name another place")
+ADVICE |= dict.fromkeys((errno.EACCES, errno.EPERM), "let its owner give you the right, or name another place")
+ADVICE |= {errno.EROFS: "name another place"}
+"""What helps against an error of the operating system, by its number."""
 
 
 def report_error(error: BaseException, *, debug: bool) -> int:
@@ -59,8 +65,6 @@ def _report_user_error(error: BaseException) -> int:
         code = EXIT_FAULT  # unlike for a wrong input, a repetition may help
     elif isinstance(error, OSError):  # a full disk, a folder that is not there or may not be written
         where = error.filename or "this machine"
-        wrong_path = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-        advice = "check the path" if wrong_path else "free some space or name another place"
-        message = f"{where}: {error.strerror or error}; {advice}"
-    print(f"spark-kfp: error: {message}", file=sys.stderr)
+        message = f"{where}: {error.strerror or error}; {ADVICE.get(error.errno or 0, 'check the path')}"
+    print(f"spark-kfp: error: {printable(message, keep=chr(10))}", file=sys.stderr)
     return code

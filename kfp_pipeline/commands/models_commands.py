@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,8 @@ from spark_jobs.registry.pointer import Canary, Champion
 EXIT_REFUSED = 1
 """Exit code of a promotion that the gate refuses."""
 ONNX_SUFFIX = ".onnx"
+CONTROL = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of Unicode that a line of the history may not hold: control characters, bytes that are no text, separators of lines."""
 NAMES_OF_RUNS = "name of a run on this machine, its beginning, or `last`"
 NAMES_OF_VERSIONS = f"a version, its beginning, `latest` or `{CHAMPION}`"
 
@@ -96,7 +99,13 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_why(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--why", default="", help="reason, for the readers of the history")
+    parser.add_argument("--why", type=_one_line, default="", help="reason, for the readers of the history")
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(char) in CONTROL for char in text):
+        raise argparse.ArgumentTypeError("it holds a line break or another control character; give one line of text")
+    return text
 
 
 def _add_promote(actions: Any) -> None:
@@ -150,25 +159,38 @@ def list_command(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.json:
             return display.show_json([_about(champions[name]) | {"versions": found[name]} for name in names])
         if not names:
-            print(f"there is no model in {registry.uri}; register one with `spark-kfp models promote NAME last`")
+            display.show_text(
+                f"there is no model in {registry.uri}; register one with `spark-kfp models promote NAME last`"
+            )
         else:
             rows = [[name, champions[name].version or "-", str(len(found[name]))] for name in names]
             display.show_table(("model", "champion", "versions"), rows)
         return 0
     champion = pointer.read(registry, arguments.name)
-    documents = [
-        versions.read(registry, arguments.name, each) for each in versions.versions_of(registry, arguments.name)
-    ]
-    if not documents:
+    documents, damaged = _read_versions(registry, arguments.name)
+    if not documents and not damaged:
         versions.find(registry, arguments.name, "latest")  # says which models there are
     if arguments.json:
-        return display.show_json({**_about(champion), "versions": documents})
+        return display.show_json({**_about(champion), "versions": documents, "damaged": damaged})
     rows = [
         [each["version"], _mark(champion, each["version"]), each["model"]["kind"], *_first_metric(each)]
         for each in reversed(documents)
     ]
     display.show_table(("version", "", "model", "metric", "value", "95 % interval"), rows)
+    for each in damaged:
+        display.show_text(each["why"])
     return 0
+
+
+def _read_versions(registry: Place, name: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Returns the documents of the versions of a model, and which of them are damaged and why."""
+    documents, damaged = [], []
+    for version in versions.versions_of(registry, name):
+        try:
+            documents.append(versions.read(registry, name, version))
+        except InputError as error:
+            damaged.append({"version": version, "why": str(error)})
+    return documents, damaged
 
 
 def _about(champion: Champion) -> dict[str, Any]:
@@ -179,7 +201,7 @@ def _about(champion: Champion) -> dict[str, Any]:
 def _mark(champion: Champion, version: str) -> str:
     share = pointer.served(champion).get(version)
     name = CHAMPION if version == champion.version else "canary"
-    return "" if share is None else name if share == 1.0 else f"{name} {share:.0%}"
+    return "" if share is None else name if share == 1.0 else f"{name} {promotion.percent(share)}"
 
 
 def _first_metric(document: Mapping[str, Any]) -> list[str]:
@@ -257,13 +279,19 @@ def compare_command(arguments: argparse.Namespace, settings: Settings) -> int:
         shown = [f"{change.value:+.4f}" if change else "", f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else ""]
         rows.append([item["name"], display.number(item["value"]), display.number(value), *shown])
     display.show_table(("metric", *chosen, "difference", "95 % interval"), rows)
-    print(f"\n{compared.note}")
+    print()
+    display.show_text(compared.note)
     return 0
 
 
 def read_evaluation(registry: Place, name: str, version: str) -> dict[str, Any]:
-    """Reads the evaluation.json of a version."""
-    document: dict[str, Any] = json.loads(registry.read(f"{versions.folder_of(name, version)}/evaluation.json"))
+    """Reads the evaluation.json of a version.
+
+    Raises:
+        InputError: there is no such version, or it is damaged.
+    """
+    content = versions.read_file(registry, versions.read(registry, name, version), "evaluation.json")
+    document: dict[str, Any] = json.loads(content)
     return document
 
 
@@ -307,7 +335,8 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
     """Prints what each rule of the gate said, and what became of the candidate."""
     rows = [[each["rule"], "yes" if each["passed"] else "no", each["sentence"]] for each in verdict["verdicts"]]
     display.show_table(("rule", "", "numbers"), rows)
-    print(f"\n{verdict['outcome']}")
+    print()
+    display.show_text(verdict["outcome"])
 
 
 def promotion_inputs(inputs: Mapping[str, Any], settings: Settings) -> dict[str, str]:
@@ -396,8 +425,8 @@ def _show_move(champion: Champion, arguments: argparse.Namespace) -> None:
     if arguments.json:
         display.show_json(_about(champion))
         return
-    shares = ", ".join(f"{version} {share:.0%}" for version, share in pointer.served(champion).items())
-    print(f"{champion.name}: {shares} of the requests, move {champion.move}")
+    shares = ", ".join(f"{version} {promotion.percent(share)}" for version, share in pointer.served(champion).items())
+    display.show_text(f"{champion.name}: {shares} of the requests, move {champion.move}")
 
 
 def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -417,7 +446,9 @@ def mirror_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return display.show_json(found)
     for alias, there in found.items():
         for mirror in mirrors:
-            print(f"{arguments.name}@{alias} is version {there[mirror.key]} in {mirror.title}: {there['version']}")
+            display.show_text(
+                f"{arguments.name}@{alias} is version {there[mirror.key]} in {mirror.title}: {there['version']}"
+            )
     return 0
 
 
@@ -426,12 +457,17 @@ def prune_command(arguments: argparse.Namespace, settings: Settings) -> int:
     registry = registry_of(arguments, settings)
     if arguments.keep < 0:
         raise InputError(f"--keep is {arguments.keep}; give a number of versions, 0 or more")
-    versions.find(registry, arguments.name, "latest")  # says which models there are
+    unfinished = pruning.leftovers(registry, arguments.name)
+    if not unfinished:
+        versions.find(registry, arguments.name, "latest")  # says which models there are
     act = pruning.prunable if arguments.dry_run else pruning.prune
     gone = act(registry, arguments.name, arguments.keep)
     if arguments.json:
-        return display.show_json({"removed": [] if arguments.dry_run else gone, "prunable": gone})
-    print(f"{'would remove' if arguments.dry_run else 'removed'} {', '.join(gone) or 'nothing'}")
+        removed = [] if arguments.dry_run else gone
+        return display.show_json({"removed": removed, "prunable": gone, "unfinished": unfinished})
+    display.show_text(f"{'would remove' if arguments.dry_run else 'removed'} {', '.join(gone) or 'nothing'}")
+    if unfinished:
+        display.show_text(f"and what was left of {', '.join(unfinished)}, which was not written or removed whole")
     return 0
 
 
@@ -444,7 +480,7 @@ def export_command(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.version == "all"
         else [find_version(registry, name, arguments.version)]
     )
-    if arguments.target.endswith(ONNX_SUFFIX):
+    if arguments.target.lower().endswith(ONNX_SUFFIX):
         return _export_onnx(registry, name, chosen, arguments)
     return _copied(archive.export(registry, name, chosen, arguments.target), arguments.target, arguments)
 
@@ -465,7 +501,7 @@ def _export_onnx(registry: Place, name: str, chosen: Sequence[str], arguments: a
     write_whole(local_path(arguments.target), content)
     if arguments.json:
         return display.show_json([{"name": name, "version": chosen[0]}])
-    print(f"{name} {chosen[0]}: {len(content):,} bytes of ONNX in {arguments.target}")
+    display.show_text(f"{name} {chosen[0]}: {len(content):,} bytes of ONNX in {arguments.target}")
     return 0
 
 
@@ -481,5 +517,5 @@ def _copied(documents: Sequence[Mapping[str, Any]], where: str, arguments: argpa
     if arguments.json:
         return display.show_json([{"name": each["name"], "version": each["version"]} for each in documents])
     for each in documents:
-        print(f"{each['name']} {each['version']}: {len(each['files'])} files, checked, in {where}")
+        display.show_text(f"{each['name']} {each['version']}: {len(each['files'])} files, checked, in {where}")
     return 0

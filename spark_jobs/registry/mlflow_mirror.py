@@ -22,10 +22,11 @@ from spark_jobs.errors import InputError, UnavailableError
 from spark_jobs.registry import pointer, versions
 from spark_jobs.registry.mirrored import ALIASES, metrics, origin, versions_by_alias
 from spark_jobs.registry.places import Place
+from spark_jobs.registry.version_document import EXAMPLES_NAME, VERSION_NAME
 
 VERSION_TAG = "spark-kfp.version"
 """Tag of a version in MLflow with its ID here."""
-LEFT_OUT = frozenset([versions.EXAMPLES_NAME])
+LEFT_OUT = frozenset([EXAMPLES_NAME])
 MODEL_FOLDER = "model"
 SPARK_FOLDER = "sparkml"
 """Where MLmodel says that the saved Spark model is; MLflow's own name for it."""
@@ -152,7 +153,7 @@ def _log(client: Any, run_id: str, document: Mapping[str, Any]) -> None:
 def _write_files(folder: Path, registry: Place, name: str, document: Mapping[str, Any], run_id: str) -> None:
     """Writes what the run gets: the model as MLflow wants it, and the other files of the version beside it."""
     place = versions.folder_of(name, document["version"])
-    for path in (*(item["path"] for item in document["files"] if item["path"] not in LEFT_OUT), versions.VERSION_NAME):
+    for path in (*(item["path"] for item in document["files"] if item["path"] not in LEFT_OUT), VERSION_NAME):
         inside = (
             f"{MODEL_FOLDER}/{SPARK_FOLDER}/{path.removeprefix('model/')}"
             if path.startswith("model/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,13 +26,29 @@ MOST_TRIES = 20
 """A file that others replace more often than this meanwhile is given up."""
 
 
-class Place(Protocol):
-    """A folder of files; names are relative to it, with slashes."""
+class Source(Protocol):
+    """A folder of files to read, such as an archive; names are relative to it, with slashes."""
 
     uri: str
 
-    def read(self, name: str) -> bytes:
-        """Reads a file; raises FileNotFoundError if it does not exist."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Reads a file.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+            InputError: it has more than `most` bytes; an object store may send it nevertheless.
+        """
+
+    def names(self, below: str = "") -> list[str]:
+        """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`.
+
+        Raises:
+            FileNotFoundError: the place itself is a directory that does not exist; a folder in it that does not exist has no files.
+        """
+
+
+class Place(Source, Protocol):
+    """A folder of files to read and write."""
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file completely or not at all."""
@@ -42,8 +59,8 @@ class Place(Protocol):
     def swap(self, name: str, content: bytes, tag: str) -> bool:
         """Writes a file if it still has this tag (empty: if it does not exist); returns whether it did."""
 
-    def names(self, below: str = "") -> list[str]:
-        """Lists the files below a folder, sorted, but none that Spark passes over: names that begin with `.` or `_`."""
+    def times(self, below: str) -> dict[str, float]:
+        """Returns when each file below a folder was written, in seconds since 1970; hidden files and empty folders count, too."""
 
     def remove(self, name: str) -> None:
         """Removes a file, or a folder with all that is in it, if it exists."""
@@ -60,6 +77,12 @@ def place_of(uri: str) -> Place:
         return StorePlace(uri, object_store.from_environment())
     scheme_of(uri)
     return DirectoryPlace(local_path(uri))
+
+
+def check_size(where: str, size: int, most: int | None) -> None:
+    """Raises InputError if a file has more bytes than were announced."""
+    if most is not None and size > most:
+        raise InputError(f"{where} has {size:,} bytes and not {most:,}; take another copy")
 
 
 def attempts(place: Place, name: str) -> Iterator[tuple[bytes, str]]:
@@ -79,8 +102,10 @@ class DirectoryPlace:
     def __init__(self, root: Path) -> None:
         self.root, self.uri = root, str(root)
 
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+    def read(self, name: str, most: int | None = None) -> bytes:
+        with (self.root / name).open("rb") as file:
+            check_size(f"{self.uri}/{name}", os.fstat(file.fileno()).st_size, most)
+            return file.read()
 
     def write(self, name: str, content: bytes) -> None:
         path = self.root / name
@@ -102,9 +127,20 @@ class DirectoryPlace:
             return True
 
     def names(self, below: str = "") -> list[str]:
-        found = (path.relative_to(self.root) for path in (self.root / below).rglob("*") if path.is_file())
-        start = len(Path(below).parts)
-        return sorted(name.as_posix() for name in found if not is_hidden("/".join(name.parts[start:])))
+        def refuse(error: OSError) -> None:
+            if error.filename == str(self.root) or not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise error
+
+        found = []
+        for folder, folders, files in os.walk(self.root / below, onerror=refuse):
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            found += [Path(folder, name) for name in files if not is_hidden(name)]
+        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
+
+    def times(self, below: str) -> dict[str, float]:
+        paths = list((self.root / below).rglob("*"))
+        counted = set(paths) - {path.parent for path in paths}
+        return {path.relative_to(self.root).as_posix(): _written_at(path) for path in counted}
 
     def remove(self, name: str) -> None:
         remove_path(self.root / name)
@@ -122,6 +158,14 @@ class DirectoryPlace:
             os.close(lock)
 
 
+def _written_at(path: Path) -> float:
+    """Returns the time of a file's inode, as a copy may keep that of the content; infinite if the file is gone meanwhile."""
+    try:
+        return path.lstat().st_ctime
+    except FileNotFoundError:
+        return math.inf
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename outlast a loss of power: the name is written to the disk too."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -137,7 +181,7 @@ class StorePlace:
     def __init__(self, uri: str, store: ObjectStore) -> None:
         self.uri, self._store, self._checked = uri.rstrip("/"), store, False
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:  # noqa: ARG002 - one request, which can be repeated
         return self._store.read(self._of(name))
 
     def write(self, name: str, content: bytes) -> None:
@@ -157,6 +201,10 @@ class StorePlace:
         inner = [name.removeprefix(start) for name in listed if not name.endswith("/")]
         prefix = f"{below}/" if below else ""
         return sorted(f"{prefix}{name}" for name in inner if not is_hidden(name))
+
+    def times(self, below: str) -> dict[str, float]:
+        start = bucket_and_key(f"{self.uri}/")[1]
+        return {name.removeprefix(start): time for name, time in self._store.times(self._of(below)).items()}
 
     def remove(self, name: str) -> None:
         self._store.remove(self._of(name))

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spark_jobs.errors import InputError, UnavailableError
+from spark_jobs.promotion import percent
 from spark_jobs.registry import versions
 from spark_jobs.registry.places import Place
-from spark_jobs.registry.versions import REGISTRY_VERSION
+from spark_jobs.registry.version_document import REGISTRY_VERSION
 
 POINTER_NAME = "champion.json"
 PROMOTE, ROLLBACK, CANARY, PRUNE = MOVES = ("promote", "rollback", "canary", "prune")
@@ -159,15 +160,17 @@ def rollback(registry: Place, name: str, *, to: str = "", why: str = "") -> Cham
 
 
 def champions_before(history: Sequence[Move]) -> list[str]:
-    """Returns the champions to which one can go back, the nearest last: each rollback takes off one or more."""
+    """Returns the champions to which one can go back, the nearest last.
+
+    A rollback to one of them takes off those after it; one to a version that was none of them goes on top, as a promotion does.
+    """
     stack: list[str] = []
     for move in history:
-        if move.kind == PROMOTE and (not stack or stack[-1] != move.version):
-            stack.append(move.version)
-        elif move.kind == ROLLBACK:
-            while stack and stack[-1] != move.version:
+        if move.kind == ROLLBACK and move.version in stack:
+            while stack[-1] != move.version:
                 stack.pop()
-            stack = stack or [move.version]
+        elif move.kind in (PROMOTE, ROLLBACK) and stack[-1:] != [move.version]:
+            stack.append(move.version)
     return stack[:-1]
 
 
@@ -210,7 +213,7 @@ def set_canary(
     if canary.version == seen.version:
         raise InputError(f"version {canary.version} is the champion of {name!r} already, so it has all requests")
     versions.verify(registry, name, canary.version)
-    return move_pointer(registry, seen, CANARY, why or f"{canary.version} gets {canary.share:.0%}", canary=canary)
+    return move_pointer(registry, seen, CANARY, why or f"{canary.version} gets {percent(canary.share)}", canary=canary)
 
 
 def move_pointer(registry: Place, seen: Champion, kind: str, why: str, **changes: Any) -> Champion:

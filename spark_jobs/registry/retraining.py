@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 from spark_jobs.errors import InputError
 from spark_jobs.registry.places import Place, attempts
-from spark_jobs.registry.versions import REGISTRY_VERSION, check_name
+from spark_jobs.registry.version_document import REGISTRY_VERSION
+from spark_jobs.registry.versions import check_name
 
 RETRAINING_NAME = "retraining.json"
 MOST_KEPT = 100

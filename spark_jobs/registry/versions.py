@@ -9,24 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from spark_jobs.arguments import Role
 from spark_jobs.contract import ARGUMENTS, MODEL_NAME, Step
 from spark_jobs.errors import InputError
-from spark_jobs.registry.places import Place, place_of
+from spark_jobs.registry.places import Place, Source, place_of
+from spark_jobs.registry.version_document import (
+    EXAMPLES_NAME,
+    REGISTRY_VERSION,
+    VERSION_NAME,
+    parse,
+    to_json,
+    version_id,
+)
 from spark_jobs.result import RESULT_NAME, Result
 
-REGISTRY_VERSION = 1
-"""Is raised when the code can no longer read the documents of the version before."""
-VERSION_NAME = "version.json"
-EXAMPLES_NAME = "examples.json"
-"""Rows of the test set with Spark's probabilities, by which a server checks a version; the only file that the ID does not count, as a
-version that is registered without Spark has none."""
-HASH_DIGITS = 8
+MOST_DOCUMENT_BYTES = 16 << 20
+"""Of a version.json; it has some kilobytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,32 +199,24 @@ def _settings(step: Step, result: Result) -> dict[str, Any]:
     return {name: result.arguments[name] for name in names if name in result.arguments}
 
 
-def version_id(created: str, listed: Sequence[Mapping[str, Any]]) -> str:
-    """Makes the ID of a version: the time in UTC and the first digits of a hash of its files.
-
-    Args:
-        created: when the model was evaluated, in the form of ISO 8601 with a zone.
-        listed: the files, each with `path`, `size` and `sha256`.
-    """
-    counted = sorted((item["path"], item["size"], item["sha256"]) for item in listed if item["path"] != EXAMPLES_NAME)
-    digest = hashlib.sha256(json.dumps([created, counted]).encode()).hexdigest()[:HASH_DIGITS]
-    return f"{datetime.fromisoformat(created):%Y%m%d-%H%M%S}-{digest}"
-
-
 def write(registry: Place, candidate: Candidate) -> dict[str, Any]:
-    """Writes a version, its version.json last; a version that is there already stays as it is.
+    """Writes a version, its version.json last; one that is there already stays as it is, unless it is damaged.
 
     Returns:
         The document of the version, as it stands in the registry.
+
+    Raises:
+        InputError: its document cannot be used; nothing is written then.
     """
     name, version = str(candidate.document["name"]), candidate.version
-    if version in versions_of(registry, name):
-        return read(registry, name, version)
-    folder = folder_of(name, version)
+    described, document = to_json(candidate.document), f"{folder_of(name, version)}/{VERSION_NAME}"
+    _, tag = registry.read_tagged(document)
+    with suppress(InputError):
+        if tag:
+            return verify(registry, name, version)
     for path, content in candidate.files.items():
-        registry.write(f"{folder}/{path}", content)
-    text = json.dumps(candidate.document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    registry.swap(f"{folder}/{VERSION_NAME}", text.encode(), "")  # if another process was first, its document counts
+        registry.write(f"{folder_of(name, version)}/{path}", content)
+    registry.swap(document, described, tag)  # if another process was first, its document counts
     return read(registry, name, version)
 
 
@@ -230,54 +225,64 @@ def folder_of(name: str, version: str) -> str:
     return f"{name}/versions/{version}"
 
 
-def names(registry: Place) -> list[str]:
-    """Lists the models of a registry that have a version."""
-    return sorted(
-        {path.split("/")[0] for path in registry.names() if re.fullmatch(r"[^/]+/versions/[^/]+/version\.json", path)}
-    )
+def names(registry: Source) -> list[str]:
+    """Lists the models of a registry that have a version.
+
+    Raises:
+        InputError: there is no such registry.
+    """
+    try:
+        paths = registry.names()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"{registry.uri}: there is no such directory; check the path, or let `spark-kfp models promote NAME last` make it"
+        ) from error
+    return sorted({path.split("/")[0] for path in paths if re.fullmatch(r"[^/]+/versions/[^/]+/version\.json", path)})
 
 
-def versions_of(registry: Place, name: str) -> list[str]:
+def versions_of(registry: Source, name: str) -> list[str]:
     """Lists the versions of a model, oldest first; a folder without version.json is none."""
     paths = [path.split("/") for path in registry.names(f"{name}/versions")]
     return sorted(parts[2] for parts in paths if len(parts) == 4 and parts[3] == VERSION_NAME)
 
 
-def read(registry: Place, name: str, version: str) -> dict[str, Any]:
+def read(registry: Source, name: str, version: str) -> dict[str, Any]:
     """Reads the document of a version.
 
     Raises:
-        InputError: there is no such version, or its document cannot be read.
+        InputError: there is no such version, or its document is damaged.
     """
-    where = f"{registry.uri}/{folder_of(name, version)}/{VERSION_NAME}"
+    path = f"{folder_of(name, version)}/{VERSION_NAME}"
     try:
-        document = json.loads(registry.read(f"{folder_of(name, version)}/{VERSION_NAME}"))
+        content = registry.read(path, MOST_DOCUMENT_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         known = ", ".join(versions_of(registry, name)[-5:]) or "none yet"
         raise InputError(f"{registry.uri}: model {name!r} has no version {version}; it has {known}") from error
-    except ValueError as error:
-        raise InputError(f"{where} is damaged ({error}); import the version again from a copy") from error
-    return check_document(document, where)
+    document = parse(content, f"{registry.uri}/{path}")
+    if (document["name"], document["version"]) != (name, version):
+        raise InputError(f"{registry.uri}/{path} is that of {document['name']!r} {document['version']}; remove it")
+    return document
 
 
-def check_document(document: Any, where: str) -> dict[str, Any]:
-    """Checks that a parsed version.json can be used: its release, and that its files fit its ID.
+def read_file(registry: Source, document: Mapping[str, Any], path: str) -> bytes:
+    """Reads a file of a version, and compares it with the version's document.
 
     Raises:
-        InputError: it is not the document of a version.
+        InputError: it is missing or was changed.
     """
-    if not isinstance(document, dict) or document.get("registry_version") != REGISTRY_VERSION:
-        raise InputError(f"{where} is no version of a model, or that of another release of spark-kfp")
+    where = f"{folder_of(document['name'], document['version'])}/{path}"
+    item = next((item for item in document["files"] if item["path"] == path), None)
     try:
-        fits = version_id(document["created"], document["files"]) == document["version"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} is damaged ({error!r}); import the version again from a copy") from error
-    if not fits:
-        raise InputError(f"{where} was changed: its files do not fit its ID; import the version again from a copy")
-    for item in document["files"]:
-        if any(part in ("", ".", "..") for part in str(item["path"]).split("/")):
-            raise InputError(f"{where} names a file outside of its version: {item['path']!r}")
-    return document
+        if not item:
+            raise FileNotFoundError(where)
+        content = registry.read(where, item["size"])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{registry.uri}/{where} is missing; import the version again from another copy") from error
+    if (len(content), hashlib.sha256(content).hexdigest()) != (item["size"], item["sha256"]):
+        raise InputError(
+            f"{registry.uri}/{where} was changed: its SHA-256 is another one; import the version again from another copy"
+        )
+    return content
 
 
 def find(registry: Place, name: str, version: str) -> str:
@@ -306,13 +311,7 @@ def verify(registry: Place, name: str, version: str) -> dict[str, Any]:
     Raises:
         InputError: a file is missing or was changed.
     """
-    document, folder = read(registry, name, version), folder_of(name, version)
+    document = read(registry, name, version)
     for item in document["files"]:
-        where = f"{registry.uri}/{folder}/{item['path']}"
-        try:
-            content = registry.read(f"{folder}/{item['path']}")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise InputError(f"{where} is missing; import the version again from a copy") from error
-        if (len(content), hashlib.sha256(content).hexdigest()) != (item["size"], item["sha256"]):
-            raise InputError(f"{where} was changed: its SHA-256 is another one; import the version again from a copy")
+        read_file(registry, document, item["path"])
     return document

@@ -202,7 +202,7 @@ def take_up(registry: Place, seen: Champion, version: str, canary_share: float) 
     canary = Canary(version=version, share=canary_share, passed_beside=seen.version)
     if seen.canary == canary:  # of an attempt before this one
         return seen
-    why = f"the gate passed, {canary_share:.0%} of the requests"
+    why = f"the gate passed, {promotion.percent(canary_share)} of the requests"
     return pointer.set_canary(registry, seen.name, canary, why=why, seen=seen)
 
 
@@ -235,7 +235,8 @@ def run(session: SparkSession, args: PromoteArgs) -> Result:
     versions.write(registry, candidate)
     registered, before, why_not = None, None, ""
     if champion.version:
-        registered = json.loads(registry.read(f"{folder_of(champion.name, champion.version)}/evaluation.json"))
+        described = versions.read(registry, champion.name, champion.version)
+        registered = json.loads(versions.read_file(registry, described, "evaluation.json"))
         before, why_not = judge_champion(registry, champion, registered, evaluation, rows, prefix, training)
     verdicts = [
         floors,

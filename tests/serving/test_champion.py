@@ -15,6 +15,7 @@ from serving.metrics import Metrics
 from serving.model_source import UnreachableError, place_of
 from serving.scorer import Scorer
 from serving.settings import SettingsError
+from spark_jobs.registry.version_document import digest
 
 
 @pytest.fixture
@@ -63,6 +64,12 @@ def of_another_version(folder: Path) -> None:
     (folder / "version.json").write_text(json.dumps({**document, "version": "three"}))
 
 
+def redated(folder: Path) -> None:
+    document = json.loads((folder / "version.json").read_text())
+    changed = {**document, "sha256": digest(document), "created": "2099-01-01T00:00:00+00:00"}
+    (folder / "version.json").write_text(json.dumps(changed))
+
+
 BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "version.json").unlink(), "it is not whole"),
     (lambda folder: (folder / "scorecard.json").unlink(), "it is not whole"),
@@ -71,7 +78,19 @@ BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (emptied, "version.json is damaged"),
     (of_another_release, "version.json is of another release"),
     (of_another_version, "version.json is that of 'bank' 'three'"),
+    (redated, "version.json was changed"),
 ]
+
+
+def test_a_version_with_the_digest_that_the_registry_writes_is_taken(
+    champion: Champion, registry: Any, scorecard: dict[str, Any]
+) -> None:
+    path = registry.add("two", scorecard) / "version.json"
+    document = json.loads(path.read_text()) | {"created": "2026-11-28T12:00:00+00:00", "run": "ä", "value": 0.1}
+    path.write_text(json.dumps({**document, "sha256": digest(document)}, ensure_ascii=False), encoding="utf-8")
+    registry.point("two")
+    champion.refresh()
+    assert versions(champion) == ("two", "")
 
 
 @pytest.mark.parametrize(("damage", "why"), BREAKS)

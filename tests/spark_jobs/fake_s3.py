@@ -156,7 +156,10 @@ class Handler(BaseHTTPRequestHandler):
             parts.append(f"<NextContinuationToken>{escape(names[2])}</NextContinuationToken>")
         for name in names[:3]:
             content = self.server.objects[name]
-            about = f"<Size>{len(content)}</Size><ETag>{etag_of(content)}</ETag>"
+            written_at = self.server.written_at.get(name, datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            about = (
+                f"<Size>{len(content)}</Size><ETag>{etag_of(content)}</ETag><LastModified>{written_at}</LastModified>"
+            )
             parts.append(f"<Contents><Key>{quote(name)}</Key>{about}</Contents>")
         return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
 
@@ -206,6 +209,7 @@ class FakeS3(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[str, bytes] = {}
+        self.written_at: dict[str, datetime] = {}
         self.faults: list[str] = []
         self.compares = True
         self.always = ""

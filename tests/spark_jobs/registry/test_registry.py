@@ -10,6 +10,7 @@ import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -184,6 +185,66 @@ def test_pruning_keeps_what_serves_or_may_serve_again(registry: Place, tmp_path:
     assert pointer.rollback(registry, "bank").version == made[1]
 
 
+def test_after_a_rollback_to_a_version_that_never_was_champion_the_champion_before_stays(
+    registry: Place, tmp_path: Path
+) -> None:
+    made = [register(registry, tmp_path, seed, day=seed + 1) for seed in range(3)]
+    for version in made[:2]:
+        pointer.promote(registry, "bank", version)
+    pointer.rollback(registry, "bank", to=made[2])
+    assert pruning.prune(registry, "bank", 0) == [made[0]]
+    assert pointer.rollback(registry, "bank").version == made[1]
+
+
+def test_after_a_rollback_pruning_keeps_the_champion_that_was_taken_back(registry: Place, tmp_path: Path) -> None:
+    made = [register(registry, tmp_path, seed, day=seed + 1) for seed in range(3)]
+    for version in made:
+        pointer.promote(registry, "bank", version)
+    pointer.rollback(registry, "bank")
+    pointer.set_canary(registry, "bank", Canary(version=made[0], share=0.5))
+    pointer.set_canary(registry, "bank", None)
+    assert pruning.prune(registry, "bank", 0) == [], "of the moves only those that change the champion count"
+    assert pointer.promote(registry, "bank", made[2]).version == made[2]
+
+
+def make_leftover(registry: Place, version: str) -> None:
+    registry.write(f"bank/versions/{version}/scorecard.json", b"{}")
+    registry.write(f"bank/versions/{version}/.scorecard.json.abc", b"{}")
+
+
+def test_pruning_removes_what_a_killed_import_has_left_a_day_ago(
+    registry: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, lost = (register(registry, tmp_path, seed, day=seed + 1) for seed in range(2))
+    pointer.promote(registry, "bank", lost)
+    pointer.promote(registry, "bank", champion)
+    registry.remove(f"bank/versions/{lost}/version.json")
+    folder = tmp_path / "models" / "bank" / "versions"
+    make_leftover(registry, "20261103-120000-0123abcd")
+    (folder / "20261104-120000-0123abcd").mkdir()
+    (folder / "notes").mkdir()
+    left = ["20261103-120000-0123abcd", "20261104-120000-0123abcd"]
+    assert pruning.leftovers(registry, "bank") == [], "it may be an import that is going on"
+    assert pruning.prune(registry, "bank", 0) == []
+    assert all((folder / version).exists() for version in left)
+    monkeypatch.setattr(pruning, "LEFTOVER_SECONDS", -1.0)
+    assert pruning.leftovers(registry, "bank") == left
+    assert pruning.prune(registry, "bank", 0) == []
+    assert {path.name for path in folder.iterdir()} == {champion, lost, "notes"}, "the champion before can be mended"
+
+
+def test_in_an_object_store_the_stores_time_says_what_is_left_over(s3: FakeS3) -> None:
+    registry = StorePlace("s3://kfp/models", ObjectStore(ObjectStoreSettings.from_environment(s3.environment)))
+    for day, version in enumerate(("20261103-120000-0123abcd", "20261104-120000-0123abcd")):
+        make_leftover(registry, version)
+        written_at = datetime.now(UTC) - timedelta(days=day + 0.5)
+        s3.written_at |= {name: written_at for name in s3.objects if version in name}
+    assert pruning.leftovers(registry, "bank") == ["20261104-120000-0123abcd"]
+    assert pruning.prune(registry, "bank", 0) == []
+    assert [name for name in s3.objects if "20261104" in name] == []
+    assert len(s3.objects) == 2
+
+
 def test_a_promotion_that_was_decided_before_a_pruning_is_refused(registry: Place, tmp_path: Path) -> None:
     made = [register(registry, tmp_path, seed, day=seed + 1) for seed in range(3)]
     pointer.promote(registry, "bank", made[1])
@@ -219,14 +280,14 @@ def test_a_damaged_archive_is_refused_whole(registry: Place, tmp_path: Path) -> 
     (backup / "version.json").write_text(json.dumps(changed))
     with pytest.raises(InputError, match="do not fit its ID"):
         archive.import_versions(str(tmp_path / "backup"), other)
-    assert versions.names(other) == []
+    assert not other.root.exists()
 
 
 def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
     (tmp_path / "evil").write_text("x")
     with tarfile.open(tmp_path / "evil.tar", "w") as made:
         made.add(tmp_path / "evil", "../../evil")
-    for name, text in (("evil.tar", "no archive"), ("none.tar", "no such file")):
+    for name, text in (("evil.tar", "holds no version"), ("none.tar", "no such file")):
         with pytest.raises(InputError, match=text):
             archive.import_versions(str(tmp_path / name), DirectoryPlace(tmp_path / "other"))
     (tmp_path / "text.tar").write_text("hello")
