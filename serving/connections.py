@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +21,8 @@ from serving.settings import ServerSettings
 
 MOST_HEAD_BYTES = 32 << 10
 """Largest head; that of nginx, too (large_client_header_buffers)."""
+
+UPGRADE = re.compile(rb"(?i)(?<=\r\n)upgrade:")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -62,6 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if b"pgrade" in data and self.waits and not self._unused:
+            data = _without_upgrade(data)
         room = MOST_HEAD_BYTES - self._unused
         if len(data) > room and self.waits:
             self.data_received(data[:room])
@@ -135,6 +140,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(f"{line}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
             self.transport.close()
         self._metrics.rejected[kind] += 1
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Renames the header of a head that offers another protocol, as Java's client does; httptools would take the body for that protocol."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(b"no-offer:", head) + end + body
 
 
 def bounded_protocol(settings: ServerSettings, metrics: Metrics) -> Any:

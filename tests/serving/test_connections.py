@@ -65,6 +65,20 @@ def test_headers_of_a_size_are_taken_or_not_however_they_come(port: int) -> None
             assert everything(connection)[9:12] == status
 
 
+@pytest.mark.parametrize("pieces", ["one", "head and body"])
+def test_an_offer_of_http_2_is_passed_over_as_java_makes_it_with_each_first_request(port: int, pieces: str) -> None:
+    body = json.dumps({"instances": [ROW]}).encode()
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n"
+    head = f"{HEAD}Content-Length: {len(body)}\r\n{offer}\r\n".encode()
+    with caller(port) as connection:
+        for part in [head + body] if pieces == "one" else [head, body]:
+            connection.sendall(part)
+            time.sleep(0.1)
+        assert status_of(connection) == 200
+        connection.sendall(LIVE + b"\r\n")
+        assert status_of(connection) == 200
+
+
 def test_endless_trailers_end_the_connection(port: int) -> None:
     for kind in (b"application/json", b"text/plain"):  # the answer waits for the body's end, or comes at once
         with caller(port) as connection:
