@@ -131,6 +131,7 @@ def test_of_a_small_archive_of_large_files_no_more_is_unpacked_than_version_json
         (gzip.compress(bytes(range(256)) * 40)[:100] + b"x" * 100, "no archive"),
         (gzip.compress(bytes(10240)), "holds no version"),
     ],
+    ids=["empty", "text", "packed text", "damaged", "empty tar"],  # packed bytes hold the time
 )
 def test_what_is_no_archive_is_told(registry: DirectoryPlace, tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "m.tar.gz").write_bytes(content)
