@@ -571,7 +571,7 @@ def serving_object(kind: str) -> Document:
 
 def test_the_servers_drain_and_last_requests_end_before_kubernetes_kills_them() -> None:
     pod = serving_object("Deployment")["spec"]["template"]["spec"]
-    environment = {item["name"]: item.get("value", "") for item in pod["containers"][0]["env"]}
+    environment = {item["name"]: item["value"] for item in pod["containers"][0]["env"] if "value" in item}
     settings = ServerSettings.from_environment({}, environment)
     assert settings.drain_seconds >= 5
     assert settings.drain_seconds + settings.shutdown_seconds < pod["terminationGracePeriodSeconds"]
