@@ -9,6 +9,7 @@ To add a hyperparameter, add one `setting` here, use it in its estimator, and ru
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 from collections.abc import Mapping
@@ -438,9 +439,10 @@ NEEDS_CHECKPOINTS = ("gbt",)
 """The estimators whose fit depends on all its iterations so far: without checkpoints, Java's stack overflows after some hundred."""
 
 
-def estimators_with(name: str) -> list[str]:
+@functools.cache
+def estimators_with(name: str) -> tuple[str, ...]:
     """Returns the estimators that have a setting of this name."""
-    return [estimator for estimator, kind in ESTIMATORS.items() if name in kind.settings()]
+    return tuple(estimator for estimator, kind in ESTIMATORS.items() if name in kind.settings())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1064,9 +1066,10 @@ class Pipeline:
 
     def _refuse_ignored(self, run: Pipeline, values: Mapping[str, Any]) -> None:
         """Refuses a setting that no step of the run takes, as another step chooses it or its own is left out."""
+        taken = run.inputs(Role.SETTING)
         for step in self.steps:
             for item in self.arguments_of(step, Role.SETTING):
-                if item.name in run.inputs(Role.SETTING) or values.get(item.name, item.default) == item.default:
+                if item.name in taken or values.get(item.name, item.default) == item.default:
                     continue
                 if item.chosen_by in run.steps:
                     condition = self.condition(Step(item.chosen_by))
