@@ -21,7 +21,7 @@ needs_java = pytest.mark.skipif(not (os.environ.get("JAVA_HOME") or shutil.which
 
 def journals(folder: Path) -> list[Any]:
     found = []
-    for path in (folder / "runs").rglob("journal.json"):
+    for path in (folder / "runs").glob("*/pipeline/*/tune/*/journal.json"):
         found.append(json.loads(path.read_text())["trials"])
     return found
 
