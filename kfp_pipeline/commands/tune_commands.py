@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from kfp_pipeline.commands import local_runs
-from kfp_pipeline.commands.parser import add_external_inputs
+from kfp_pipeline.commands.parser import add_external_inputs, add_settings
 from kfp_pipeline.settings import Settings
-from spark_jobs.arguments import Role, add_arguments, flag
+from spark_jobs.arguments import Role, flag
 from spark_jobs.contract import KATIB, TRAINING, TUNE_FIRST, Step
 from spark_jobs.errors import InputError
 
@@ -30,12 +30,7 @@ def add_commands(commands: Any) -> None:
         f"Several algorithms get the same number of trials and the same seed, in one Spark session. It is `run {flag(TUNE_FIRST.name)}`.",
     )
     add_external_inputs(parser, TUNED_TRAINING, data=local_runs.ABOUT_DATA, sample=True)
-    known: set[str] = set()
-    for step in TUNED_TRAINING.steps:
-        settings = TUNED_TRAINING.arguments_of(step, Role.SETTING)
-        settings = [item for item in settings if item.name not in known]  # two steps may share one
-        add_arguments(parser.add_argument_group(f"settings of {step}"), settings)
-        known |= {item.name for item in settings}
+    add_settings(parser, TUNED_TRAINING, grouped=True)
     parser.add_argument(
         "--spark", default="local[*]", help="where Spark runs (default %(default)s): also sc://HOST:PORT"
     )
