@@ -274,6 +274,11 @@ def decide(checks: Sequence[BoundCheck], refused_columns: Sequence[str]) -> Deci
     return Decision.TOO_FEW_ROWS if Decision.TOO_FEW_ROWS in decisions else Decision.PASSES
 
 
+def accepts(decision: Decision, rules: Rules) -> bool:
+    """Whether a model passes with this decision: also with too few rows to tell, if the rules allow that."""
+    return decision is Decision.PASSES or (decision is Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
+
+
 def describe(check: BoundCheck) -> str:
     """Describes the check of a bound in one line."""
     metric, bound = check.metric, check.bound

@@ -67,7 +67,8 @@ def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) 
         return Verdict(rule=FLOORS, passed=True, sentence="no bounds are given", numbers={})
     checks = gate.check_bounds(gate.read_metrics(evaluation, "the evaluation"), rules, where)
     decision = gate.decide(checks, ())
-    allowed = decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows
+    passed = gate.accepts(decision, rules)
+    allowed = passed and decision is gate.Decision.TOO_FEW_ROWS
     shown = [check for check in checks if check.decision is not gate.Decision.PASSES] or checks
     sentence = "; ".join(map(gate.describe, shown)) + (f"; {where} allows that" if allowed else f" ({where})")
     numbers = {
@@ -79,7 +80,7 @@ def floors(evaluation: Mapping[str, Any], rules: gate.Rules | None, where: str) 
         }
         for check in checks
     }
-    return Verdict(rule=FLOORS, passed=allowed or decision is gate.Decision.PASSES, sentence=sentence, numbers=numbers)
+    return Verdict(rule=FLOORS, passed=passed, sentence=sentence, numbers=numbers)
 
 
 def no_forbidden_column(evaluation: Mapping[str, Any], rules: gate.Rules | None) -> Verdict:

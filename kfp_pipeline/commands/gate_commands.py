@@ -73,7 +73,7 @@ def gate_command(arguments: argparse.Namespace, settings: Settings) -> int:
     forbidden = gate.forbidden_columns(evaluation, rules)
     warnings = gate.unknown_columns(evaluation, rules)
     decision = gate.decide(checks, [*leaks, *forbidden])
-    passed = decision is gate.Decision.PASSES or (decision is gate.Decision.TOO_FEW_ROWS and rules.allow_too_few_rows)
+    passed = gate.accepts(decision, rules)
     if arguments.json:
         listed = [{**asdict(check), "decision": check.decision, "miss": check.miss} for check in checks]
         document = {"decision": decision, "passed": passed, "evaluation": str(path), "rules": rules_path}

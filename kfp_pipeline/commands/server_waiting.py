@@ -52,11 +52,9 @@ def wait_for_run(server: Server, run: Document, arguments: argparse.Namespace) -
 
 def tasks_to_show(tasks: Sequence[Task], arguments: argparse.Namespace) -> list[str]:
     """Returns the display names of the tasks that a run with these inputs may have: its steps in their order, then the exit task."""
-    steps = {
-        step.capitalize(): step in arguments.pipeline.steps_of(vars(arguments)) for step in arguments.pipeline.steps
-    }
+    steps = {step.capitalize() for step in arguments.pipeline.steps}
     others = [task.name for task in tasks if task.name not in steps]
-    return [*(name for name, runs in steps.items() if runs), *others]
+    return [*(step.capitalize() for step in arguments.pipeline.steps_of(vars(arguments))), *others]
 
 
 def _show_changes(tasks: list[Task], shown: dict[str, str], progress: display.Progress, run: Document) -> None:
