@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.run import PROJECT, describe_machine
+from benchmarks.run import PROJECT, SUBMIT, describe_machine
 
 SAMPLE = PROJECT / "data" / "bank_sample.csv"
 LABEL = "deposit"
@@ -54,12 +54,11 @@ def main(model: str, rows: int = 1_000_000, rounds: int = 3) -> None:
             ],
             "plain script": ["benchmarks/handwritten_scoring.py", str(data), f"{model}/model", f"{folder}/plain"],
         }  # fmt: skip
-        submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[*]", "--driver-memory", "2g"]
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, words in contenders.items():
                 subprocess.run(["rm", "-rf", f"{folder}/ours"], check=True)  # else the step finds the file scored
-                taken[name].append(seconds([*submit, *words]))
+                taken[name].append(seconds([*SUBMIT, *words]))
     print(f"{rows:,} rows, {rounds} rounds")
     for name, found in taken.items():
         median = statistics.median(found)

@@ -6,8 +6,13 @@ import sys
 
 from pyspark.sql import SparkSession
 
-if __name__ == "__main__":
-    data, target = sys.argv[1:]
-    spark = SparkSession.builder.appName("read").getOrCreate()
+
+def read_alone(spark: SparkSession, data: str, target: str) -> None:
+    """Reads a table with Spark alone, which infers the types of the columns, and writes it as Parquet."""
     spark.read.csv(data, header=True, inferSchema=True).write.mode("overwrite").parquet(target)
-    spark.stop()
+
+
+if __name__ == "__main__":
+    session = SparkSession.builder.appName("read").getOrCreate()
+    read_alone(session, *sys.argv[1:])
+    session.stop()

@@ -38,6 +38,8 @@ ROWS = (11_000, 1_000_000)
 LARGE = 10_000_000
 DRIVER_MEMORY = "2g"
 """The driver memory of every Spark contender, the same as the pipeline's default."""
+SUBMIT = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[*]", "--driver-memory", DRIVER_MEMORY]
+"""How `benchmarks.batch_scoring` and `benchmarks.wide_tables` start a step and a script: with Java's defaults."""
 STEPS = ("load", "preprocess", "train", "evaluate")
 REFERENCE = "whole"
 

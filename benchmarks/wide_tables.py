@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from benchmarks.run import PROJECT, describe_machine
+from benchmarks.handwritten_reading import read_alone
+from benchmarks.run import PROJECT, SUBMIT, describe_machine
 from spark_jobs.contract import LoadArgs
 from spark_jobs.session import build_session
 from spark_jobs.steps import load
@@ -37,11 +39,6 @@ def write_table(path: Path, columns: int, rows: int = ROWS) -> Path:
         lines.append(",".join([*cells, chance.choice(["yes", "no"])]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
-
-
-def read_alone(session: SparkSession, path: Path) -> None:
-    """Reads a table with Spark alone, which infers the types of the columns, and writes it as Parquet."""
-    session.read.csv(str(path), header=True, inferSchema=True).write.mode("overwrite").parquet(f"{path}.alone")
 
 
 def processor_seconds(session: SparkSession) -> float:
@@ -65,9 +62,8 @@ def seconds(session: SparkSession, work: Callable[[], object]) -> tuple[float, f
 
 def seconds_of_process(words: list[str]) -> tuple[float, float]:
     """Measures the wall seconds and the CPU seconds of a `spark-submit` with these words."""
-    submit = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[*]", "--driver-memory", "2g"]
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*submit, *words], check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run([*SUBMIT, *words], check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -93,8 +89,9 @@ def measure_session(paths: dict[int, Path]) -> None:
     for columns in (next(iter(paths)), *paths):
         path = paths[columns]
         args = LoadArgs(data_uri=str(path), label="label", output_uri=f"{path}.load")
-        ours = seconds(session, lambda args=args: load.run(session, args))  # type: ignore[misc]
-        show("session", columns, ours, seconds(session, lambda path=path: read_alone(session, path)))  # type: ignore[misc]
+        ours = seconds(session, partial(load.run, session, args))
+        alone = seconds(session, partial(read_alone, session, str(path), f"{path}.alone"))
+        show("session", columns, ours, alone)
     session.stop()
 
 
