@@ -117,10 +117,12 @@ class SparkSubmitRunner:
     def options(self, folder: str, *, short: bool) -> list[str]:
         """Builds the options of spark-submit; for the arguments see `command`."""
         conf = {**FAST_START_CONF, "spark.local.dir": folder, "spark.sql.warehouse.dir": f"{folder}/warehouse"}
+        java_options = self.java_options(short=short)
         return [
             f"--master={self._master}",
             f"--driver-memory={self._settings.driver_memory_mib}m",
-            f"--driver-java-options={shlex.join(self.java_options(short=short))}",
+            # Spark refuses an option without a value, and a long step without an archive has none.
+            *([f"--driver-java-options={shlex.join(java_options)}"] if java_options else []),
             *[word for key, value in conf.items() for word in ("--conf", f"{key}={value}")],
         ]
 

@@ -233,6 +233,16 @@ def test_only_data_below_the_limit_is_compiled_by_the_first_compiler_alone(
     assert quick not in runner.java_options(short=False)
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_spark_accepts_the_options_also_where_no_archive_of_classes_is(
+    settings: Settings, tmp_path: Path, *, short: bool
+) -> None:
+    runner = SparkSubmitRunner("local", replace(settings, cache=tmp_path / "empty"))
+    command = [str(spark_submit.spark_home() / "bin/spark-submit"), *runner.options(str(tmp_path), short=short)]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_directory_is_as_large_as_its_files(tmp_path: Path) -> None:
     (tmp_path / "load" / "rows").mkdir(parents=True)
     (tmp_path / "load" / "rows" / "a").write_bytes(b"x" * 100)
