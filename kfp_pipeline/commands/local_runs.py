@@ -145,8 +145,10 @@ def run_on_this_machine(
         pointer.read(place_of(inputs["registry_uri"]), inputs["model_name"])  # tells a registry that cannot be read
     settings = replace(settings, reuse=settings.reuse and not arguments.no_cache)
     submit = SparkSubmitRunner(arguments.spark, settings)
-    shares = submit.may_share_session([inputs[name] for name in pipeline.inputs(Role.GIVEN)])
-    session, about_session = kept_session.find(settings, arguments.spark) if shares else (None, "")
+    uris = [inputs[name] for name in pipeline.inputs(Role.GIVEN)]
+    # A kept session compiles by the fast compiler only, and large data are to leave its memory free.
+    may_be_kept = submit.may_share_session(uris) and submit.are_small(uris)
+    session, about_session = kept_session.find(settings, arguments.spark) if may_be_kept else (None, "")
     if about_session:
         console.print(Text(about_session), soft_wrap=True)
     with display.Progress(console, pipeline.steps_of(inputs)) as progress:

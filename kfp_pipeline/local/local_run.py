@@ -117,10 +117,12 @@ def _session_of_run(
 ) -> Iterator[None]:
     """Writes into the run's folder which Spark session its steps share, and starts the session if none is kept."""
     submit = SparkSubmitRunner(inputs["spark"], settings)
-    if not submit.may_share_session([inputs[name] for name in pipeline.inputs(Role.GIVEN)]):
+    uris = [inputs[name] for name in pipeline.inputs(Role.GIVEN)]
+    if not submit.may_share_session(uris):
         yield
         return
-    with nullcontext(kept) if kept else run_session(submit, directory / "logs" / SESSION_LOG) as session:
+    log_path = directory / "logs" / SESSION_LOG
+    with nullcontext(kept) if kept else run_session(submit, log_path, short=submit.are_small(uris)) as session:
         session.save(directory / SESSION_NAME)
         yield
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -66,8 +65,9 @@ def estimates(predictions: DataFrame, classes: int) -> dict[str, float]:
     """
     if classes == 2:
         return metrics.binary_estimates(count_predictions(predictions)[0])
-    judge = MulticlassClassificationEvaluator(labelCol=LABEL)
-    return {name: float(judge.evaluate(predictions, {judge.metricName: name})) for name in MULTICLASS_OBJECTIVES}
+    counts = count_classes(predictions, classes)
+    found = {**metrics.multiclass_estimates(counts.confusion), "logLoss": counts.losses.mean}
+    return {name: found[name] for name in MULTICLASS_OBJECTIVES}
 
 
 def count_predictions(predictions: DataFrame, groups: int = 1) -> list[metrics.PredictionCounts]:
@@ -222,16 +222,45 @@ def correction(counts: metrics.PredictionCounts, training: Training) -> dict[str
     }
 
 
-def judge_multiclass(predictions: DataFrame, training: Training, samples: int, groups: int = 1) -> dict[str, Any]:
-    """Computes metrics, confusion matrix and metrics by class, for more than two classes.
+class Losses(NamedTuple):
+    """Statistics of the rows' log losses, -ln(probability of the row's own class).
 
-    Args:
-        predictions: the predicted test rows, with the columns label, probability, prediction and, for more than one group, row_hash.
-        training: how the model was trained.
-        samples: number of bootstrap samples.
-        groups: number of groups into which the rows are divided by their hash.
+    Attributes:
+        mean: their mean.
+        square: mean of their squares.
+        largest: the largest loss that is possible with the probabilities that the model gives.
     """
-    classes = len(training.labels)
+
+    mean: float
+    square: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """The counts of the predictions of more than two classes.
+
+    Attributes:
+        parts: number of rows by group, actual and predicted class; shape (groups, classes, classes).
+        losses_of_parts: sum of the log losses of each group; shape (groups,).
+        losses: the log losses of all rows.
+        clipped: number of rows whose own class got a probability below `SMALLEST`.
+    """
+
+    parts: intervals.Array
+    losses_of_parts: intervals.Array
+    losses: Losses
+    clipped: float
+
+    @property
+    def confusion(self) -> intervals.Array:
+        """Number of rows by actual and predicted class; shape (classes, classes)."""
+        found: intervals.Array = self.parts.sum(axis=0)
+        return found
+
+
+def count_classes(predictions: DataFrame, classes: int, groups: int = 1) -> ClassCounts:
+    """Counts the predictions of more than two classes, in one Spark job; for the arguments see `judge_multiclass`."""
     probabilities = vector_to_array(F.col("probability"))
     of_own_class = probabilities[F.col(LABEL).cast("int")]
     clipped_own = F.greatest(of_own_class, F.lit(SMALLEST))
@@ -244,14 +273,27 @@ def judge_multiclass(predictions: DataFrame, training: Training, samples: int, g
     for row in ordered:
         parts[row["group"], int(row[LABEL]), int(row["prediction"])] = row["rows"]
         losses_of_parts[row["group"]] += row["loss"]
-    confusion = parts.sum(axis=0)
-    rows = confusion.sum()
-    loss, square, clipped = (sum(row[name] for row in ordered) for name in ("loss", "square", "clipped"))
+    rows, loss, square, clipped = (sum(row[name] for row in ordered) for name in ("rows", "loss", "square", "clipped"))
     largest = -float(np.log(max(SMALLEST, min(row["least"] for row in ordered))))
+    return ClassCounts(parts, losses_of_parts, Losses(loss / rows, square / rows, largest), float(clipped))
+
+
+def judge_multiclass(predictions: DataFrame, training: Training, samples: int, groups: int = 1) -> dict[str, Any]:
+    """Computes metrics, confusion matrix and metrics by class, for more than two classes.
+
+    Args:
+        predictions: the predicted test rows, with the columns label, probability, prediction and, for more than one group, row_hash.
+        training: how the model was trained.
+        samples: number of bootstrap samples.
+        groups: number of groups into which the rows are divided by their hash.
+    """
+    classes = len(training.labels)
+    counts = count_classes(predictions, classes, groups)
+    confusion, parts, losses_of_parts = counts.confusion, counts.parts, counts.losses_of_parts
     areas = one_against_rest(predictions, classes)
     each = metrics.per_class(confusion)
     return {
-        "metrics": multiclass_metrics(confusion, areas, Losses(loss / rows, square / rows, largest), samples),
+        "metrics": multiclass_metrics(confusion, areas, counts.losses, samples),
         "left_out": metrics.leave_each_out(
             [part for part in range(groups) if parts[part].any()],
             lambda kept: {
@@ -259,7 +301,7 @@ def judge_multiclass(predictions: DataFrame, training: Training, samples: int, g
                 "logLoss": float(losses_of_parts[kept].sum() / parts[kept].sum()),
             },
         ),
-        "clipped": metrics.clipping(float(clipped), float(rows)),
+        "clipped": metrics.clipping(counts.clipped, float(confusion.sum())),
         "baseline": baseline(training),
         "curves": None,
         "confusion": {"labels": training.labels, "matrix": confusion.astype(int).tolist()},
@@ -279,20 +321,6 @@ class Area(NamedTuple):
 
     value: float
     interval: Interval
-
-
-class Losses(NamedTuple):
-    """Statistics of the rows' log losses, -ln(probability of the row's own class).
-
-    Attributes:
-        mean: their mean.
-        square: mean of their squares.
-        largest: the largest loss that is possible with the probabilities that the model gives.
-    """
-
-    mean: float
-    square: float
-    largest: float
 
 
 def one_against_rest(predictions: DataFrame, classes: int) -> list[Area]:

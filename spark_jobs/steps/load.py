@@ -32,7 +32,7 @@ from spark_jobs.dataset import (
 from spark_jobs.dialect import Dialect
 from spark_jobs.errors import InputError
 from spark_jobs.result import Result
-from spark_jobs.table.inference import infer_specification
+from spark_jobs.table.inference import InferredSpecification, infer_specification
 from spark_jobs.table.profiling import describe
 from spark_jobs.table.source import Source, check_not_nested, open_source, quoted_name
 from spark_jobs.table.typed_cells import (
@@ -222,17 +222,17 @@ def merge_or_reject_small_classes(
     return typed, rows, [f"{description}, are left out: {listed}"]
 
 
-def find_specification(source: Source, args: LoadArgs) -> tuple[Specification, list[str], Mapping[str, str]]:
+def find_specification(source: Source, args: LoadArgs) -> tuple[Specification, list[str], InferredSpecification | None]:
     """Reads and checks the given specification, or infers one from the values.
 
     Returns:
-        The specification, warnings, and by column why an inferred specification drops it.
+        The specification, warnings, and what was inferred, if no specification is given.
 
     Raises:
         InputError: the table lacks the label or a feature, one of them is nested, or no column is left as a feature.
     """
     warnings: list[str] = []
-    reasons: Mapping[str, str] = {}
+    inferred = None
     if not args.specification_uri:
         if not args.label:
             raise InputError(
@@ -240,7 +240,7 @@ def find_specification(source: Source, args: LoadArgs) -> tuple[Specification, l
             )
         check_not_nested(source, [args.label], args.data_uri)
         inferred = infer_specification(source, args.label, args.max_rejected_fraction)
-        specification, reasons, warnings = inferred.specification, inferred.reasons, inferred.warnings
+        specification, warnings = inferred.specification, inferred.warnings
     else:
         specification = read_given_specification(args)
         checked = specification.check(source.columns, args.data_uri)
@@ -248,7 +248,7 @@ def find_specification(source: Source, args: LoadArgs) -> tuple[Specification, l
         warnings = [f"column {name!r} is not in the specification; it is no feature" for name in ignored]
         specification = checked
     check_not_nested(source, (specification.label, *specification.features), args.data_uri)
-    return replace(specification, positive=args.positive or specification.positive), warnings, reasons
+    return replace(specification, positive=args.positive or specification.positive), warnings, inferred
 
 
 def read_given_specification(args: LoadArgs) -> Specification:
@@ -282,7 +282,7 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     """Carries out the step; see `LoadArgs`."""
     label = read_given_specification(args).label if args.specification_uri else args.label
     source = open_source(session, args, label)
-    specification, warnings, dropped = find_specification(source, args)
+    specification, warnings, inferred = find_specification(source, args)
     warnings += [
         f"columns {first!r} and {second!r} differ in case only; set spark.sql.caseSensitive=true where you use the saved model"
         for first, second in names_equal_ignoring_case(source.columns)
@@ -295,15 +295,20 @@ def run(session: SparkSession, args: LoadArgs) -> Result:
     check_rejected(counts, specification.label, args)
     table = storage.read_table(session, storage.join(args.output_uri, "rows"))
     # A class that is merged or left out may turn a column that is no leak into one.
-    leaks_are_out = not args.specification_uri and args.min_class_rows == 1
-    profile = describe(table, specification, read - rejected, source.nested, leaks_are_out=leaks_are_out)
+    leaks_are_out = inferred is not None and args.min_class_rows == 1
+    known_cells = inferred.cells if inferred and leaks_are_out and not rejected else None
+    profile = describe(
+        table, specification, read - rejected, source.nested, leaks_are_out=leaks_are_out, cells=known_cells
+    )
     empty = [column["name"] for column in profile["columns"] if column["missing"] == read - rejected]
     if any(name in specification.features for name in empty):
         raise InputError(f"{args.data_uri}: column {empty[0]!r} has no value in any row; list it under columns.dropped")
     specification, label_warnings = check_label(specification, profile["class_counts"])
     warnings += class_warnings + label_warnings
     document = _profile_document({**profile, "digest": digest}, counts, source.dialect)
-    storage.write_text(storage.join(args.output_uri, "specification.toml"), specification.to_toml(dropped))
+    storage.write_text(
+        storage.join(args.output_uri, "specification.toml"), specification.to_toml(inferred.reasons if inferred else {})
+    )
     storage.write_text(
         storage.join(args.output_uri, "profile.json"), json.dumps(document, indent=2, ensure_ascii=False)
     )

@@ -188,12 +188,23 @@ def read_rows(session: SparkSession, args: TrainArgs, preprocessed: Result, feat
     return Rows(train, validation, both, Shape(len(features["features"]), len(labels)))
 
 
+def fit_beside(rows: Rows, args: TrainArgs, features: str = FEATURES) -> ProbabilisticClassificationModel:
+    """Fits a model with which evaluate compares the first one."""
+    train, both = rows.train, rows.both
+    if rows.shape.classes > 2 and both is not None:
+        train, both = both, None  # it has no threshold, for which alone a first fit on the train rows would be needed
+    return fit(train, rows.validation, args, rows.shape, features, both).model
+
+
 def fit_and_save_without(rows: Rows, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:
     """Fits and saves a second classifier of the same kind, on the features that the slicer keeps."""
-    kept = replace(rows.shape, features=len(slicer.getIndices()))
-    train, validation = slicer.transform(rows.train), slicer.transform(rows.validation)
-    both = None if rows.both is None else slicer.transform(rows.both)
-    storage.write_model(fit(train, validation, args, kept, KEPT_FEATURES, both).model, uri)
+    sliced = Rows(
+        slicer.transform(rows.train),
+        slicer.transform(rows.validation),
+        None if rows.both is None else slicer.transform(rows.both),
+        replace(rows.shape, features=len(slicer.getIndices())),
+    )
+    storage.write_model(fit_beside(sliced, args, KEPT_FEATURES), uri)
 
 
 @dataclass(frozen=True)
@@ -233,8 +244,7 @@ def read_tuning(args: TrainArgs, preprocessed: Result) -> Tuning:
 
 def fit_and_save_untuned(rows: Rows, tuning: Tuning, uri: str) -> None:
     """Fits and saves the model with the default settings, on the same rows, with which evaluate compares the tuned one."""
-    fitted = fit(rows.train, rows.validation, tuning.untuned, rows.shape, both=rows.both)
-    storage.write_model(fitted.model, uri)
+    storage.write_model(fit_beside(rows, tuning.untuned), uri)
 
 
 def write_scorecard(

@@ -54,11 +54,13 @@ class InferredSpecification:
         specification: the specification; its positive value is not set.
         reasons: by dropped column, why it is not a feature.
         hints: warnings about columns with numbers that load cannot read; see `number_hints`.
+        cells: by column the trimmed texts of all rows, for a small table, so that no other pass needs to read them again; else None.
     """
 
     specification: Specification
     reasons: Mapping[str, str]
     hints: Sequence[str]
+    cells: Mapping[str, Sequence[str | None]] | None
 
     @property
     def warnings(self) -> list[str]:
@@ -122,7 +124,7 @@ def infer_specification(source: Source, label: str, max_rejected_fraction: float
     )
     numeric = [name for name, kind in kinds.items() if kind == "numeric"]
     hints = number_hints({name: row for name, row in statistics.items() if name not in leaks}, numeric)
-    return InferredSpecification(specification, {name: reasons[name] for name in dropped}, hints)
+    return InferredSpecification(specification, {name: reasons[name] for name in dropped}, hints, collected)
 
 
 def _advice_without_features(source: Source, label: str, kinds: Mapping[str, str], reasons: Mapping[str, str]) -> str:

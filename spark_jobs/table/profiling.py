@@ -15,6 +15,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from spark_jobs.cells import to_number
 from spark_jobs.contract import LEAK
 from spark_jobs.dataset import Specification
 from spark_jobs.table.sampling import collect_cells, most_rows, sample_by_hash
@@ -53,6 +54,7 @@ def describe(
     nested: Mapping[str, str] | None = None,
     *,
     leaks_are_out: bool = False,
+    cells: Mapping[str, Sequence[str | None]] | None = None,
 ) -> dict[str, Any]:
     """Computes the profile of a typed table.
 
@@ -62,13 +64,14 @@ def describe(
         rows: the number of rows of the table.
         nested: by nested column of the source its type; load writes such a column without its values.
         leaks_are_out: whether no feature of the specification tells the label, because its inference has searched for those already.
+        cells: by column the trimmed texts of the same rows, if they are known already; else the table is read.
 
     Returns:
         `columns` (name, role, type, missing, distinct, and for numeric columns min, max, mean), `class_counts` (rows by label value) and
         `suspicious` (column, kind and reason). `distinct` is exact below `MAX_EXACT_ROWS` rows, else a HyperLogLog estimate with a
         standard error of 1.6 %. `missing` and `distinct` are None for a nested column.
     """
-    values = _collect(table, specification, rows)
+    values = _typed(cells, specification) if cells else _collect(table, specification, rows)
     if values is None:
         statistics = _statistics(table, specification, exact=rows < MAX_EXACT_ROWS)
         counts = table.groupBy(quoted(specification.label).alias("label")).count().collect()
@@ -102,6 +105,15 @@ def _collect(table: DataFrame, specification: Specification, rows: int) -> dict[
         return None
     numbers = dict(zip(numeric, map(_numbers, collected[: len(numeric)]), strict=True))
     return {**numbers, **dict(zip(texts, collected[len(numeric) :], strict=True))}
+
+
+def _typed(cells: Mapping[str, Sequence[str | None]], specification: Specification) -> dict[str, Sequence[Any]]:
+    """Returns what `_collect` does, from the texts of rows of which load has rejected none."""
+    texts = (specification.label, *specification.categorical, *specification.dropped)
+    numbers = {
+        name: [None if text is None else to_number(text) for text in cells[name]] for name in specification.numeric
+    }
+    return {**numbers, **{name: cells[name] for name in texts}}
 
 
 def _numbers(texts: Sequence[str | None]) -> list[float | None]:

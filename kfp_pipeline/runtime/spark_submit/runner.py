@@ -69,7 +69,7 @@ class SparkSubmitRunner:
         raise step_error(step, code, result, log_path, start)
 
     def _in_shared_session(self, step: Step, args: StepArgs, log_path: Path) -> int | None:
-        if not self._settings.run or not self.is_short(args):
+        if not self._settings.run:
             return None
         session = SharedSession.read(Path(self._settings.run) / SESSION_NAME)
         return session.run_step([step, *to_argv(args)], log_path) if session else None
@@ -81,19 +81,18 @@ class SparkSubmitRunner:
                 return process.wait()
 
     def may_share_session(self, uris: Sequence[str]) -> bool:
-        """Whether the steps of a run share a session: not if it is turned off, or if the data are large.
-
-        Starting takes a small part of the time of large data, which need the JVM's optimising compiler and the memory of a fresh JVM.
+        """Whether the steps of a run share a session: not if it is turned off, or if Spark or the data are not on this machine.
 
         Args:
-            uris: URIs of the run's data; an empty one counts nothing.
+            uris: URIs of the run's data.
         """
         return (
-            self._settings.share_session
-            and self._master.startswith("local")
-            and not any("://" in uri for uri in uris)
-            and total_bytes(uris) < self._settings.compile_tiers_bytes
+            self._settings.share_session and self._master.startswith("local") and not any("://" in uri for uri in uris)
         )
+
+    def are_small(self, uris: Sequence[str]) -> bool:
+        """Whether the steps of a run over these data are short, see `is_short`; an empty URI counts nothing."""
+        return total_bytes(uris) < self._settings.compile_tiers_bytes
 
     def is_short(self, args: StepArgs) -> bool:
         """Whether a step reads so little that the JVM's optimising compiler (C2) costs more time than it saves."""

@@ -119,7 +119,7 @@ class SharedSession:
 
 
 @contextmanager
-def run_session(submit: Submit, log_path: Path) -> Iterator[SharedSession]:
+def run_session(submit: Submit, log_path: Path, *, short: bool) -> Iterator[SharedSession]:
     """Starts the session of one run, and ends it after the block.
 
     A step that comes before the session is ready waits for it. If the session cannot start, its log says why, and the steps start Spark
@@ -128,10 +128,11 @@ def run_session(submit: Submit, log_path: Path) -> Iterator[SharedSession]:
     Args:
         submit: knows the options of spark-submit.
         log_path: path of its log.
+        short: whether the steps of the run are short, see `SparkSubmitRunner.is_short`.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as ends:
-        with _prepared(submit, log_path, 0) as (session, start):
+        with _prepared(submit, log_path, 0, short=short) as (session, start):
             ends.callback(shutil.rmtree, session.folder, ignore_errors=True)
             log = ends.enter_context(log_path.open("wb"))
             ends.enter_context(child_process(**start, output=log, leads_group=True))
@@ -148,7 +149,7 @@ def start_kept_session(submit: Submit, log_path: Path, identity: str, idle_minut
         idle_minutes: see `SharedSession`; at least 1.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with _prepared(submit, log_path, idle_minutes) as (session, start), log_path.open("wb") as log:
+    with _prepared(submit, log_path, idle_minutes, short=True) as (session, start), log_path.open("wb") as log:
         subprocess.Popen(
             start["command"],
             env=start["environment"],
@@ -162,7 +163,9 @@ def start_kept_session(submit: Submit, log_path: Path, identity: str, idle_minut
 
 
 @contextmanager
-def _prepared(submit: Submit, log_path: Path, idle_minutes: float) -> Iterator[tuple[SharedSession, dict[str, Any]]]:
+def _prepared(
+    submit: Submit, log_path: Path, idle_minutes: float, *, short: bool
+) -> Iterator[tuple[SharedSession, dict[str, Any]]]:
     """Makes the folder and the socket of a session; yields the session and the arguments that start its process.
 
     This process makes the socket, so that a client can connect before the session's process listens. That process inherits the socket and
@@ -171,11 +174,11 @@ def _prepared(submit: Submit, log_path: Path, idle_minutes: float) -> Iterator[t
     folder, lock = locked_folder()
     try:
         with socket.socket(socket.AF_UNIX) as listener:
-            with short_path(folder) as short:
-                listener.bind(f"{short}/{SOCKET_NAME}")
+            with short_path(folder) as path:
+                listener.bind(f"{path}/{SOCKET_NAME}")
             listener.listen()
             words = [str(listener.fileno()), str(log_path.absolute()), str(60 * idle_minutes)]
-            arguments = shlex.join([*submit.options(str(folder), short=True), "pyspark-shell"])
+            arguments = shlex.join([*submit.options(str(folder), short=short), "pyspark-shell"])
             start = {
                 "command": [sys.executable, "-m", "spark_jobs.session_driver", *words],
                 "environment": {**submit.environment(), "PYSPARK_SUBMIT_ARGS": arguments, "TMPDIR": str(folder)},

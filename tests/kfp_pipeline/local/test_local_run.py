@@ -189,15 +189,8 @@ def test_where_the_shared_session_cannot_start_each_step_starts_spark_itself(one
     assert [step for step, _ in one.calls] == STEPS
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [{"SPARK_KFP_SHARE_SESSION": "false"}, {"SPARK_KFP_COMPILE_TIERS_BYTES": "10"}],
-    ids=lambda given: next(iter(given)),
-)
-def test_no_session_is_started_for_large_data_or_where_that_is_not_wanted(
-    machine: Machine, setting: dict[str, str]
-) -> None:
-    assert end(machine, "--run-id=one", **setting).code == 0
+def test_no_session_is_started_where_that_is_not_wanted(machine: Machine) -> None:
+    assert end(machine, "--run-id=one", SPARK_KFP_SHARE_SESSION="false").code == 0
     assert not (machine.folder / "runs/one/logs/session.log").exists()
 
 

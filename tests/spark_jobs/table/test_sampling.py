@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
 
 from spark_jobs.contract import LoadArgs
-from spark_jobs.dataset import Specification
-from spark_jobs.table import inference, sampling
+from spark_jobs.dataset import Specification, read_specification
+from spark_jobs.steps import load
+from spark_jobs.table import inference, profiling, sampling
 from spark_jobs.table.profiling import describe
 from spark_jobs.table.sampling import collect_cells
 from spark_jobs.table.source import Source, open_source
@@ -57,7 +61,7 @@ def test_a_specification_is_inferred_alike_from_collected_cells_and_by_queries(
 ) -> None:
     collected = inference.infer_specification(hard, "label", 0.3)
     monkeypatch.setattr(sampling, "CELL_CHARACTERS", 0)  # no table is small
-    assert inference.infer_specification(hard, "label", 0.3) == collected
+    assert inference.infer_specification(hard, "label", 0.3) == replace(collected, cells=None)
 
 
 def test_a_profile_is_the_same_from_collected_values_and_by_queries(
@@ -80,6 +84,28 @@ def test_a_profile_is_the_same_from_collected_values_and_by_queries(
             assert column.pop("mean") == pytest.approx(expected.pop("mean"), rel=1e-12)
     assert collected == by_query
     assert [item["column"] for item in collected["suspicious"]] == ["row"]
+
+
+def test_load_profiles_a_small_table_from_the_cells_that_it_has_inferred_from(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, path = random.Random(5), tmp_path / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*(f"c{place}" for place in range(10)), "n", "same", "label"])
+        for row in range(120):
+            numbers = [chance.choice(["1", " 2.50 ", "-0", "1e5", "NA", ""]), "9007199254740993"]
+            writer.writerow([*chance.choices(HARD, k=10), *numbers, ("yes", "no", "no")[row % 3]])
+    args = LoadArgs(data_uri=str(path), label="label", output_uri=str(tmp_path / "out"))
+    with monkeypatch.context() as patched:
+        patched.delattr(profiling, "_collect")  # the table is not read again
+        rows = load.run(spark, args).rows_out
+    assert rows == {"rows": 120, "rejected": 0}
+    profile = json.loads((tmp_path / "out/profile.json").read_text())
+    kind = read_specification((tmp_path / "out/specification.toml").read_text(), "specification.toml")
+    assert kind.numeric == ("n", "same")
+    read_again = describe(spark.read.parquet(str(tmp_path / "out/rows")), kind, 120, leaks_are_out=True)
+    assert {name: profile[name] for name in read_again} == read_again
 
 
 def test_a_table_of_many_rows_or_of_long_texts_is_not_collected(spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,14 +43,14 @@ def submit() -> SparkSubmitRunner:
 def session(submit: SparkSubmitRunner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSession]:
     """A session for the tests that leave it as it is."""
     log_path = tmp_path_factory.mktemp("session") / ("a long name " * 8) / "session.log"
-    with run_session(submit, log_path) as made:
+    with run_session(submit, log_path, short=True) as made:
         yield made
 
 
 @pytest.fixture
 def own_session(submit: SparkSubmitRunner, tmp_path: Path) -> Iterator[SharedSession]:
     """A session for a test that ends it."""
-    with run_session(submit, tmp_path / "session.log") as made:
+    with run_session(submit, tmp_path / "session.log", short=True) as made:
         yield made
 
 
@@ -71,6 +71,21 @@ def until(condition: Callable[[], bool]) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_only_a_session_for_short_steps_leaves_out_the_optimising_compiler(
+    submit: SparkSubmitRunner, tmp_path: Path, *, short: bool
+) -> None:
+    with run_session(submit, tmp_path / "session.log", short=short) as made:
+
+        def options() -> list[str]:
+            commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+            spark = "org.apache.spark.deploy.SparkSubmit"
+            return next((words for words in commands if spark in words and "bash" not in words[0] and made.folder in str(words)), [])
+
+        assert until(lambda: bool(options()))
+        assert ("-XX:TieredStopAtLevel=1" in options()) is short
 
 
 def driver_of(session: SharedSession) -> psutil.Process:
