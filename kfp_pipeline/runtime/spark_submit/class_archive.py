@@ -14,6 +14,7 @@ from kfp_pipeline.runtime.processes import child_process, signals_raise_interrup
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.runner import (
+    COLLECTOR,
     FAST_START_CONF,
     SparkSubmitRunner,
     last_lines,
@@ -40,7 +41,7 @@ def make_archive(settings: Settings) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target.parent) as folder, signals_raise_interrupt():
         made, log_path = folder / "classes.jsa", folder / "log"
-        options = f"-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made}"
+        options = f"{COLLECTOR} -XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made}"
         conf = [word for key, value in FAST_START_CONF.items() for word in ("--conf", f"{key}={value}")]
         program = [str(step_program().parent / "rehearsal.py"), f"{folder}/rehearsal"]
         command = [

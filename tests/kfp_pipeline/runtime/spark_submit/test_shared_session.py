@@ -81,8 +81,10 @@ def test_only_a_session_for_short_steps_leaves_out_the_optimising_compiler(
 
         def options() -> list[str]:
             commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-            spark = "org.apache.spark.deploy.SparkSubmit"
-            return next((words for words in commands if spark in words and "bash" not in words[0] and made.folder in str(words)), [])
+            # Spark's launcher, a short Java program of its own, and its bash script have these words too.
+            drivers = [words for words in commands if "org.apache.spark.deploy.SparkSubmit" in words and "-cp" in words]
+            own = [words for words in drivers if made.folder in str(words)]
+            return next((words for words in own if "org.apache.spark.launcher.Main" not in words), [])
 
         assert until(lambda: bool(options()))
         assert ("-XX:TieredStopAtLevel=1" in options()) is short
