@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
-
-import yaml
 
 from kfp_pipeline.runtime import object_store
 from kfp_pipeline.runtime.data_version import fill_date, parse_scheduled_time, version_of
 from kfp_pipeline.runtime.fingerprint import digest_of_code
-from kfp_pipeline.runtime.kubernetes_api import connect
 from kfp_pipeline.runtime.run_folder import run_folder_of
 from kfp_pipeline.runtime.runner import ON_A_CLUSTER
-from kfp_pipeline.runtime.spark_operator.manifest import STEPS_KEY, TEMPLATE_KEY, read_config
 from kfp_pipeline.runtime.step import check_paths, execute_step, record_result, run_task, step_arguments
 from kfp_pipeline.settings import Settings
 from spark_jobs.arguments import StepArgs
@@ -127,30 +123,13 @@ def code_version(spark: str, settings: Settings) -> str:
     """
     images: list[str] = []
     if spark in ON_A_CLUSTER:
+        # Importing the client of Kubernetes takes more than half a second, and a run on one machine needs none.
+        from kfp_pipeline.runtime.kubernetes_api import connect  # noqa: PLC0415
+        from kfp_pipeline.runtime.spark_operator.manifest import images_of, read_config  # noqa: PLC0415
+
         config = read_config(connect(settings.namespace, settings.patience_seconds), settings.config_map)
         images = images_of(config)
     return hashlib.sha256(json.dumps([digest_of_code(), images]).encode()).hexdigest()[:32]
-
-
-def images_of(config: Mapping[str, str]) -> list[str]:
-    """Lists every image that the platform's SparkApplication template and its changes for single steps name."""
-    return sorted({name for key in (TEMPLATE_KEY, STEPS_KEY) for name in _images(_parsed(config.get(key, ""), key))})
-
-
-def _parsed(text: str, key: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{key} of the ConfigMap is not YAML: {error}") from error
-
-
-def _images(part: Any) -> Iterator[str]:
-    if isinstance(part, Mapping):
-        for name, value in part.items():
-            yield from (str(value),) if name == "image" else _images(value)
-    elif isinstance(part, list):
-        for item in part:
-            yield from _images(item)
 
 
 def _record_uri(args: StepArgs, found: RunInputs, pipeline: str) -> str:

@@ -214,6 +214,21 @@ def steps_with_settings(config: Mapping[str, str]) -> list[str]:
     return [name for name, change in platform.items() if name in list(Step) and change]
 
 
+def images_of(config: Mapping[str, str]) -> list[str]:
+    """Lists every image that the platform's SparkApplication template and its changes for single steps name."""
+    documents = [_document(config, key) for key in (TEMPLATE_KEY, STEPS_KEY) if config.get(key)]
+    return sorted({name for document in documents for name in _images(document)})
+
+
+def _images(part: Any) -> Iterator[str]:
+    if isinstance(part, Mapping):
+        for name, value in part.items():
+            yield from (str(value),) if name == "image" else _images(value)
+    elif isinstance(part, list):
+        for item in part:
+            yield from _images(item)
+
+
 def driver_memory(
     application: Mapping[str, Any],
     config: Mapping[str, str],

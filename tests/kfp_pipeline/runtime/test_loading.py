@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +15,10 @@ import pytest
 from fake_documents import Store
 from kfp import dsl
 
-from kfp_pipeline.runtime import failures, fingerprint, loading
+from kfp_pipeline.runtime import failures, fingerprint, kubernetes_api
 from kfp_pipeline.runtime import step as step_module
-from kfp_pipeline.runtime.loading import LoadedTable, images_of, run_load
+from kfp_pipeline.runtime.loading import LoadedTable, run_load
+from kfp_pipeline.runtime.spark_operator import manifest
 from kfp_pipeline.runtime.spark_submit.runner import step_program
 from spark_jobs.arguments import StepArgs
 from spark_jobs.contract import LoadArgs, Step
@@ -56,8 +59,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The platform's ConfigMap."""
     found = {"spark-application.yaml": TEMPLATE, "steps.yaml": "train: {driver: {memory: 2g}}"}
-    monkeypatch.setattr(loading, "connect", lambda *_: None)
-    monkeypatch.setattr(loading, "read_config", lambda *_: found)
+    monkeypatch.setattr(kubernetes_api, "connect", lambda *_: None)
+    monkeypatch.setattr(manifest, "read_config", lambda *_: found)
     return found
 
 
@@ -141,9 +144,10 @@ def test_more_memory_is_not_other_code(load: Load, cluster: Cluster, config: dic
     assert len(cluster.read) == 1
 
 
-def test_images_are_found_wherever_the_template_names_one() -> None:
-    template = "spec: {image: a, driver: {image: b, sidecars: [{name: x, image: c}]}}"
-    assert images_of({"spark-application.yaml": template, "steps.yaml": ""}) == ["a", "b", "c"]
+def test_a_task_on_one_machine_brings_no_client_of_kubernetes_along() -> None:
+    script = "import sys; from kfp_pipeline.runtime import loading; print({'kfp', 'kubernetes'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("part", ["rows/part-0.parquet", "result.json"])

@@ -20,6 +20,7 @@ from kfp_pipeline.runtime.spark_operator.manifest import (
     application_name,
     build_application,
     driver_memory,
+    images_of,
     label_value,
     spec_hash,
 )
@@ -419,3 +420,8 @@ def test_without_executors_there_is_nothing_to_allocate() -> None:
     wanted = {"executor": {"instances": 0}, "dynamicAllocation": {"enabled": True, "maxExecutors": 4}}
     with pytest.raises(InputError, match=r"instances is 0, .* enabled: false"):
         build({"train": wanted}, {"load": wanted})
+
+
+def test_images_are_found_wherever_the_template_names_one() -> None:
+    template = "spec: {image: a, driver: {image: b, sidecars: [{name: x, image: c}]}}"
+    assert images_of({"spark-application.yaml": template, "steps.yaml": ""}) == ["a", "b", "c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -80,7 +81,10 @@ def test_only_a_session_for_short_steps_leaves_out_the_optimising_compiler(
     with run_session(submit, tmp_path / "session.log", short=short) as made:
 
         def options() -> list[str]:
-            commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+            commands = []
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                    commands.append(child.cmdline())
             # Spark's launcher, a short Java program of its own, and its bash script have these words too.
             drivers = [words for words in commands if "org.apache.spark.deploy.SparkSubmit" in words and "-cp" in words]
             own = [words for words in drivers if made.folder in str(words)]
