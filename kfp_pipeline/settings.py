@@ -46,7 +46,7 @@ class Settings:
     Attributes:
         runs: directory with one folder for each run.
         run: folder of the run on this machine that this process belongs to; empty if it belongs to none.
-        share_session: whether the steps of a run share one Spark session, if the data are small; if not, each step starts its own.
+        share_session: whether the steps of a run on one machine share one Spark session; if not, each step starts its own.
         run_id: id of the KFP run that this task belongs to; empty if it belongs to none.
         registry: directory or object store URI of the model registry.
         mlflow_uri: MLflow server that `spark-kfp models` shows the champion in, such as http://mlflow:5000; empty: none.
