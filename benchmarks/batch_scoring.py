@@ -1,8 +1,10 @@
-"""Measures batch scoring: the step predict beside a plain PySpark script, by turns, each a process of its own.
+"""Measures batch scoring: the step predict, a plain PySpark script, and the scorecard in Spark's Python workers, by turns.
 
+    make bench, once, for the environment with pyarrow; then
     python -m benchmarks.batch_scoring MODEL [ROWS] [ROUNDS]
 
-MODEL is the output of a train step on the bundled sample. The table is the sample's rows repeated, without the label, in one CSV.
+Each is a process of its own. MODEL is the output of a train step on the bundled sample. The table is the sample's rows repeated, without the
+label, in one CSV.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.run import PROJECT, SUBMIT, describe_machine
+from benchmarks.run import PROJECT, SUBMIT, WITH_PANDAS, describe_machine
 
 SAMPLE = PROJECT / "data" / "bank_sample.csv"
 LABEL = "deposit"
@@ -34,17 +36,19 @@ def write_rows(path: Path, rows: int) -> None:
             writer.writerow(line[:place] + line[place + 1 :])
 
 
-def seconds(command: list[str]) -> float:
-    """Runs a command and returns its wall time."""
+def seconds(command: list[str], python: str) -> float:
+    """Runs a command with the Python for Spark's driver and workers, and returns its wall time."""
     began = time.perf_counter()
-    subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python, "PYTHONPATH": str(PROJECT)}
+    subprocess.run(
+        command, env=environment, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     return time.perf_counter() - began
 
 
 def main(model: str, rows: int = 1_000_000, rounds: int = 3) -> None:
-    """Prints the median seconds and rows a second of both."""
+    """Prints the median seconds and rows a second of each."""
     print(describe_machine())
-    os.environ["PYSPARK_PYTHON"] = sys.executable
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.csv"
         write_rows(data, rows)
@@ -53,17 +57,20 @@ def main(model: str, rows: int = 1_000_000, rounds: int = 3) -> None:
                 "spark_jobs/__main__.py", "predict", f"--data-uri={data}", f"--model-uri={model}", f"--output-uri={folder}/ours",
             ],
             "plain script": ["benchmarks/handwritten_scoring.py", str(data), f"{model}/model", f"{folder}/plain"],
+            "scorecard by Arrow": ["benchmarks/arrow_scoring.py", str(data), f"{model}/scorecard.json", f"{folder}/arrow"],
         }  # fmt: skip
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, words in contenders.items():
                 subprocess.run(["rm", "-rf", f"{folder}/ours"], check=True)  # else the step finds the file scored
-                taken[name].append(seconds([*SUBMIT, *words]))
+                # Spark imports pandas where it is installed, which would slow down the other two.
+                python = str(WITH_PANDAS) if "Arrow" in name else sys.executable
+                taken[name].append(seconds([*SUBMIT, *words], python))
     print(f"{rows:,} rows, {rounds} rounds")
     for name, found in taken.items():
         median = statistics.median(found)
         print(
-            f"{name:<14}{median:>8.1f} s {rows / median:>10,.0f} rows a second  ({min(found):.1f} to {max(found):.1f} s)"
+            f"{name:<20}{median:>8.1f} s {rows / median:>10,.0f} rows a second  ({min(found):.1f} to {max(found):.1f} s)"
         )
 
 

@@ -29,6 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.measure import Measurement, read_measured, read_pipeline, run_and_sample
+from kfp_pipeline.runtime.spark_submit.runner import COLLECTOR
 from kfp_pipeline.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -73,7 +74,7 @@ def spark_submit(script: str, data: Path, out: Path, java_options: Sequence[str]
 def tuned(data: Path, archive: Path) -> list[str]:
     """Returns the pipeline's JVM options: the class-data archive, and for small data the C1 compiler only."""
     short = data.stat().st_size < Settings().compile_tiers_bytes
-    return [*(["-XX:TieredStopAtLevel=1"] if short else []), f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
+    return [COLLECTOR, *(["-XX:TieredStopAtLevel=1"] if short else []), f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
 
 
 def contenders(archive: Path) -> dict[str, Contender]:
