@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from benchmarks.run import PROJECT, SUBMIT, WITH_PANDAS, describe_machine
+from kfp_pipeline.runtime.spark_submit.runner import spark_home
 
 SAMPLE = PROJECT / "data" / "bank_sample.csv"
 LABEL = "deposit"
@@ -39,7 +40,8 @@ def write_rows(path: Path, rows: int) -> None:
 def seconds(command: list[str], python: str) -> float:
     """Runs a command with the Python for Spark's driver and workers, and returns its wall time."""
     began = time.perf_counter()
-    environment = {**os.environ, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python, "PYTHONPATH": str(PROJECT)}
+    pythons = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, **pythons, "SPARK_HOME": str(spark_home())}
     subprocess.run(
         command, env=environment, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
