@@ -3,8 +3,8 @@
     make bench, once, for the environment with pyarrow; then
     python -m benchmarks.batch_scoring MODEL [ROWS] [ROUNDS]
 
-Each is a process of its own. MODEL is the output of a train step on the bundled sample. The table is the sample's rows repeated, without the
-label, in one CSV.
+Each is a process of its own. MODEL is the output of a train step on the bundled sample. The table is the sample's rows repeated, without
+the label, in one CSV.
 """
 
 from __future__ import annotations

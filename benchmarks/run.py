@@ -74,7 +74,12 @@ def spark_submit(script: str, data: Path, out: Path, java_options: Sequence[str]
 def tuned(data: Path, archive: Path) -> list[str]:
     """Returns the pipeline's JVM options: the class-data archive, and for small data the C1 compiler only."""
     short = data.stat().st_size < Settings().compile_tiers_bytes
-    return [COLLECTOR, *(["-XX:TieredStopAtLevel=1"] if short else []), f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
+    return [
+        COLLECTOR,
+        *(["-XX:TieredStopAtLevel=1"] if short else []),
+        f"-XX:SharedArchiveFile={archive}",
+        "-Xshare:auto",
+    ]
 
 
 def contenders(archive: Path) -> dict[str, Contender]:

@@ -146,9 +146,14 @@ class KfpSettings:
         )
 
 
+JAVA_OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
+"""Variables from which Java takes options itself."""
+
+
 def java_environment() -> dict[str, str]:
-    """Returns JAVA_HOME and PATH, as far as they are set, for the search for Java."""
-    return {name: os.environ[name] for name in ("JAVA_HOME", "PATH") if name in os.environ}
+    """Returns the variables by which Java is found and the user gives it options, as far as they are set."""
+    names = ("JAVA_HOME", "PATH", *JAVA_OPTIONS)
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def trial_plan() -> str:

@@ -24,13 +24,14 @@ def pytest_configure() -> None:
 
     Every Spark that a Python process of the tests starts has the Java options of a short step on this machine.
     """
-    from kfp_pipeline.runtime.spark_submit.runner import SparkSubmitRunner
+    from kfp_pipeline.runtime.spark_submit.runner import COLLECTOR, SparkSubmitRunner
     from kfp_pipeline.settings import Settings
     from spark_jobs import object_store_settings
     from spark_jobs.errors import InputError
 
     with contextlib.suppress(InputError):  # without Java or Spark the tests that need them say so
         options = SparkSubmitRunner("local[2]", Settings.from_environment()).java_options(short=True)
+        options = [option for option in options if option != COLLECTOR]
         options.append("-XX:+UseSerialGC")  # tables are tiny, and the processors have other workers' tests to run
         words = ["--driver-java-options", shlex.join(options), "pyspark-shell"]
         os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(words)

@@ -23,7 +23,7 @@ from kfp_pipeline.runtime.processes import child_process
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.shared_session import SESSION_NAME, SharedSession
-from kfp_pipeline.settings import Settings, java_environment
+from kfp_pipeline.settings import JAVA_OPTIONS, Settings, java_environment
 from spark_jobs.arguments import Role, StepArgs, to_argv
 from spark_jobs.contract import Step
 from spark_jobs.errors import InputError
@@ -127,11 +127,13 @@ class SparkSubmitRunner:
 
     def java_options(self, *, short: bool) -> list[str]:
         """JVM options: the collector, for a short step only the fast compiler (C1), and the class-data archive if it exists."""
-        java = find_java(java_environment())
-        options = [COLLECTOR]
-        if short:
-            # With C1 alone Java reserves 48 MiB for compiled code. A session fills that within three runs, and Java then compiles no more.
-            options += ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=256m"]
+        environment = java_environment()
+        java = find_java(environment)
+        # With C1 alone Java reserves 48 MiB for compiled code. A session fills that within three runs, and Java then compiles no more.
+        options = ["-XX:ReservedCodeCacheSize=256m", *(["-XX:TieredStopAtLevel=1"] if short else [])]
+        # Java refuses a second collector.
+        if not any(re.search(r"-XX:\+Use\w+GC\b", environment.get(name, "")) for name in JAVA_OPTIONS):
+            options.append(COLLECTOR)
         archive = archive_path(self._settings.cache, java, spark_home())
         # With -Xshare:auto, Java ignores an archive that does not fit.
         return options + (

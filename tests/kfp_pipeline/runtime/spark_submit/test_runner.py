@@ -243,6 +243,18 @@ def test_spark_accepts_the_options_also_where_no_archive_of_classes_is(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("submit_here")
+@pytest.mark.parametrize("variable", ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"])
+def test_a_collector_that_the_user_has_chosen_is_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    runner = SparkSubmitRunner("local", settings)
+    monkeypatch.setenv(variable, "-Xss2m")
+    assert spark_submit.COLLECTOR in runner.java_options(short=True)
+    monkeypatch.setenv(variable, "-Xss2m -XX:+UseSerialGC")
+    assert spark_submit.COLLECTOR not in runner.java_options(short=True)
+
+
 def test_a_directory_is_as_large_as_its_files(tmp_path: Path) -> None:
     (tmp_path / "load" / "rows").mkdir(parents=True)
     (tmp_path / "load" / "rows" / "a").write_bytes(b"x" * 100)
