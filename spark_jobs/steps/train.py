@@ -193,7 +193,7 @@ def fit_beside(rows: Rows, args: TrainArgs, features: str = FEATURES) -> Probabi
     train, both = rows.train, rows.both
     if rows.shape.classes > 2 and both is not None:
         train, both = both, None  # it has no threshold, for which alone a first fit on the train rows would be needed
-    return fit(train, rows.validation, args, rows.shape, features, both).model
+    return fit(train, rows.validation, args, rows.shape, features, both=both).model
 
 
 def fit_and_save_without(rows: Rows, args: TrainArgs, slicer: VectorSlicer, uri: str) -> None:

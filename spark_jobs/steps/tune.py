@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ from pyspark.sql import SparkSession, is_remote
 
 from spark_jobs import storage
 from spark_jobs.arguments import flag
-from spark_jobs.background import BackgroundWork
 from spark_jobs.contract import HYPERBAND, JOURNAL, KATIB, NO_STOP, Step, TrainArgs, TuneArgs
 from spark_jobs.errors import InputError
 from spark_jobs.estimator import WEIGHT, Shape, class_weight, find_estimator
@@ -120,15 +118,14 @@ def run(session: SparkSession, args: TuneArgs) -> Result:
     threads_help = is_small(preprocessed.rows_in) and not is_remote()
     common = (train, validation, Shape(len(features["features"]), len(labels)), args.class_weights)
     all_rows = whole(*common) if args.folds == 1 else folds(*common, args.folds)
-    # The defaults depend on no trial, so they are judged beside the first ones.
-    defaults = BackgroundWork(partial(run_trial, all_rows, next(iter(args.space())), {}, objective), small=threads_help)
     journal = open_journal(args, objective, second, preprocessed.digest)
     for algorithm in args.algorithm_names():
         stops = may_stop(args, algorithm)
         rows = growing(*common) if stops and args.folds == 1 else all_rows
         # A trial is stopped by the trials so far, and which ones those are must not depend on the machine.
         search(args, algorithm, replace(rows, side_by_side=not stops and threads_help), journal)
-    trials, untuned = journal.trials, defaults.value()
+    trials = journal.trials
+    untuned = run_trial(all_rows, next(iter(args.space())), {}, objective)
     winner, gain = winner_of(trials, objective, untuned), gain_of(trials, objective, untuned)
     warnings = warnings_of(trials, objective, untuned)
     table = full_document(args, journal, untuned)
