@@ -13,9 +13,8 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
-sys.path[0] = str(
-    Path(__file__).resolve().parents[1]
-)  # spark-submit puts this folder there, where serving is another module
+# spark-submit puts this folder there, in which `serving` is another module.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from serving.scorer import Scorer  # noqa: E402
 

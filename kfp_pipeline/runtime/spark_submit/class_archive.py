@@ -7,6 +7,7 @@ and Java ignores an archive that does not fit.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from kfp_pipeline.runtime.errors import PermanentError
@@ -14,7 +15,6 @@ from kfp_pipeline.runtime.processes import child_process, signals_raise_interrup
 from kfp_pipeline.runtime.scratch import scratch_folder
 from kfp_pipeline.runtime.spark_submit.java import archive_path, find_java
 from kfp_pipeline.runtime.spark_submit.runner import (
-    COLLECTOR,
     FAST_START_CONF,
     SparkSubmitRunner,
     last_lines,
@@ -41,7 +41,8 @@ def make_archive(settings: Settings) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target.parent) as folder, signals_raise_interrupt():
         made, log_path = folder / "classes.jsa", folder / "log"
-        options = f"{COLLECTOR} -XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit={made}"
+        runner = SparkSubmitRunner("local[*]", settings)
+        options = shlex.join([*runner.java_options(short=True), f"-XX:ArchiveClassesAtExit={made}"])
         conf = [word for key, value in FAST_START_CONF.items() for word in ("--conf", f"{key}={value}")]
         program = [str(step_program().parent / "rehearsal.py"), f"{folder}/rehearsal"]
         command = [
@@ -53,9 +54,7 @@ def make_archive(settings: Settings) -> Path:
         ]
         with (
             log_path.open("wb") as log,
-            child_process(
-                command, output=log, environment=SparkSubmitRunner("local[*]", settings).environment()
-            ) as process,
+            child_process(command, output=log, environment=runner.environment()) as process,
         ):
             code = process.wait()
         if code or not made.exists():

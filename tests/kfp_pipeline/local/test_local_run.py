@@ -194,6 +194,11 @@ def test_no_session_is_started_where_that_is_not_wanted(machine: Machine) -> Non
     assert not (machine.folder / "runs/one/logs/session.log").exists()
 
 
+def test_a_session_is_started_for_large_data_too(machine: Machine) -> None:
+    assert end(machine, "--run-id=one", SPARK_KFP_COMPILE_TIERS_BYTES="10").code == 0
+    assert (machine.folder / "runs/one/logs/session.log").exists()
+
+
 def test_json_is_one_document_and_nothing_else(again: Ended) -> None:
     assert again.code == 0, again.err
     document = json.loads(again.out)
